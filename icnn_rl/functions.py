@@ -1,0 +1,555 @@
+"""A batch of convex functions of y, and the operations that keep convexity.
+
+A function holds a batch of shape ``batch_shape``; ``value`` takes points of shape
+``(*batch_shape, dim)``, or anything that broadcasts to it, and returns one number per function.
+Everything is closed form: nothing here needs an autograd tape, yet ``value`` is differentiable with
+respect to whatever the function was made of.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, final
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:  # it loads scipy.sparse, which only the linear programs need
+    from icnn_rl.linear_program import Array, LinearProgram
+
+BOUNDARY = 1e-6  # relative distance to the boundary where an entropy goes on along its tangent
+
+
+class ConvexFunction(ABC):
+    """A batch of convex functions f: ℝⁿ → ℝ."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int | None:
+        """n, or None for a term that takes any n."""
+
+    @property
+    @abstractmethod
+    def batch_shape(self) -> torch.Size:
+        """Shape of the batch; empty for a single function."""
+
+    @property
+    @abstractmethod
+    def like(self) -> Tensor | None:
+        """A tensor with the dtype and device of the function, None for a constant term."""
+
+    @property
+    @abstractmethod
+    def smooth(self) -> bool:
+        """Whether ``derivatives`` exists."""
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether ``to_lp`` exists."""
+        return False
+
+    @property
+    def strong_convexity(self) -> Tensor | float:
+        """A γ ≥ 0, one number or one per function, such that f - γ/2 ‖y‖² is convex."""
+        return 0.0
+
+    @abstractmethod
+    def value(self, y: Tensor) -> Tensor:
+        """f(y), of shape ``batch_shape``."""
+
+    @abstractmethod
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """f(y) and a subgradient, of shapes ``batch_shape`` and ``(*batch_shape, n)``."""
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f(y), ∇f(y) and ∇²f(y); the last of shape ``(*batch_shape, n, n)``.
+
+        Raises:
+            TypeError: the function is not smooth.
+        """
+        raise TypeError(f"{type(self).__name__} is not smooth: it has no Hessian")
+
+    def hessian(self, y: Tensor) -> Tensor:
+        """∇²f(y), of shape ``(*batch_shape, n, n)``; see ``derivatives``."""
+        return self.derivatives(y)[2]
+
+    @abstractmethod
+    def take(self, index: Tensor) -> ConvexFunction:
+        """The functions at ``index`` of the last batch axis."""
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        """The function at ``index`` of the batch as a linear program in (y, auxiliaries).
+
+        Raises:
+            TypeError: the function is not piecewise linear.
+        """
+        raise TypeError(f"{type(self).__name__} is not piecewise linear: it has no linear program")
+
+    def __add__(self, other: ConvexFunction) -> ConvexFunction:
+        """f + g."""
+        return Sum(self, other)
+
+    def mean(self, axis: int = 0) -> ConvexFunction:
+        """The mean over the leading (ensemble) axis."""
+        return Mean(self, axis)
+
+    def max(self, axis: int = 0) -> ConvexFunction:
+        """The pointwise maximum over the leading (ensemble) axis."""
+        return Max(self, axis)
+
+    def restrict(self, mask: Tensor, values: Tensor) -> Restriction:
+        """f with the entries of y under ``mask`` held at ``values``; see ``Restriction``."""
+        return Restriction(self, mask, values)
+
+    def affine(self, A: Tensor, b: Tensor | float = 0.0) -> ConvexFunction:
+        """u ↦ f(A u + b), for A of shape ``(n, m)`` or ``(*batch_shape, n, m)``."""
+        return Affine(self, A, b)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
+
+
+def _take(t: Tensor, index: Tensor, axis: int) -> Tensor:
+    """Rows of ``t`` along its batch axis, unless it is shared by the whole batch."""
+    return t if t.dim() < -axis or t.shape[axis] == 1 else t.index_select(axis, index)
+
+
+@final
+@dataclass(frozen=True)
+class Linear(ConvexFunction):
+    """f(y) = cᵀy; made by ``linear``."""
+
+    c: Tensor
+    smooth = True
+    piecewise_linear = True
+
+    @property
+    def dim(self) -> int:
+        return self.c.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.c.shape[:-1]
+
+    @property
+    def like(self) -> Tensor:
+        return self.c
+
+    def value(self, y: Tensor) -> Tensor:
+        return _dot(self.c, y)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _dot(self.c, y), self.c.expand_as(self.c * y)
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return *self.value_and_gradient(y), y.new_zeros(y.shape[-1], y.shape[-1])
+
+    def take(self, index: Tensor) -> Linear:
+        return Linear(_take(self.c, index, -2))
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        from icnn_rl.linear_program import LinearProgram
+
+        return LinearProgram.linear(_row(self.c, index, self.batch_shape))
+
+
+@final
+@dataclass(frozen=True)
+class Quadratic(ConvexFunction):
+    """f(y) = γ/2 ‖y - center‖²; made by ``quadratic``."""
+
+    gamma: Tensor | float
+    center: Tensor
+    smooth = True
+
+    @property
+    def dim(self) -> int:
+        return self.center.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        gamma_shape = self.gamma.shape if isinstance(self.gamma, Tensor) else ()
+        return torch.broadcast_shapes(gamma_shape, self.center.shape[:-1])
+
+    @property
+    def like(self) -> Tensor:
+        return self.center
+
+    @property
+    def strong_convexity(self) -> Tensor | float:
+        return self.gamma
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.gamma / 2 * (y - self.center).square().sum(-1)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
+        gradient = gamma.unsqueeze(-1) * (y - self.center)
+        return _dot(gradient, y - self.center) / 2, gradient
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
+        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+        return *self.value_and_gradient(y), gamma[..., None, None] * identity
+
+    def take(self, index: Tensor) -> Quadratic:
+        gamma = self.gamma
+        if isinstance(gamma, Tensor):
+            gamma = _take(gamma, index, -1)
+        return Quadratic(gamma, _take(self.center, index, -2))
+
+
+@final
+@dataclass(frozen=True)
+class NegativeEntropy(ConvexFunction):
+    """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
+
+    alpha: float
+    smooth = True
+    dim = None
+    like = None
+    batch_shape = torch.Size()
+
+    def _terms(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inside = y.clamp(-1 + 2 * BOUNDARY, 1 - 2 * BOUNDARY)
+        p = (1 + inside) / 2
+        gradient = self.alpha / 2 * torch.logit(p)
+        entropy = torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
+        return self.alpha * entropy + gradient * (y - inside), gradient, p
+
+    def value(self, y: Tensor) -> Tensor:
+        return self._terms(y)[0].sum(-1)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        terms, gradient, _ = self._terms(y)
+        return terms.sum(-1), gradient
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        terms, gradient, p = self._terms(y)
+        return terms.sum(-1), gradient, torch.diag_embed(self.alpha / (4 * p * (1 - p)))
+
+    def take(self, index: Tensor) -> NegativeEntropy:
+        return self
+
+
+@final
+class Sum(ConvexFunction):
+    """f(y) = g(y) + h(y)."""
+
+    def __init__(self, left: ConvexFunction, right: ConvexFunction) -> None:
+        if None not in (left.dim, right.dim) and left.dim != right.dim:
+            raise ValueError(
+                f"f + g: expected two functions of the same dimension, got {left.dim} "
+                f"and {right.dim}"
+            )
+        self.left = left
+        self.right = right
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return torch.broadcast_shapes(self.left.batch_shape, self.right.batch_shape)
+
+    @property
+    def smooth(self) -> bool:
+        return self.left.smooth and self.right.smooth
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self.left.piecewise_linear and self.right.piecewise_linear
+
+    @property
+    def dim(self) -> int | None:
+        return self.right.dim if self.left.dim is None else self.left.dim
+
+    @property
+    def like(self) -> Tensor | None:
+        return self.right.like if self.left.like is None else self.left.like
+
+    @property
+    def strong_convexity(self) -> Tensor | float:
+        return self.left.strong_convexity + self.right.strong_convexity
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.left.value(y) + self.right.value(y)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        (v, g), (w, h) = self.left.value_and_gradient(y), self.right.value_and_gradient(y)
+        return v + w, g + h
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (v, g, H), (w, h, K) = self.left.derivatives(y), self.right.derivatives(y)
+        return v + w, g + h, H + K
+
+    def take(self, index: Tensor) -> Sum:
+        return Sum(self.left.take(index), self.right.take(index))
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        return self.left.to_lp(index).plus(self.right.to_lp(index))
+
+
+class _Reduction(ConvexFunction):
+    """What the reductions over the leading batch axis share."""
+
+    def __init__(self, f: ConvexFunction, axis: int) -> None:
+        if axis != 0 or len(f.batch_shape) < 2:
+            raise ValueError(
+                f"axis: expected 0, the ensemble axis of a batch of shape (E, B); got {axis} for "
+                f"a batch of shape {tuple(f.batch_shape)}"
+            )
+        self.f = f
+
+    @property
+    def dim(self) -> int | None:
+        return self.f.dim
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.f.batch_shape[1:]
+
+    @property
+    def like(self) -> Tensor | None:
+        return self.f.like
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self.f.piecewise_linear
+
+    def take(self, index: Tensor) -> Self:
+        return type(self)(self.f.take(index), 0)
+
+
+@final
+class Mean(_Reduction):
+    """f(y) = 1/E Σₑ gₑ(y)."""
+
+    @property
+    def smooth(self) -> bool:
+        return self.f.smooth
+
+    @property
+    def strong_convexity(self) -> Tensor | float:
+        gamma = self.f.strong_convexity
+        return gamma if not isinstance(gamma, Tensor) or gamma.dim() < 2 else gamma.mean(0)
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.f.value(y).mean(0)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        values, gradients = self.f.value_and_gradient(y)
+        return values.mean(0), gradients.mean(0)
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        values, gradients, hessians = self.f.derivatives(y)
+        return values.mean(0), gradients.mean(0), hessians.mean(0)
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        from icnn_rl.linear_program import LinearProgram
+
+        members = range(self.f.batch_shape[0])
+        total = LinearProgram.total([self.f.to_lp((e, *index)) for e in members])
+        return total.scaled(1 / len(members))
+
+
+@final
+class Max(_Reduction):
+    """f(y) = maxₑ gₑ(y)."""
+
+    smooth = False
+
+    @property
+    def strong_convexity(self) -> Tensor | float:
+        gamma = self.f.strong_convexity
+        return gamma if not isinstance(gamma, Tensor) or gamma.dim() < 2 else gamma.amin(0)
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.f.value(y).amax(0)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        values, gradients = self.f.value_and_gradient(y)
+        value, member = values.max(0)
+        chosen = member[None, ..., None].expand(1, *gradients.shape[1:])
+        return value, gradients.gather(0, chosen).squeeze(0)
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        from icnn_rl.linear_program import LinearProgram
+
+        members = range(self.f.batch_shape[0])
+        return LinearProgram.maximum([self.f.to_lp((e, *index)) for e in members])
+
+
+@final
+class Restriction(ConvexFunction):
+    """f with some entries of y fixed: y ↦ f(where(mask, values, y)).
+
+    The dimension stays n, so the fixed entries may differ from function to function; the value
+    does not depend on them. ``complete`` puts them in.
+    """
+
+    def __init__(self, f: ConvexFunction, mask: Tensor, values: Tensor) -> None:
+        for name, t in (("mask", mask), ("values", values)):
+            if t.shape[-1] != f.dim:
+                raise ValueError(
+                    f"{name}: expected a last axis of {f.dim}, the dimension of the function; "
+                    f"got shape {tuple(t.shape)}"
+                )
+        if mask.dtype != torch.bool:
+            raise ValueError(f"mask: expected a boolean tensor, got {mask.dtype}")
+        self.f = f
+        self.mask = mask
+        self.values = values
+
+    @property
+    def dim(self) -> int | None:
+        return self.f.dim
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return torch.broadcast_shapes(
+            self.f.batch_shape, self.mask.shape[:-1], self.values.shape[:-1]
+        )
+
+    @property
+    def like(self) -> Tensor | None:
+        return self.f.like
+
+    @property
+    def smooth(self) -> bool:
+        return self.f.smooth
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self.f.piecewise_linear
+
+    def complete(self, y: Tensor) -> Tensor:
+        """y with the fixed entries at their values."""
+        return torch.where(self.mask, self.values, y)
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.f.value(self.complete(y))
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = self.f.value_and_gradient(self.complete(y))
+        return value, gradient.masked_fill(self.mask, 0.0)
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value, gradient, hessian = self.f.derivatives(self.complete(y))
+        fixed = self.mask.unsqueeze(-1) | self.mask.unsqueeze(-2)
+        return value, gradient.masked_fill(self.mask, 0.0), hessian.masked_fill(fixed, 0.0)
+
+    def take(self, index: Tensor) -> Restriction:
+        mask, values = _take(self.mask, index, -2), _take(self.values, index, -2)
+        return Restriction(self.f.take(index), mask, values)
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        mask = _row(self.mask, index, self.batch_shape)
+        values = _row(self.values, index, self.batch_shape)
+        return self.f.to_lp(index).fixed(mask.astype(bool), values)
+
+
+@final
+class Affine(ConvexFunction):
+    """u ↦ f(A u + b)."""
+
+    def __init__(self, f: ConvexFunction, A: Tensor, b: Tensor | float) -> None:
+        if A.dim() < 2 or A.shape[-2] != f.dim:
+            raise ValueError(
+                f"A: expected shape ({f.dim}, m), rows matching the dimension of the function; "
+                f"got {tuple(A.shape)}"
+            )
+        self.f = f
+        self.A = A
+        self.b = b if isinstance(b, Tensor) else A.new_full((A.shape[-2],), b)
+
+    @property
+    def dim(self) -> int:
+        return self.A.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return torch.broadcast_shapes(self.f.batch_shape, self.A.shape[:-2], self.b.shape[:-1])
+
+    @property
+    def like(self) -> Tensor | None:
+        return self.A if self.f.like is None else self.f.like
+
+    @property
+    def smooth(self) -> bool:
+        return self.f.smooth
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self.f.piecewise_linear
+
+    def image(self, u: Tensor) -> Tensor:
+        """y = A u + b."""
+        return (self.A @ u.unsqueeze(-1)).squeeze(-1) + self.b
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.f.value(self.image(y))
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = self.f.value_and_gradient(self.image(y))
+        return value, (gradient.unsqueeze(-2) @ self.A).squeeze(-2)
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value, gradient, hessian = self.f.derivatives(self.image(y))
+        return value, (gradient.unsqueeze(-2) @ self.A).squeeze(-2), self.A.mT @ hessian @ self.A
+
+    def take(self, index: Tensor) -> Affine:
+        return Affine(self.f.take(index), _take(self.A, index, -3), _take(self.b, index, -2))
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        A = self.A.expand(*self.batch_shape, *self.A.shape[-2:])[index].detach().cpu().double()
+        return self.f.to_lp(index).substituted(A.numpy(), _row(self.b, index, self.batch_shape))
+
+
+def linear(c: Tensor) -> Linear:
+    """The linear function cᵀy.
+
+    Args:
+        c: coefficients, shape ``(n,)`` or ``(*batch_shape, n)``.
+    """
+    return Linear(c)
+
+
+def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
+    """The quadratic γ/2 ‖y - center‖².
+
+    Args:
+        gamma: γ ≥ 0, one number or one per function.
+        center: shape ``(n,)`` or ``(*batch_shape, n)``.
+
+    Raises:
+        ValueError: γ is negative.
+    """
+    if bool((torch.as_tensor(gamma) < 0).any()):
+        raise ValueError(f"gamma: expected a number >= 0, got {gamma}")
+    return Quadratic(gamma, center)
+
+
+def negative_entropy(alpha: float) -> NegativeEntropy:
+    """Minus the entropy of n Bernoulli variables with means (1 + yᵢ)/2, for y in [-1, 1]ⁿ.
+
+        α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)),      p = (1 + y)/2
+
+    Within 1e-6 of the boundary it goes on along its tangent, so gradients stay finite and the
+    function stays convex; it differs from the entropy by less than 2e-6 α there.
+
+    Args:
+        alpha: the weight α ≥ 0.
+
+    Raises:
+        ValueError: α is negative.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 4.
+    """
+    if alpha < 0:
+        raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
+    return NegativeEntropy(alpha)
+
+
+def _row(t: Tensor, index: tuple[int, ...], batch_shape: torch.Size) -> Array:
+    """Entry ``index`` of a tensor that broadcasts over the batch, as float64."""
+    return t.expand(*batch_shape, t.shape[-1])[index].detach().cpu().double().numpy()

@@ -1,0 +1,227 @@
+"""What is left of a network once x is fixed: a batch of small convex functions of y."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from icnn_rl.functions import ConvexFunction
+from icnn_rl.networks.activations import Activation
+
+if TYPE_CHECKING:
+    from icnn_rl.linear_program import LinearProgram
+
+
+@final
+@dataclass(frozen=True)
+class ConditionedNetwork(ConvexFunction):
+    """The convex path of a network, its gates and biases computed.
+
+        z₁ = σ(W₀ʸ (y ∘ g₀ʸ) + b₀)
+        zₖ₊₁ = σ(Wₖᶻ (zₖ ∘ gₖᶻ) + Wₖʸ (y ∘ gₖʸ) + bₖ),      Wₖᶻ ≥ 0, gₖᶻ ≥ 0
+        f(y) = the last layer, of width one and without σ
+
+    One evaluation is one forward and one backward pass over this path alone. Every tensor carries
+    an ensemble axis E and a batch axis B, either of which may be 1.
+
+    Attributes:
+        activation: σ.
+        weight_z: Wₖᶻ transposed, k = 1 … K, each ``(E, nₖ, nₖ₊₁)``; the last has one column.
+        weight_y: Wₖʸ transposed, k = 0 … K, each ``(E, n, nₖ₊₁)``.
+        gate_z: gₖᶻ, k = 1 … K, each ``(E, B, nₖ)``; None where there are no gates.
+        gate_y: all gₖʸ, shape ``(E, B, K + 1, n)``; None where there are no gates.
+        bias: bₖ, k = 0 … K, each ``(E, B, nₖ₊₁)``.
+        ensemble: whether ``batch_shape`` shows the ensemble axis.
+        batched: whether ``batch_shape`` shows the batch axis.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, equation 3.
+    """
+
+    activation: Activation
+    weight_z: tuple[Tensor, ...]
+    weight_y: tuple[Tensor, ...]
+    gate_z: tuple[Tensor, ...] | None
+    gate_y: Tensor | None
+    bias: tuple[Tensor, ...]
+    ensemble: bool
+    batched: bool
+
+    @property
+    def dim(self) -> int:
+        return self.weight_y[0].shape[-2]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        members, batch, _ = self.bias[0].shape
+        return torch.Size([members] * self.ensemble + [batch] * self.batched)
+
+    @property
+    def like(self) -> Tensor:
+        return self.bias[0]
+
+    @property
+    def smooth(self) -> bool:
+        return not self.activation.piecewise_linear
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self.activation.piecewise_linear
+
+    @cached_property
+    def _output_z(self) -> Tensor:
+        """The last layer's weights with their gates, shape ``(E, B or 1, n_K)``."""
+        w = self.weight_z[-1].mT
+        return w if self.gate_z is None else w * self.gate_z[-1]
+
+    def _lift(self, y: Tensor) -> Tensor:
+        """Points as ``(E, B, n)``."""
+        if y.shape[-1:] != (self.dim,):
+            raise ValueError(
+                f"y: expected a last axis of {self.dim}, the dimension of the function; "
+                f"got shape {tuple(y.shape)}"
+            )
+        members, batch, _ = self.bias[0].shape
+        if not (self.ensemble and y.dim() == 3):
+            y = y.reshape(1, -1, self.dim)
+        return y.expand(members, max(batch, y.shape[1]), self.dim)
+
+    def _drop(self, t: Tensor, y: Tensor, trailing: int) -> Tensor:
+        """A result of shape ``(E, B, …)`` in the shape the caller's y asks for."""
+        if self.ensemble:
+            return t
+        batch = torch.broadcast_shapes(self.batch_shape, y.shape[:-1])
+        return t[0].reshape(batch + t.shape[t.dim() - trailing :])
+
+    def _forward(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """f(y), ``(E, B)``, and the pre-activations of the hidden layers."""
+        by_layer = y.unsqueeze(-2) if self.gate_y is None else y.unsqueeze(-2) * self.gate_y
+        layers = by_layer.expand(-1, -1, len(self.bias), -1).unbind(-2)
+        t = torch.baddbmm(self.bias[0], layers[0], self.weight_y[0])
+        pre = [t]
+        for k in range(1, len(self.bias) - 1):
+            z = self.activation.value(t)
+            if self.gate_z is not None:
+                z = z * self.gate_z[k - 1]
+            t = torch.baddbmm(self.bias[k], layers[k], self.weight_y[k])
+            t = torch.baddbmm(t, z, self.weight_z[k - 1])
+            pre.append(t)
+        linear = torch.baddbmm(self.bias[-1], layers[-1], self.weight_y[-1]).squeeze(-1)
+        return linear + (self.activation.value(t) * self._output_z).sum(-1), pre
+
+    def _backward(self, pre: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """∇f, ``(E, B, n)``, and ∂f/∂zₖ, k = 1 … K."""
+        delta = self._output_z
+        deltas = [delta]
+        columns = [self.weight_y[-1].mT.expand(-1, pre[0].shape[1], -1)]
+        for k in range(len(pre) - 1, -1, -1):
+            slope = delta * self.activation.slope(pre[k])
+            columns.append(slope @ self.weight_y[k].mT)
+            if k > 0:
+                delta = slope @ self.weight_z[k - 1].mT
+                if self.gate_z is not None:
+                    delta = delta * self.gate_z[k - 1]
+                deltas.append(delta)
+        stacked = torch.stack(columns[::-1], -2)
+        if self.gate_y is not None:
+            stacked = stacked * self.gate_y
+        return stacked.sum(-2), deltas[::-1]
+
+    def _curvature(self, pre: list[Tensor], deltas: list[Tensor]) -> Tensor:
+        """∇²f = Σₖ Jₖᵀ diag(∂f/∂zₖ ∘ σ''(tₖ)) Jₖ, Jₖ = ∂tₖ/∂y; shape ``(E, B, n, n)``."""
+        members, batch, _ = pre[0].shape
+        n = self.dim
+
+        def skip(k: int) -> Tensor:
+            w = self.weight_y[k].unsqueeze(1)
+            return w if self.gate_y is None else w * self.gate_y[:, :, k].unsqueeze(-1)
+
+        J = skip(0).expand(members, batch, n, -1)
+        total = J.new_zeros(members, batch, n, n)
+        for k, (t, delta) in enumerate(zip(pre, deltas, strict=True)):
+            weight = (delta * self.activation.curvature(t)).unsqueeze(-2)
+            total = total + (J * weight) @ J.mT
+            if k + 1 < len(pre):
+                slope = self.activation.slope(t)
+                if self.gate_z is not None:
+                    slope = slope * self.gate_z[k]
+                rows = (J * slope.unsqueeze(-2)).reshape(members, batch * n, -1)
+                J = (rows @ self.weight_z[k]).view(members, batch, n, -1) + skip(k + 1)
+        return total
+
+    def value(self, y: Tensor) -> Tensor:
+        return self._drop(self._forward(self._lift(y))[0], y, 0)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        value, pre = self._forward(self._lift(y))
+        return self._drop(value, y, 0), self._drop(self._backward(pre)[0], y, 1)
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.smooth:
+            return super().derivatives(y)
+        value, pre = self._forward(self._lift(y))
+        gradient, deltas = self._backward(pre)
+        hessian = self._curvature(pre, deltas)
+        return self._drop(value, y, 0), self._drop(gradient, y, 1), self._drop(hessian, y, 2)
+
+    def take(self, index: Tensor) -> ConditionedNetwork:
+        if self.bias[0].shape[1] == 1:
+            return self
+        gate_z, gate_y = self.gate_z, self.gate_y
+        return replace(
+            self,
+            gate_z=None if gate_z is None else tuple(g.index_select(1, index) for g in gate_z),
+            gate_y=None if gate_y is None else gate_y.index_select(1, index),
+            bias=tuple(b.index_select(1, index) for b in self.bias),
+        )
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        if not self.piecewise_linear:
+            return super().to_lp(index)
+        import numpy as np
+        import scipy.sparse as sp
+
+        from icnn_rl.linear_program import Array, LinearProgram
+
+        shown = iter(index)
+        e = next(shown) if self.ensemble else 0
+        b = next(shown) if self.batched else 0
+        if self.gate_y is None or self.gate_y.shape[1] == 1:
+            b = min(b, self.bias[0].shape[1] - 1)
+
+        def array(t: Tensor) -> Array:
+            return t.detach().cpu().double().numpy()
+
+        gate_y = np.ones((len(self.bias), self.dim))
+        if self.gate_y is not None:
+            gate_y = array(self.gate_y[e, b])
+        hidden = [t.shape[-1] for t in self.bias[:-1]]
+        starts = self.dim + np.cumsum([0, *hidden])
+        rows, right = [], []
+        objective = np.zeros(starts[-1])
+        for k, t in enumerate(self.bias):
+            layer = np.zeros((t.shape[-1], starts[-1]))
+            layer[:, : self.dim] = array(self.weight_y[k][e]).T * gate_y[k]
+            if k > 0:
+                w = array(self.weight_z[k - 1][e]).T
+                gate = 1.0 if self.gate_z is None else array(self.gate_z[k - 1][e, b])
+                layer[:, starts[k - 1] : starts[k]] = w * gate
+            offset = array(t[e, b])
+            if k == len(hidden):
+                objective = layer[0]
+                return LinearProgram(
+                    self.dim,
+                    objective,
+                    sp.csr_array(np.concatenate(rows)),
+                    np.concatenate(right),
+                    float(offset[0]),
+                )
+            z = np.zeros_like(layer)
+            z[:, starts[k] : starts[k + 1]] = np.eye(hidden[k])
+            for slope in (1.0, self.activation.leak):
+                rows.append(slope * layer - z)
+                right.append(-slope * offset)
+        raise AssertionError("a network has an output layer")

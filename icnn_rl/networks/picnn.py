@@ -1,0 +1,156 @@
+"""Partially input-convex networks: convex in y, anything in x."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from icnn_rl.networks.conditioned import ConditionedNetwork
+from icnn_rl.networks.convex_path import ConvexPath, NonNegativity
+
+
+class PICNN(nn.Module):
+    """A network f(x, y) that is convex in y for every x.
+
+        uₗ₊₁ = ReLU(W̃ₗ uₗ + b̃ₗ),      u₀ = x
+        zₖ₊₁ = σ(Wₖᶻ (zₖ ∘ [Aₖᶻ u + aₖᶻ]₊) + Wₖʸ (y ∘ (Aₖʸ u + aₖʸ)) + Aₖ u + aₖ),      Wₖᶻ ≥ 0
+
+    The convex layers k = 0 … K take the context levels l = 0 … L aligned at their ends: layer K
+    reads u_L, layer K - 1 reads u_{L-1}, and so on down to u₀ = x. All that a level feeds (the
+    next level, gates, biases) is one matrix product.
+
+    Args:
+        x_dim: length of x.
+        y_dim: n, the length of y.
+        context: widths of the context path u₁ … u_L.
+        convex: widths of the convex path z₁ … z_K.
+        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
+        ensemble: number of networks E evaluated side by side; None for one without that axis.
+        layer_norm: normalise the context path before its ReLU.
+        nonnegativity: how Wᶻ ≥ 0 is kept, see ``ConvexPath``.
+
+    Raises:
+        ValueError: a size is below one, or a name is unknown.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, equation 3.
+    """
+
+    def __init__(
+        self,
+        x_dim: int,
+        y_dim: int,
+        context: tuple[int, ...] = (256, 256),
+        convex: tuple[int, ...] = (64, 64),
+        activation: str = "softplus",
+        *,
+        ensemble: int | None = None,
+        layer_norm: bool = False,
+        nonnegativity: NonNegativity = "projection",
+    ) -> None:
+        super().__init__()
+        if min(x_dim, *context, 1) < 1:
+            raise ValueError(
+                f"x_dim, context: expected sizes >= 1; got x_dim {x_dim}, context {context}"
+            )
+        self.x_dim = x_dim
+        self.ensemble = ensemble
+        self.layer_norm = layer_norm
+        members = 1 if ensemble is None else ensemble
+        self.path = ConvexPath(y_dim, tuple(convex), activation, members, nonnegativity)
+        self.context = tuple(context)
+        self.weight = nn.ParameterList(
+            torch.empty(members, fan_in, sum(self._sizes(level)))
+            for level, fan_in in enumerate((x_dim, *self.context))
+        )
+        self.bias = nn.ParameterList(torch.empty(members, 1, w.shape[-1]) for w in self.weight)
+        if layer_norm:
+            self.norm_scale = nn.ParameterList(torch.empty(members, 1, w) for w in self.context)
+            self.norm_shift = nn.ParameterList(torch.empty(members, 1, w) for w in self.context)
+        self.reset_parameters()
+
+    def _layers(self, level: int) -> range:
+        """The convex layers that read a context level."""
+        depth, top = len(self.path.widths), len(self.context)
+        first = max(depth - top + level, 0) if level > 0 else 0
+        return range(first, max(depth - top + level, -1) + 1)
+
+    def _sizes(self, level: int) -> list[int]:
+        """Lengths of what a level feeds: the next level, z-gates, y-gates, biases."""
+        widths, layers = (*self.path.widths, 1), self._layers(level)
+        following = self.context[level] if level < len(self.context) else 0
+        z_gates = sum(widths[k - 1] for k in layers if k > 0)
+        return [following, z_gates, self.path.dim * len(layers), sum(widths[k] for k in layers)]
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights uniformly within ±1/√fan-in; gates start around 1, biases centred."""
+        self.path.reset_parameters()
+        for level, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
+            bound = 1 / math.sqrt(weight.shape[-2])
+            weight.uniform_(-bound, bound)
+            following, z_gates, y_gates, biases = bias.split(self._sizes(level), -1)
+            following.uniform_(-bound, bound)
+            z_gates.fill_(1.0)
+            y_gates.fill_(1.0)
+            widths = [(*self.path.widths, 1)[k] for k in self._layers(level)]
+            for k, part in zip(self._layers(level), biases.split(widths, -1), strict=True):
+                part.uniform_(-bound, bound).add_(self.path.bias_init(k))
+        if self.layer_norm:
+            for scale, shift in zip(self.norm_scale, self.norm_shift, strict=True):
+                scale.fill_(1.0)
+                shift.zero_()
+
+    def condition(self, x: Tensor) -> ConditionedNetwork:
+        """Run the context path, once, and leave a batch of convex functions of y.
+
+        Args:
+            x: shape ``(B, x_dim)``.
+
+        Returns:
+            A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
+
+        Raises:
+            ValueError: x has another shape.
+        """
+        if x.dim() != 2 or x.shape[1] != self.x_dim:
+            raise ValueError(f"x: expected shape (batch, {self.x_dim}), got {tuple(x.shape)}")
+        widths = (*self.path.widths, 1)
+        u = x.expand(self.weight[0].shape[0], *x.shape)
+        gate_z: list[Tensor] = []
+        gate_y: list[Tensor] = []
+        biases: list[Tensor] = []
+        for level, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
+            layers = self._layers(level)
+            following, z, y, b = torch.baddbmm(bias, u, weight).split(self._sizes(level), -1)
+            if layers:
+                gate_z += z.relu().split([widths[k - 1] for k in layers if k > 0], -1)
+                gate_y.append(y.unflatten(-1, (len(layers), self.path.dim)))
+                biases += b.split([widths[k] for k in layers], -1)
+            if level < len(self.context):
+                if self.layer_norm:
+                    following = F.layer_norm(following, following.shape[-1:])
+                    following = torch.addcmul(
+                        self.norm_shift[level], following, self.norm_scale[level]
+                    )
+                u = following.relu()
+        return ConditionedNetwork(
+            activation=self.path.activation,
+            weight_z=self.path.weight_z(),
+            weight_y=self.path.weight_y(),
+            gate_z=tuple(gate_z),
+            gate_y=torch.cat(gate_y, -2),
+            bias=tuple(biases),
+            ensemble=self.ensemble is not None,
+            batched=True,
+        )
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """f(x, y), of shape ``(B,)`` or ``(E, B)``."""
+        return self.condition(x).value(y)
+
+    def project_(self) -> None:
+        """P₊: clamp Wᶻ at 0; call it after every step of an optimiser."""
+        self.path.project_()
