@@ -1,0 +1,23 @@
+"""Input-convex neural networks: inference as certified convex optimisation."""
+
+from icnn_rl.functions import ConvexFunction, linear, negative_entropy, quadratic
+from icnn_rl.networks import FICNN, PICNN
+from icnn_rl.sets import Box, ConvexSet, Euclidean, Simplex
+from icnn_rl.solvers import Solution, minimize
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FICNN",
+    "PICNN",
+    "Box",
+    "ConvexFunction",
+    "ConvexSet",
+    "Euclidean",
+    "Simplex",
+    "Solution",
+    "linear",
+    "minimize",
+    "negative_entropy",
+    "quadratic",
+]

@@ -1,0 +1,6 @@
+"""Solvers: minimize(f, over) → Solution; one file a method, all behind one call."""
+
+from icnn_rl.solvers.minimize import minimize
+from icnn_rl.solvers.solution import Solution
+
+__all__ = ["Solution", "minimize"]

@@ -1,0 +1,84 @@
+"""One call for every solver."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from icnn_rl.functions import ConvexFunction
+from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers.problem import Problem
+from icnn_rl.solvers.solution import Solution
+
+SOLVERS = ("bundle", "newton", "lp")
+NEWTON_DIM = 8  # above it a Hessian costs more than the tangents that replace it
+
+
+@torch.no_grad()
+def minimize(
+    f: ConvexFunction,
+    over: ConvexSet,
+    tol: float = 1e-4,
+    solver: str = "auto",
+    *,
+    start: Tensor | None = None,
+    max_evaluations: int = 200,
+) -> Solution:
+    """Minimise a batch of convex functions over a set, each answer with a proven gap.
+
+        y* ≈ argmin { f(y) : y ∈ 𝒴 },      lower_bound ≤ f(y*) ≤ value ≤ lower_bound + gap
+
+    No gradient flows through the call; put ``solution.y`` into ``f.value`` to have the gradient
+    of the minimum with respect to what f was made of (the envelope theorem).
+
+    Args:
+        f: functions with batch shape ``batch`` and dimension n.
+        over: the feasible set 𝒴.
+        tol: the gap ≥ 0, in units of f, at which a sample is done.
+        solver: ``bundle`` for any f; ``newton`` for smooth f on a box; ``lp``, exact and slow,
+            for piecewise-linear f; ``auto`` takes Newton's method where it applies and n is
+            small, else the bundle.
+        start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
+        max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
+
+    Returns:
+        A ``Solution`` with tensors of shape ``batch``.
+
+    Raises:
+        ValueError: an argument has a wrong value or shape, or f is not finite.
+        TypeError: the solver does not apply to this function or set.
+    """
+    if f.dim is None or f.like is None:
+        raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
+    if not (tol >= 0 and math.isfinite(tol)):
+        raise ValueError(f"tol: expected a finite number >= 0, got {tol}")
+    if max_evaluations < 1:
+        raise ValueError(f"max_evaluations: expected a number >= 1, got {max_evaluations}")
+    if solver != "auto" and solver not in SOLVERS:
+        raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
+    gamma = torch.as_tensor(f.strong_convexity)
+    if not over.bounded and not bool((gamma > 0).all()):
+        raise ValueError(
+            "over: an unbounded set needs a strongly convex function; add quadratic(gamma, center) "
+            "with gamma > 0"
+        )
+    like = f.like.new_zeros(*f.batch_shape, f.dim)
+    first = over.center(like)
+    if start is not None:
+        try:
+            first = over.project(start.to(like).expand_as(like))
+        except RuntimeError:
+            raise ValueError(
+                f"start: expected shape {tuple(like.shape)}, got {tuple(start.shape)}"
+            ) from None
+    problem = Problem(f, over, tol, max_evaluations, first.contiguous())
+    if solver == "auto":
+        newton = f.smooth and f.dim <= NEWTON_DIM and over.bounded and over.total is None
+        solver = "newton" if newton else "bundle"
+    # Imported when first used: compiling and linear programming are slow to load.
+    module = import_module(f"icnn_rl.solvers.{solver}")
+    solution: Solution = module.solve(problem)
+    return solution
