@@ -1,0 +1,187 @@
+"""Everything that a training run needs to go on as if it had not stopped."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from icnn_rl.agents.snapshot import capture, random_state, restore, set_random_state
+from icnn_rl.agents.storage import read_tree, write_tree
+
+KIND = "icnn-rl checkpoint"
+COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_current_progress_remaining",
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+)
+STATISTICS = ("ep_info_buffer", "ep_success_buffer")
+
+logger = logging.getLogger(__name__)
+
+
+def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, with_environments: bool) -> Path:
+    """Write the state of a run, between two rollouts, then remove the checkpoint before it.
+
+    A kill at any moment leaves one checkpoint that is whole.
+
+    Args:
+        model: the agent, connected to its environments.
+        folder: of the checkpoints.
+        with_environments: whether the state of the environments can be captured.
+
+    Returns:
+        The file.
+    """
+    path = folder / f"{model.num_timesteps:09d}.safetensors"
+    write_tree(_state(model, with_environments), path, KIND)
+    for other in folder.glob("*.safetensors"):
+        if other != path:
+            other.unlink()
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint in a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())
+    if not paths:
+        raise ValueError(f"there is no checkpoint in {folder}")
+    return paths[-1]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state that ``save_checkpoint`` wrote.
+
+    Raises:
+        ValueError: the file is damaged, or no checkpoint.
+        OSError: the file cannot be read.
+    """
+    state: dict[str, Any] = read_tree(path, KIND)
+    return state
+
+
+def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
+    """Put the state of a run into a model that is about to learn.
+
+    Args:
+        model: made from the same configuration, its environments reset.
+        state: what ``read_checkpoint`` returned.
+
+    Raises:
+        ValueError: the checkpoint is of another network, buffer or task.
+    """
+    try:
+        model.set_parameters(state["parameters"], device=model.device)
+        _restore_buffer(model.replay_buffer, state["buffer"])
+        _restore_normalizer(model.get_vec_normalize_env(), state["normalizer"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the checkpoint does not fit the configuration: {reason}") from None
+    counters = state["counters"]
+    if state["environments"] is None:
+        fresh = {name: getattr(model, name) for name in COUNTERS if name.startswith("_last")}
+        counters = counters | fresh
+        logger.warning("the task's state is not in the checkpoint: its episode starts anew")
+    else:
+        for env, captured in zip(_environments(model), state["environments"], strict=True):
+            restore(env, captured)
+        restore(model.action_noise, state["action_noise"])
+    for name, value in counters.items():
+        setattr(model, name, value)
+    for name in STATISTICS:
+        getattr(model, name).extend(state["statistics"][name])
+    model.logger.name_to_value.update(state["logger"]["values"])
+    model.logger.name_to_count.update(state["logger"]["counts"])
+    # Last, as building and resetting the model and its environments drew random numbers.
+    model.action_space.np_random.bit_generator.state = state["action_space"].bit_generator.state
+    set_random_state(state["random"])
+
+
+def _state(model: OffPolicyAlgorithm, with_environments: bool) -> dict[str, Any]:
+    envs = [capture(env) for env in _environments(model)] if with_environments else None
+    return {
+        "parameters": {name: dict(value) for name, value in model.get_parameters().items()},
+        "buffer": _buffer(model.replay_buffer),
+        "normalizer": _normalizer(model.get_vec_normalize_env()),
+        "environments": envs,
+        "action_noise": capture(model.action_noise),
+        "counters": {name: getattr(model, name) for name in COUNTERS},
+        "statistics": {name: list(getattr(model, name)) for name in STATISTICS},
+        "logger": {
+            "values": dict(model.logger.name_to_value),
+            "counts": dict(model.logger.name_to_count),
+        },
+        "action_space": model.action_space.np_random,
+        "random": random_state(),
+    }
+
+
+def _environments(model: OffPolicyAlgorithm) -> list[gym.Env[Any, Any]]:
+    envs = model.env.unwrapped if model.env is not None else None
+    assert isinstance(envs, DummyVecEnv)
+    return envs.envs
+
+
+def _buffer(buffer: ReplayBuffer) -> dict[str, Any]:
+    arrays = {
+        name: value[: buffer.size()]
+        for name, value in _flat(vars(buffer)).items()
+        if isinstance(value, np.ndarray)
+    }
+    return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
+
+
+def _restore_buffer(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
+    arrays = _flat(vars(buffer))
+    for name, saved in state["arrays"].items():
+        if len(saved) > len(arrays[name]):
+            raise ValueError(f"its replay buffer holds {len(saved)} steps, not {len(arrays[name])}")
+        arrays[name][: len(saved)] = saved
+    buffer.pos, buffer.full = state["position"], state["full"]
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """The items of dicts (of Dict observations) beside those that are no dicts."""
+    flat = {}
+    for name, value in values.items():
+        nested = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{name}.{key}" if key else name: item for key, item in nested.items()}
+    return flat
+
+
+def _normalizer(envs: VecNormalize | None) -> dict[str, Any] | None:
+    if envs is None:
+        return None
+    statistics = {name: vars(rms) for name, rms in running_statistics(envs).items()}
+    return {"statistics": statistics, "returns": envs.returns}
+
+
+def _restore_normalizer(envs: VecNormalize | None, state: dict[str, Any] | None) -> None:
+    if envs is None or state is None:
+        if envs is not state:
+            raise ValueError("only one of them normalises observations or rewards")
+        return
+    for name, rms in running_statistics(envs).items():
+        vars(rms).update(state["statistics"][name])
+    envs.returns = state["returns"]
+
+
+def running_statistics(envs: VecNormalize) -> dict[str, RunningMeanStd]:
+    """The running means and variances of a normaliser, by name."""
+    values = {"obs_rms": getattr(envs, "obs_rms", None), "ret_rms": envs.ret_rms}
+    return {name: rms for name, rms in _flat(values).items() if rms is not None}

@@ -1,0 +1,78 @@
+"""Environments as a configuration describes them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import TransformReward
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from icnn_rl.configs import Config, EnvironmentConfig
+
+OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+def make_environment(
+    config: EnvironmentConfig, render_mode: str | None = None
+) -> gym.Env[Any, Any]:
+    """The task, with its rewards as they are.
+
+    Raises:
+        ValueError: Gymnasium cannot make it, or an agent of this package cannot learn it.
+    """
+    try:
+        env = gym.make(config.id, render_mode=render_mode, **config.kwargs)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ValueError(
+            f"env.id: cannot make {config.id!r}: {' '.join(str(error).split())}"
+        ) from None
+    try:
+        _require_learnable(config.id, env)
+    except ValueError:
+        env.close()
+        raise
+    return env
+
+
+def make_training_environment(config: EnvironmentConfig) -> gym.Env[Any, Any]:
+    """The task, monitored, then with its rewards scaled."""
+    env: gym.Env[Any, Any] = Monitor(make_environment(config))
+    scale = config.reward_scale
+    return env if scale == 1 else TransformReward(env, lambda reward: scale * float(reward))
+
+
+def make_training_environments(config: Config) -> VecEnv:
+    """``n_envs`` copies of the task, monitored, with rewards scaled and observations normalised."""
+
+    make = partial(make_training_environment, config.env)
+    envs: VecEnv = DummyVecEnv([make] * config.env.n_envs)
+    observations, rewards = config.env.normalize_observations, config.env.normalize_rewards
+    if observations or rewards:
+        envs = VecNormalize(
+            envs, norm_obs=observations, norm_reward=rewards, gamma=config.agent.gamma
+        )
+    return envs
+
+
+def _require_learnable(name: str, env: gym.Env[Any, Any]) -> None:
+    actions, observations = env.action_space, env.observation_space
+    if not isinstance(actions, spaces.Box):
+        raise ValueError(
+            f"{name} has the action space {actions}; ConcaveQ needs a Box of continuous actions"
+        )
+    if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+        raise ValueError(f"{name} has the action space {actions}; ConcaveQ needs bounded actions")
+    parts = (
+        observations.spaces.values() if isinstance(observations, spaces.Dict) else [observations]
+    )
+    for part in parts:
+        if not isinstance(part, OBSERVATIONS):
+            raise ValueError(
+                f"{name} has observations of {type(part).__name__}; ConcaveQ needs arrays, "
+                "or a flat Dict of arrays"
+            )

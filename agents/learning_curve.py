@@ -1,0 +1,50 @@
+"""A picture of how the return grew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from icnn_rl.agents.run_folder import RunFolder
+from icnn_rl.agents.storage import replacing
+from icnn_rl.agents.tables import STEPS
+
+EVALUATION, TRAINING = "#1f6f8b", "#b9b4ab"
+
+
+def draw_learning_curve(run: RunFolder, title: str) -> Path:
+    """Draw a run's evaluations, and its training returns behind them, into its folder.
+
+    Returns:
+        The picture.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    if rows := [row for row in run.progress.rows if row.get("rollout/ep_rew_mean")]:
+        axes.plot(
+            [int(row[STEPS]) for row in rows],
+            [float(row["rollout/ep_rew_mean"]) for row in rows],
+            color=TRAINING,
+            label="training, with exploration noise (mean of the last episodes)",
+        )
+    if rows := run.evaluations.rows:
+        steps = [int(row["steps"]) for row in rows]
+        mean, deviation = (
+            np.array([float(row[key]) for row in rows]) for key in ("return_mean", "return_std")
+        )
+        axes.fill_between(
+            steps, mean - deviation, mean + deviation, color=EVALUATION, alpha=0.2, linewidth=0
+        )
+        axes.plot(
+            steps, mean, color=EVALUATION, marker="o", markersize=3, label="evaluation ± 1 sd"
+        )
+    axes.set(title=title, xlabel="environment steps", ylabel="return")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False, loc="lower right", fontsize="small")
+    with replacing(run.curve) as temporary:
+        figure.savefig(temporary)
+    return run.curve

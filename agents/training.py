@@ -1,0 +1,250 @@
+"""A training run from its configuration to its last file."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+
+from icnn_rl.agents.building import build_agent
+from icnn_rl.agents.checkpoint import (
+    latest_checkpoint,
+    read_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from icnn_rl.agents.concave_q import ConcaveQ
+from icnn_rl.agents.environments import (
+    make_environment,
+    make_training_environment,
+    make_training_environments,
+)
+from icnn_rl.agents.evaluation import Evaluation, evaluate
+from icnn_rl.agents.learning_curve import draw_learning_curve
+from icnn_rl.agents.portable import save_portable
+from icnn_rl.agents.progress import ProgressDisplay
+from icnn_rl.agents.run_folder import RunFolder
+from icnn_rl.agents.snapshot import is_exact
+from icnn_rl.agents.storage import replacing
+from icnn_rl.agents.tables import TableOutputFormat
+from icnn_rl.agents.tracking import WandbOutputFormat
+from icnn_rl.agents.video import record_video
+from icnn_rl.configs import Config
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Any]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The run was asked to stop; its checkpoint is written."""
+
+
+def train(config: Config, run: RunFolder, console: Console) -> None:
+    """Train from the first step, and write everything into a new folder.
+
+    Args:
+        config: what to train on what, and how.
+        run: its folder, empty or not there yet.
+        console: where progress is shown.
+
+    Raises:
+        ValueError: the folder is not empty, the task or an argument of the agent is wrong, or the
+            task gave observations or rewards that are not finite.
+        Interrupted: the process was asked to stop.
+    """
+    run.require_empty()
+    model = _build(config)
+    run.create(config)
+    _learn(model, config, run, console, state=None)
+
+
+def resume(run: RunFolder, console: Console, steps: int | None = None, track: bool = False) -> None:
+    """Go on from the last checkpoint of a run, as if it had not stopped.
+
+    Args:
+        run: the folder of the run.
+        console: where progress is shown.
+        steps: new total of steps; by default that of the configuration.
+        track: whether to go on with tracking, or begin it.
+
+    Raises:
+        ValueError: the folder is no run, the run is finished, or its checkpoint is damaged.
+        Interrupted: the process was asked to stop.
+    """
+    config = run.read_config()
+    total = config.training.steps if steps is None else steps
+    config = replace(
+        config, training=replace(config.training, steps=total), track=config.track or track
+    )
+    state = read_checkpoint(latest_checkpoint(run.checkpoints))
+    done = state["counters"]["num_timesteps"]
+    if done > total or (done == total and run.archive.exists()):
+        raise ValueError(f"{run.path} has made {done} of {total} steps; --steps sets a new total")
+    model = _build(config)
+    run.write_config(config)
+    _learn(model, config, run, console, state)
+
+
+def _build(config: Config) -> ConcaveQ:
+    torch.set_num_threads(config.threads)
+    return build_agent(config, make_training_environments(config))
+
+
+def _learn(
+    model: ConcaveQ, config: Config, run: RunFolder, console: Console, state: State | None
+) -> None:
+    done = 0 if state is None else state["counters"]["num_timesteps"]
+    for table in (run.progress, run.evaluations):
+        table.drop_after(done)
+    tracker = WandbOutputFormat(run, config) if config.track else None
+    outputs: list[KVWriter] = [
+        TableOutputFormat(run.progress),
+        TensorBoardOutputFormat(str(run.tensorboard)),
+    ]
+    model.set_logger(Logger(str(run.path), outputs + ([tracker] if tracker else [])))
+    exact = is_exact(lambda: make_training_environment(config.env))
+    if not exact:
+        logger.warning(
+            "the state of %s cannot be captured: a resumed run begins a new episode", config.env.id
+        )
+    try:
+        with ProgressDisplay(console, config.training.steps, done) as display, _stop() as stop:
+            chores = Chores(config, run, display, stop, exact, state)
+            # No more episodes than steps: the logs are written by the chores alone.
+            model.learn(config.training.steps, chores, log_interval=config.training.steps + 1)
+            chores.finish()
+        draw_learning_curve(run, f"{config.env.id}, seed {config.seed}")
+        video = record_video(run.path, run.video) if config.training.video else None
+        if tracker is not None:
+            tracker.upload(run.curve, video)
+    finally:
+        model.logger.close()
+        model.get_env().close()
+
+
+class Chores(BaseCallback):
+    """What is to be done between two rollouts, where the state of a run is complete.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        display: shows progress.
+        stop: set when the run has to stop.
+        exact: whether checkpoints can hold the state of the environments.
+        state: of the checkpoint to go on from, or None.
+    """
+
+    model: ConcaveQ
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunFolder,
+        display: ProgressDisplay,
+        stop: threading.Event,
+        exact: bool,
+        state: State | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.run = run
+        self.display = display
+        self.stop = stop
+        self.exact = exact
+        self.state = state
+        self.evaluations = run.evaluations
+        self.previous = 0  # steps at the last chores
+
+    def _on_training_start(self) -> None:
+        # Here, and not before: learn() has reset environments, noise and counters by now.
+        if self.state is not None:
+            restore_checkpoint(self.model, self.state)
+            self.previous = self.model._num_timesteps_at_start = self.model.num_timesteps
+            self.state = None  # a replay buffer's worth of memory
+
+    def _on_step(self) -> bool:
+        self.display.show(self.model)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._work()
+        if self.stop.is_set():
+            self._checkpoint()
+            raise Interrupted
+
+    def finish(self) -> None:
+        """Everything that a finished run leaves behind, but for pictures."""
+        self._work()
+        self._checkpoint()
+        # After the checkpoint, so that a run that is prolonged never knows of them.
+        if not self.evaluations.has(self.model.num_timesteps):
+            self._evaluate()
+        if not self.run.progress.has(self.model.num_timesteps):
+            self.model.dump_logs()
+        with replacing(self.run.archive) as temporary:
+            self.model.save(temporary)
+        if (normalizer := self.model.get_vec_normalize_env()) is not None:
+            with replacing(self.run.path / "vecnormalize.pkl") as temporary:
+                normalizer.save(str(temporary))
+
+    def _work(self) -> None:
+        training = self.config.training
+        evaluation_due = self._is_due(training.evaluate_every)
+        if evaluation_due:
+            self._evaluate()
+        if evaluation_due or self._is_due(training.log_every):
+            self.model.dump_logs()
+        if self._is_due(training.checkpoint_every):
+            self._checkpoint()
+        self.previous = self.model.num_timesteps
+
+    def _is_due(self, period: int) -> bool:
+        return self.model.num_timesteps // period > self.previous // period
+
+    def _evaluate(self) -> None:
+        evaluation = evaluate(
+            self.model,
+            lambda: make_environment(self.config.env),
+            self.config.training.evaluation_episodes,
+        )
+        steps = self.model.num_timesteps
+        summary = evaluation.summary()
+        self.evaluations.append({"steps": steps} | summary)
+        for name, value in summary.items():
+            self.model.logger.record(f"eval/{name}", value)
+        self.display.say(f"step {steps}: return {evaluation}")
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.model, self.run.checkpoints, self.exact)
+        save_portable(self.model, self.config, self.run.path)
+
+
+@contextmanager
+def _stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a termination request sets; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, previous[number])
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, request) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""A video of a trained agent, recorded in a process of its own.
+
+Drawing without a display needs a graphics library that may be absent, or take its process down:
+so each is tried in a fresh process, and none can spoil a training run.
+
+Run as ``python -m icnn_rl.agents.video RUN VIDEO SEED``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+
+from icnn_rl.agents.environments import make_environment
+from icnn_rl.agents.evaluation import SEED, greedy_actions
+from icnn_rl.agents.portable import load_portable, read_description
+from icnn_rl.agents.storage import replacing
+
+FRAMES = 500  # at most; longer episodes are cut
+TIMEOUT = 300  # seconds, for one attempt
+
+logger = logging.getLogger(__name__)
+
+
+def record_video(folder: Path, path: Path, seed: int = SEED) -> Path | None:
+    """Film one episode of the agent in a folder; a failure is logged, not raised.
+
+    Args:
+        folder: of the agent, as ``save_portable`` wrote it.
+        path: of the video, MP4.
+        seed: of the episode.
+
+    Returns:
+        The video, or None if the task or the machine cannot draw.
+    """
+    env = make_environment(read_description(folder).env)
+    env.close()
+    if "rgb_array" not in env.metadata.get("render_modes", []):
+        logger.info("no video: the task does not render")
+        return None
+    for library in _graphics_libraries():
+        environ = os.environ | {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+        if library is not None:
+            environ["MUJOCO_GL"] = library
+        command = [sys.executable, "-m", __name__, str(folder), str(path), str(seed)]
+        try:
+            done = subprocess.run(
+                command, env=environ, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"it took more than {TIMEOUT} s"
+            continue
+        if done.returncode == 0:
+            return path
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    logger.warning("no video: this machine cannot draw the task (%s)", reason)
+    return None
+
+
+def _graphics_libraries() -> list[str | None]:
+    """Values of MUJOCO_GL to try in turn; None leaves the choice to MuJoCo."""
+    if os.environ.get("MUJOCO_GL"):
+        return [None]
+    if sys.platform != "linux":
+        return [None]
+    return ["egl", "osmesa", None] if os.environ.get("DISPLAY") else ["egl", "osmesa"]
+
+
+def _film(folder: Path, path: Path, seed: int) -> None:
+    model, config = load_portable(folder, read_description(folder).env.id)
+    env = make_environment(config.env, render_mode="rgb_array")
+    frames = _frames(model, env, seed)
+    first = next(frames)
+    with replacing(path) as temporary:
+        fps = env.metadata.get("render_fps", 30)
+        size = (first.shape[1], first.shape[0])
+        writer = imageio_ffmpeg.write_frames(str(temporary), size, fps=fps, macro_block_size=2)
+        writer.send(None)
+        writer.send(first)
+        for frame in frames:
+            writer.send(frame)
+        writer.close()
+    env.close()
+
+
+def _frames(model: Any, env: gym.Env[Any, Any], seed: int) -> Iterator[np.ndarray]:
+    observation, _ = env.reset(seed=seed)
+    for _ in range(FRAMES):
+        yield np.ascontiguousarray(env.render())
+        action = greedy_actions(model, [observation])[0]
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            break
+    yield np.ascontiguousarray(env.render())
+
+
+if __name__ == "__main__":
+    _film(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

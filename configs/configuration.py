@@ -1,0 +1,199 @@
+"""The parts of a training run's configuration, with the modern recipe as defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def _require_at_least(least: float, section: str, config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value < least:
+            raise ValueError(f"{section}{name} has to be at least {least}, not {value}")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """The task.
+
+    Args:
+        id: of the Gymnasium environment; ``module:Name-v0`` imports the module first.
+        kwargs: further arguments of ``gymnasium.make``.
+        n_envs: copies of the environment, stepped together.
+        normalize_observations: whether observations are scaled by their running mean and variance.
+        normalize_rewards: whether rewards are scaled by the running deviation of the return.
+        reward_scale: factor on the rewards that the agent learns from; returns are reported
+            without it.
+    """
+
+    id: str = "Pendulum-v1"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    n_envs: int = 1
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    reward_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, "env.", self, "n_envs")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The critics.
+
+    Args:
+        context: widths of the path on the observation.
+        convex: widths of the path on the action.
+        activation: of the convex path.
+        n_critics: networks in the ensemble.
+        layer_norm: whether the context path has LayerNorm.
+        nonnegativity: how the weights of the convex path are kept non-negative.
+    """
+
+    context: tuple[int, ...] = (256, 256)
+    convex: tuple[int, ...] = (64, 64)
+    activation: str = "softplus"
+    n_critics: int = 2
+    layer_norm: bool = True
+    nonnegativity: Literal["projection", "softplus"] = "projection"
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, "agent.network.", self, "n_critics")
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    """How precisely an action is solved for.
+
+    Args:
+        method: solver of ``icnn_rl.minimize``.
+        tol: certified gap, in units of Q, at which an action is good enough.
+        max_evaluations: of the critics, per action.
+    """
+
+    method: str = "auto"
+    tol: float = 1e-2
+    max_evaluations: int = 50
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The arguments of ``ConcaveQ``.
+
+    Args:
+        learning_rate: of Adam.
+        buffer_size: transitions that are kept.
+        learning_starts: random steps before the first update.
+        batch_size: transitions per update.
+        tau: step of the target networks towards the critics.
+        gamma: discount factor.
+        train_freq: steps between updates.
+        gradient_steps: updates at a time.
+        n_steps: steps of the return in the TD target.
+        target_noise: standard deviation of the noise on the target's action.
+        target_noise_clip: largest absolute value of that noise.
+        entropy: weight of the action's entropy.
+        td_clip: largest distance of the TD target from Q(s, a); null for no limit.
+        weight_decay: L2 penalty, as Adam's ``weight_decay``.
+        network: the critics.
+        solver: precision of the TD target's action.
+        acting_solver: precision of the actions taken.
+    """
+
+    learning_rate: float = 3e-4
+    buffer_size: int = 1_000_000
+    learning_starts: int = 1000
+    batch_size: int = 256
+    tau: float = 0.005
+    gamma: float = 0.99
+    train_freq: int = 1
+    gradient_steps: int = 1
+    n_steps: int = 1
+    target_noise: float = 0.0
+    target_noise_clip: float = 0.5
+    entropy: float = 0.0
+    td_clip: float | None = None
+    weight_decay: float = 0.0
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    acting_solver: SolverConfig = field(
+        default_factory=lambda: SolverConfig(tol=1e-4, max_evaluations=200)
+    )
+
+    def __post_init__(self) -> None:
+        positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
+        _require_at_least(1, "agent.", self, *positive)
+        _require_at_least(0, "agent.", self, "learning_rate", "learning_starts", "weight_decay")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Exploration, in actions scaled to [-1, 1].
+
+    Args:
+        kind: Gaussian, or Ornstein-Uhlenbeck x ← x - theta x + sigma N(0, 1).
+        sigma: its standard deviation.
+        theta: rate at which Ornstein-Uhlenbeck noise returns to 0.
+    """
+
+    kind: Literal["gaussian", "ou"] = "gaussian"
+    sigma: float = 0.1
+    theta: float = 0.15
+
+    def __post_init__(self) -> None:
+        _require_at_least(0, "noise.", self, "sigma", "theta")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long to train, and what to write down on the way. All periods are in steps.
+
+    Args:
+        steps: steps of the environments, in total.
+        log_every: period of the rows of progress.csv and TensorBoard.
+        evaluate_every: period of the evaluations.
+        evaluation_episodes: episodes per evaluation.
+        checkpoint_every: period of the checkpoints; there is always one at the end.
+        video: whether to film the trained agent where the task renders.
+    """
+
+    steps: int = 100_000
+    log_every: int = 1000
+    evaluate_every: int = 5000
+    evaluation_episodes: int = 10
+    checkpoint_every: int = 25_000
+    video: bool = True
+
+    def __post_init__(self) -> None:
+        periods = ("log_every", "evaluate_every", "checkpoint_every")
+        _require_at_least(1, "training.", self, "steps", "evaluation_episodes", *periods)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run.
+
+    Args:
+        env: the task.
+        agent: the learner.
+        noise: exploration.
+        training: how long, and what to write down.
+        seed: of every random generator.
+        threads: of PyTorch; small networks are fastest, and repeatable, on one.
+        device: where the networks live.
+        track: whether metrics go to Weights & Biases, offline without a login.
+    """
+
+    env: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+    threads: int = 1
+    device: str = "auto"
+    track: bool = False
+
+    def __post_init__(self) -> None:
+        _require_at_least(0, "", self, "seed")
+        _require_at_least(1, "", self, "threads")
