@@ -1,0 +1,323 @@
+"""Q-learning with critics that are concave in the action, so that acting is convex optimisation."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    ReplayBufferSamples,
+    Schedule,
+)
+from torch import Tensor
+
+from icnn_rl import Box, Solution
+from icnn_rl.agents.policies import (
+    CnnPolicy,
+    ConcaveCritic,
+    ConcaveQPolicy,
+    MlpPolicy,
+    MultiInputPolicy,
+    Observation,
+    State,
+)
+from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
+from icnn_rl.agents.validation import require_bounded_box, require_finite, require_format
+from icnn_rl.sets import ConvexSet
+
+FORMAT = 1  # of saved models; raise it when an older archive can no longer be read
+
+
+class ConcaveQ(OffPolicyAlgorithm):
+    """Deep Q-learning without an actor: Q(s, a) = -f(a | s), f a network convex in a.
+
+        a* = argmin_a  1/E Σ_i f'_i(a | s') - α H(a)      over a in [-1, 1]ⁿ
+        y  = r + γ (1 - done) min_i Q'_i(s', a*)
+        loss = Σ_i mean (Q_i(s, a) - y)²
+
+    with primes for the target networks. Every argmin is a convex problem, solved to a certified
+    gap that is logged (``solver/gap_max``). The defaults are a modern recipe: twin critics,
+    LayerNorm, softplus, a narrow convex path. Source: Amos, Xu & Kolter, "Input Convex Neural
+    Networks", ICML 2017; min over critics: Fujimoto et al., "Addressing Function Approximation
+    Error in Actor-Critic Methods", ICML 2018.
+
+    Args:
+        policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
+        env: an environment, several in a VecEnv, or the id of one.
+        learning_rate: of the critics, or a schedule of it.
+        buffer_size: transitions that the replay buffer holds.
+        learning_starts: steps of random actions before the first update.
+        batch_size: transitions per update.
+        tau: step of the target networks towards the critics per update.
+        gamma: discount factor.
+        train_freq: steps, or ``(n, "episode")``, between calls of ``train``.
+        gradient_steps: updates per call of ``train``; -1 for as many as there were steps.
+        action_noise: exploration noise, in scaled actions.
+        exploration_noise: standard deviation of Gaussian noise where ``action_noise`` is None.
+        replay_buffer_class: as in stable-baselines3; n-step and HER are such classes.
+        replay_buffer_kwargs: its arguments.
+        optimize_memory_usage: as in stable-baselines3.
+        n_steps: steps of the n-step return.
+        target_noise: standard deviation of the noise that smooths the target action (TD3).
+        target_noise_clip: largest absolute value of that noise.
+        entropy: α, the weight of the entropy of the action, in units of Q.
+        td_clip: if not None, targets are clipped to Q_i(s, a) ± td_clip.
+        solver: precision of the target's argmin.
+        acting_solver: precision of the actions of ``predict`` and of exploration.
+        stats_window_size: episodes over which rollout statistics are averaged.
+        tensorboard_log: folder of the TensorBoard log.
+        policy_kwargs: arguments of ``ConcaveQPolicy``.
+        verbose: 0 silent, 1 informative, 2 for debugging.
+        seed: of all random generators.
+        device: where the networks live.
+
+    Raises:
+        ValueError: the action space is not a bounded Box, or an argument of the policy is wrong.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: ConcaveQPolicy
+    action_space: spaces.Box
+    critic: ConcaveCritic
+    critic_target: ConcaveCritic
+    replay_buffer: ReplayBuffer
+
+    def __init__(
+        self,
+        policy: str | type[ConcaveQPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-3,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1000,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        exploration_noise: float = 0.1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        target_noise: float = 0.0,
+        target_noise_clip: float = 0.5,
+        entropy: float = 0.0,
+        td_clip: float | None = None,
+        solver: SolverSettings | dict[str, Any] = TARGET,
+        acting_solver: SolverSettings | dict[str, Any] = ACTING,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            require_bounded_box(env.action_space)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+            support_multi_env=True,
+        )
+        self.format = FORMAT
+        self.exploration_noise = exploration_noise
+        self.target_noise = target_noise
+        self.target_noise_clip = target_noise_clip
+        self.entropy = entropy
+        self.td_clip = td_clip
+        self.solver = SolverSettings.of(solver)
+        self.acting_solver = SolverSettings.of(acting_solver)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.policy.entropy = self.entropy
+        self.policy.solver = self.acting_solver
+        self.critic = self.policy.critic
+        self.critic_target = self.policy.critic_target
+        self._setup_noise()
+
+    def _setup_noise(self) -> None:
+        if self.action_noise is None and self.exploration_noise > 0:
+            std = np.full_like(self.action_space.low, self.exploration_noise)
+            self.action_noise = NormalActionNoise(np.zeros_like(std), std)
+        noise = self.action_noise
+        if isinstance(noise, VectorizedActionNoise) and noise.n_envs != self.n_envs:
+            # Loaded for another number of environments: learn() makes one for each again.
+            self.action_noise = noise.base_noise
+
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        """Make ``gradient_steps`` updates of the critics, each followed by one of the targets."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.critic.optimizer)
+
+        losses, solutions = [], []
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            target, solution = self._td_target(batch)
+            losses.append(self._update_critics(batch, target))
+            self._update_targets()
+            solutions.append(solution)
+
+        self._n_updates += gradient_steps
+        self._record(losses, solutions)
+
+    @torch.no_grad()
+    def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, Solution]:
+        """r + γ (1 - done) min_i Q'_i(s', a*), of shape (B,), and how a* was found."""
+        critics = self.critic_target.condition(batch.next_observations)
+        solution = self.solver.minimize(self.policy.objective(critics), Box(-1.0, 1.0))
+        next_q = -critics.value(self._smooth(solution.y)).amax(0)
+        discount = self.gamma if batch.discounts is None else batch.discounts.squeeze(-1)
+        reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
+        return reward + discount * (1 - done) * next_q, solution
+
+    def _smooth(self, actions: Tensor) -> Tensor:
+        if self.target_noise == 0:
+            return actions
+        noise = torch.randn_like(actions).mul_(self.target_noise)
+        noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
+        return (actions + noise).clamp_(-1, 1)
+
+    def _update_critics(self, batch: ReplayBufferSamples, target: Tensor) -> Tensor:
+        """One step of the optimiser on the loss, which is returned."""
+        q = self.critic(batch.observations, batch.actions)
+        if self.td_clip is not None:
+            target = target.clamp(q.detach() - self.td_clip, q.detach() + self.td_clip)
+        loss: Tensor = (q - target).square().mean(-1).sum()
+        self.critic.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.critic.optimizer.step()
+        self.critic.net.project_()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _update_targets(self) -> None:
+        torch._foreach_lerp_(
+            tuple(self.critic_target.parameters()), tuple(self.critic.parameters()), self.tau
+        )
+        for target, buffer in zip(self.critic_target.buffers(), self.critic.buffers(), strict=True):
+            target.copy_(buffer)  # running statistics of a features extractor
+
+    def _record(self, losses: list[Tensor], solutions: list[Solution]) -> None:
+        # Tensors until here: reading a number in the loop above would wait for the device.
+        gaps = torch.cat([s.gap for s in solutions])
+        converged = torch.cat([s.converged for s in solutions]).float()
+        evaluations = torch.cat([s.evaluations for s in solutions]).float()
+        record = self.logger.record
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("train/critic_loss", torch.stack(losses).mean().item())
+        record("solver/evaluations", evaluations.mean().item())
+        record("solver/gap_mean", gaps.mean().item())
+        record("solver/gap_max", gaps.max().item())
+        record("solver/not_converged", 1 - converged.mean().item())
+
+    def predict(
+        self,
+        observation: Observation,
+        state: State = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_set: ConvexSet | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """The greedy action, within ``action_set`` if given; see ``ConcaveQPolicy.predict``."""
+        return self.policy.predict(observation, state, episode_start, deterministic, action_set)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "ConcaveQ",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train for ``total_timesteps`` steps of the environments; see stable-baselines3."""
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        prepared = super()._setup_learn(*args, **kwargs)
+        assert self._last_obs is not None
+        require_finite("first observation", self._last_obs, self.num_timesteps)
+        return prepared
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Observation,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        obs, step = new_obs, self.num_timesteps
+        if self._vec_normalize_env is not None:
+            # Normalised values are clipped, which would hide an infinity.
+            obs = self._vec_normalize_env.get_original_obs()
+            rewards = self._vec_normalize_env.get_original_reward()
+        else:
+            rewards = reward
+        require_finite("observation", obs, step)
+        require_finite("reward", rewards, step)
+        for i in np.flatnonzero(dones):
+            require_finite("final observation", infos[i].get("terminal_observation", 0.0), step)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> Self:
+        """Load a model saved by ``save``; see stable-baselines3 for the arguments.
+
+        Raises:
+            ValueError: the file is no ConcaveQ model, is damaged, or has another format.
+        """
+        require_format(path, FORMAT)
+        return super().load(path, *args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "critic", "critic_target"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "critic.optimizer"], []

@@ -1,0 +1,256 @@
+"""Policies without an actor: critics concave in the action, and the action that maximises them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor
+
+from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy
+from icnn_rl.agents.action_sets import minimize_within
+from icnn_rl.agents.solver import ACTING, SolverSettings
+from icnn_rl.sets import ConvexSet
+
+Observation = np.ndarray | dict[str, np.ndarray]
+State = tuple[np.ndarray, ...] | None
+
+
+class ConcaveCritic(BaseModel):
+    """An ensemble of E critics, concave in the action.
+
+        Q_i(s, a) = -f_i(a | s),      i = 1..E, every f_i convex in a
+
+    Actions are scaled to [-1, 1]. The ensemble is one PICNN with an ensemble axis, on top of
+    stable-baselines3's features extractor.
+    """
+
+    features_extractor: BaseFeaturesExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        normalize_images: bool,
+        n_critics: int,
+        **network: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        self.net = PICNN(features_dim, get_action_dim(action_space), ensemble=n_critics, **network)
+
+    def condition(self, obs: PyTorchObs) -> ConvexFunction:
+        """The functions -Q_i(s, ·) of a batch of observations, of batch shape (E, B)."""
+        return self.net.condition(self.extract_features(obs, self.features_extractor))
+
+    def forward(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
+        """Q_i(s, a), of shape (E, B)."""
+        return -self.condition(obs).value(actions)
+
+
+class ConcaveQPolicy(BasePolicy):
+    """The greedy policy of an ensemble of concave critics, found by convex optimisation.
+
+        π(s) = argmax_a  1/E Σ_i Q_i(s, a) + α H(a)      over a in [-1, 1]ⁿ
+
+    with H the entropy of ``negative_entropy``. Source: Amos, Xu & Kolter, "Input Convex Neural
+    Networks", ICML 2017.
+
+    Args:
+        observation_space: space of the observations.
+        action_space: a bounded Box.
+        lr_schedule: learning rate as a function of the remaining progress.
+        context: widths of the critics' context path (on the features of the observation).
+        convex: widths of the critics' convex path (on the action).
+        activation: name of the convex path's activation.
+        n_critics: E.
+        layer_norm: whether the context path has LayerNorm.
+        nonnegativity: ``"projection"`` or ``"softplus"``.
+        entropy: α ≥ 0, in units of Q.
+        solver: precision of the actions that ``predict`` returns.
+        features_extractor_class: as in stable-baselines3; by default that of the policy's alias.
+        features_extractor_kwargs: its arguments.
+        normalize_images: whether images are divided by 255.
+        optimizer_class: optimiser of the critics.
+        optimizer_kwargs: its arguments besides the learning rate.
+    """
+
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    action_space: spaces.Box
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        context: tuple[int, ...] = (256, 256),
+        convex: tuple[int, ...] = (64, 64),
+        activation: str = "softplus",
+        n_critics: int = 2,
+        layer_norm: bool = True,
+        nonnegativity: str = "projection",
+        entropy: float = 0.0,
+        solver: SolverSettings = ACTING,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class or self.default_features_extractor,
+            features_extractor_kwargs,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            normalize_images=normalize_images,
+            squash_output=True,
+        )
+        if n_critics < 1:
+            raise ValueError(f"n_critics: expected an integer >= 1, got {n_critics}")
+        self.network: dict[str, Any] = {
+            "context": tuple(context),
+            "convex": tuple(convex),
+            "activation": activation,
+            "n_critics": n_critics,
+            "layer_norm": layer_norm,
+            "nonnegativity": nonnegativity,
+        }
+        self.entropy = entropy
+        self.solver = solver
+
+        self.critic = self._make_critic()
+        self.critic_target = self._make_critic()
+        self.critic_target.load_state_dict(self.critic.state_dict())
+        self.critic_target.set_training_mode(False)
+        self.critic.optimizer = self._make_optimizer(lr_schedule(1))
+
+    def _make_critic(self) -> ConcaveCritic:
+        arguments = {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "normalize_images": self.normalize_images,
+            **self.network,
+        }
+        return ConcaveCritic(**self._update_features_extractor(arguments)).to(self.device)
+
+    def _make_optimizer(self, lr: float) -> torch.optim.Optimizer:
+        arguments = self.optimizer_kwargs
+        if issubclass(self.optimizer_class, (torch.optim.Adam, torch.optim.AdamW)):
+            arguments = {"fused": True} | arguments
+        return self.optimizer_class(self.critic.parameters(), lr=lr, **arguments)  # type: ignore[call-arg]
+
+    @property
+    def actor(self) -> ConcaveQPolicy:
+        """The policy itself: it acts, though no network of it is an actor."""
+        return self
+
+    def objective(self, critics: ConvexFunction) -> ConvexFunction:
+        """What the greedy action minimises, of batch shape (B,), from critics of shape (E, B)."""
+        mean = critics.mean(0)
+        return mean + negative_entropy(self.entropy) if self.entropy > 0 else mean
+
+    @torch.no_grad()
+    def solve(self, obs: PyTorchObs) -> Solution:
+        """The greedy actions, scaled to [-1, 1], with their certificates."""
+        f = self.objective(self.critic.condition(obs))
+        return self.solver.minimize(f, Box(-1.0, 1.0))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        return self.solve(observation).y
+
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """The greedy actions, scaled to [-1, 1]; there is no other kind."""
+        return self._predict(observation, deterministic)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: State = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_set: ConvexSet | None = None,
+    ) -> tuple[np.ndarray, State]:
+        """The greedy action, in the environment's units.
+
+        Args:
+            observation: one observation, or one for each of several environments.
+            state: ignored, and returned as it came.
+            episode_start: ignored.
+            deterministic: ignored, the greedy action always is.
+            action_set: where the action may lie, in the environment's units; a box is intersected
+                with the action space, any other set has to lie inside it.
+
+        Returns:
+            The action, or one for each environment, and ``state``.
+
+        Raises:
+            ValueError: the observation has the wrong shape, or ``action_set`` the wrong dimension,
+                or a part outside the action space.
+        """
+        if action_set is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        obs, vectorized = self.obs_to_tensor(observation)
+        with torch.no_grad():
+            f = self.objective(self.critic.condition(obs))
+            y = minimize_within(f, action_set, *self._bounds(), self.solver)
+        actions = y.cpu().numpy().astype(self.action_space.dtype)
+        actions = actions.reshape(-1, *self.action_space.shape)
+        return actions if vectorized else actions[0], state
+
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """The bounds of the action space, each of shape (n,)."""
+        bounds = np.array([self.action_space.low, self.action_space.high], np.float32)
+        low, high = torch.as_tensor(bounds, device=self.device).flatten(1)
+        return low, high
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Switch the critic (never its target) between training and evaluation."""
+        self.critic.set_training_mode(mode)
+        self.training = mode
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {
+            **self.network,
+            "lr_schedule": self._dummy_schedule,
+            "entropy": self.entropy,
+            "solver": self.solver,
+            "features_extractor_class": self.features_extractor_class,
+            "features_extractor_kwargs": self.features_extractor_kwargs,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+
+MlpPolicy = ConcaveQPolicy
+
+
+class CnnPolicy(ConcaveQPolicy):
+    """``ConcaveQPolicy`` on images."""
+
+    default_features_extractor = NatureCNN
+
+
+class MultiInputPolicy(ConcaveQPolicy):
+    """``ConcaveQPolicy`` on Dict observations."""
+
+    default_features_extractor = CombinedExtractor

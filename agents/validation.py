@@ -1,0 +1,75 @@
+"""What an agent refuses to learn from or to load, each in one sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.save_util import open_path
+
+Values = np.ndarray | dict[str, np.ndarray]
+
+
+def require_bounded_box(space: spaces.Space[Any]) -> None:
+    """Accept an action space that is a Box with finite, distinct bounds.
+
+    Raises:
+        ValueError: the space is anything else.
+    """
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"env: expected a Box action space, with continuous actions; got {space}")
+    bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
+    if not bounded.all():
+        raise ValueError(
+            f"env: expected an action space with finite bounds, low < high; got {space} with "
+            f"low {space.low[~bounded][0]} and high {space.high[~bounded][0]}"
+        )
+
+
+def require_finite(what: str, values: Values, step: int) -> None:
+    """Accept numbers from the environment, one array or several by name, if all are finite.
+
+    Raises:
+        ValueError: one is NaN or infinite.
+    """
+    arrays = values if isinstance(values, dict) else {"": values}
+    for key, array in arrays.items():
+        finite = np.isfinite(array)
+        if not finite.all():
+            where = f"{what} {key!r}" if key else what
+            raise ValueError(
+                f"env: expected finite numbers, got {np.asarray(array)[~finite][0]} in the "
+                f"{where} at step {step}"
+            )
+
+
+def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) -> None:
+    """Accept a model's archive if its format is the expected one, before anything is unpickled.
+
+    Raises:
+        ValueError: the file is no complete archive, or one of another program or format.
+    """
+    file = open_path(path, "r", suffix="zip")
+    start = file.tell()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            found = json.loads(archive.read("data")).get("format")
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(
+            f"path: expected a model saved by ConcaveQ.save; {path} is damaged or no such file"
+        ) from error
+    finally:
+        if file is path:
+            file.seek(start)
+        else:
+            file.close()
+    if found != expected:
+        raise ValueError(
+            f"path: expected a ConcaveQ model of format {expected}, got {path} with "
+            f"{'no format number' if found is None else f'format {found}'}"
+        )

@@ -1,0 +1,102 @@
+"""Acting inside a set chosen at prediction time, in the environment's units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from icnn_rl import Box, Euclidean, Simplex
+from icnn_rl.agents import ConcaveQ
+from toy_environments import HIGH, LOW, Bandit
+
+OPTIONS = {"policy_kwargs": {"context": (16,), "convex": (16,)}, "seed": 0}
+OBSERVATIONS = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model() -> ConcaveQ:
+    return ConcaveQ("MlpPolicy", Bandit(), learning_rate=3e-3, **OPTIONS, learning_starts=50).learn(
+        200
+    )
+
+
+def q_values(model: ConcaveQ, actions: np.ndarray) -> np.ndarray:
+    """The mean critic at actions in the environment's units, shape (..., 20)."""
+    scaled = torch.as_tensor(2 * (actions - LOW) / (HIGH - LOW) - 1, dtype=torch.float32)
+    with torch.no_grad():
+        f = model.critic.condition(torch.as_tensor(OBSERVATIONS))
+        return np.stack([-f.value(a).mean(0).numpy() for a in scaled.reshape(-1, 20, 2)])
+
+
+def test_a_box_as_large_as_the_action_space_changes_nothing(model: ConcaveQ) -> None:
+    free, _ = model.predict(OBSERVATIONS)
+    boxed, _ = model.predict(OBSERVATIONS, action_set=Box(torch.tensor(LOW), torch.tensor(HIGH)))
+    larger, _ = model.predict(OBSERVATIONS, action_set=Box(-100.0, 100.0))
+    np.testing.assert_allclose(boxed, free, atol=1e-5)
+    np.testing.assert_allclose(larger, free, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [([0.5, 0.1], [1.0, 0.2]), ([-5.0, 0.3], [0.0, 5.0]), ([2.0, 0.4], [2.0, 0.4])],
+)
+def test_best_action_in_a_box(model: ConcaveQ, lower: list[float], upper: list[float]) -> None:
+    box = Box(torch.tensor(lower), torch.tensor(upper))
+    actions, _ = model.predict(OBSERVATIONS, action_set=box)
+    low, high = np.maximum(lower, LOW).astype("f4"), np.minimum(upper, HIGH).astype("f4")
+    assert (actions >= low).all()
+    assert (actions <= high).all()
+    others = np.random.default_rng(1).uniform(low, high, (1000, 20, 2))
+    assert (q_values(model, actions)[0] >= q_values(model, others).max(0) - 2e-4).all()
+
+
+def test_a_box_for_each_observation(model: ConcaveQ) -> None:
+    points = torch.as_tensor(np.random.default_rng(2).uniform(LOW, HIGH, (20, 2)))
+    actions, _ = model.predict(OBSERVATIONS, action_set=Box(points, points))
+    np.testing.assert_allclose(actions, points, atol=1e-6)
+
+
+def test_one_observation(model: ConcaveQ) -> None:
+    action, _ = model.predict(OBSERVATIONS[0], action_set=Box(0.0, 0.1))
+    many, _ = model.predict(OBSERVATIONS, action_set=Box(0.0, 0.1))
+    assert action.shape == (2,)
+    assert action.dtype == np.float32
+    np.testing.assert_allclose(action, many[0], atol=1e-3)
+
+
+def test_best_action_on_the_simplex() -> None:
+    class Shares(Bandit):
+        action_space = spaces.Box(np.array([0, -1, 0], "f4"), np.array([1, 1, 2], "f4"))
+
+    model = ConcaveQ("MlpPolicy", Shares(), **OPTIONS)
+    shares, _ = model.predict(OBSERVATIONS, action_set=Simplex())
+    np.testing.assert_allclose(shares.sum(-1), 1, atol=1e-5)
+    assert (shares >= 0).all()
+    others = np.random.default_rng(1).dirichlet(np.ones(3), (1000, 20))
+    low, high = Shares.action_space.low, Shares.action_space.high
+    with torch.no_grad():
+        f = model.critic.condition(torch.as_tensor(OBSERVATIONS)).mean(0)
+        q, best = (
+            -torch.stack(
+                [f.value(torch.as_tensor(2 * (a - low) / (high - low) - 1).float()) for a in points]
+            )
+            for points in (shares[None], others)
+        )
+    assert (q[0] >= best.amax(0) - 2e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("action_set", "message"),
+    [
+        (Box(torch.zeros(3), torch.ones(3)), r"expected a box in 2 dimensions.*shape \(3,\)"),
+        (Box(torch.zeros(1), torch.ones(1)), r"expected a box in 2 dimensions.*shape \(1,\)"),
+        (Box(4.0, 5.0), "expected a box that meets the action space"),
+        (Simplex(), r"inside the action space.*coordinate 1.*\[0, 0\.5\]"),
+        (Euclidean(), "inside the action space"),
+    ],
+)
+def test_sets_that_do_not_fit(model: ConcaveQ, action_set: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"action_set: .*{message}"):
+        model.predict(OBSERVATIONS, action_set=action_set)

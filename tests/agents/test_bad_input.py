@@ -1,0 +1,102 @@
+"""Bad input is refused in one sentence that says what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from icnn_rl.agents import ConcaveQ
+from toy_environments import Bandit, Faulty
+
+OPTIONS: dict[str, Any] = {"policy_kwargs": {"context": (8,), "convex": (8,)}, "seed": 0}
+
+
+def test_discrete_actions() -> None:
+    with pytest.raises(ValueError, match=r"expected a Box action space.*got Discrete\(2\)"):
+        ConcaveQ("MlpPolicy", "CartPole-v1")
+
+
+@pytest.mark.parametrize("high", [np.inf, -1.0])
+def test_action_bounds(high: float) -> None:
+    class Unbounded(Bandit):
+        action_space = spaces.Box(-1.0, high, (2,), np.float32)
+
+    with pytest.raises(ValueError, match=f"finite bounds, low < high.*high {high}"):
+        ConcaveQ("MlpPolicy", Unbounded())
+
+
+@pytest.mark.parametrize(
+    ("part", "at", "value"),
+    [
+        ("reward", 1, np.nan),
+        ("reward", 60, -np.inf),
+        ("observation", 3, -np.inf),
+        ("observation", 4, np.nan),
+        ("observation", 60, np.nan),
+    ],
+)
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_environment_that_breaks(part: str, at: int, value: float, normalise: bool) -> None:
+    env: Any = DummyVecEnv([lambda: Faulty(part, at, value)])
+    if normalise:
+        env = VecNormalize(env)
+    model = ConcaveQ("MlpPolicy", env, learning_starts=20, batch_size=8, **OPTIONS)
+    what = "final observation" if part == "observation" and at % 4 == 0 else part
+    with pytest.raises(
+        ValueError, match=rf"finite numbers, got {value} in the {what} at step {at}$"
+    ):
+        model.learn(80)
+    stored = model.replay_buffer
+    assert stored.pos == at - 1
+    assert np.isfinite(stored.rewards).all()
+    assert np.isfinite(stored.next_observations).all()
+
+
+def test_environment_whose_reset_is_broken() -> None:
+    model = ConcaveQ("MlpPolicy", Faulty("observation", 0), **OPTIONS)
+    with pytest.raises(ValueError, match="got nan in the first observation at step 0"):
+        model.learn(10)
+
+
+def test_named_observations_are_named() -> None:
+    class Named(gym.ObservationWrapper):
+        observation_space = spaces.Dict({"state": Faulty.observation_space})
+
+        def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+            return {"state": observation}
+
+    model = ConcaveQ("MultiInputPolicy", Named(Faulty("observation", 2)), **OPTIONS)
+    with pytest.raises(ValueError, match="in the observation 'state' at step 2"):
+        model.learn(10)
+
+
+def test_observation_of_the_wrong_shape() -> None:
+    model = ConcaveQ("MlpPolicy", Bandit(), **OPTIONS)
+    with pytest.raises(ValueError, match=re.escape("Unexpected observation shape (3,)")):
+        model.predict(np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"activation": "tanh"}, "activation: expected a convex.*got 'tanh'"),
+        ({"nonnegativity": "relu"}, "nonnegativity: expected 'projection' or 'softplus'"),
+        ({"convex": ()}, "convex: expected at least one hidden layer"),
+        ({"n_critics": 0}, "n_critics: expected an integer >= 1, got 0"),
+    ],
+)
+def test_networks(network: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConcaveQ("MlpPolicy", Bandit(), policy_kwargs=network)
+
+
+def test_unknown_policy() -> None:
+    with pytest.raises(ValueError, match="Policy MlpPolice unknown"):
+        ConcaveQ("MlpPolice", Bandit())

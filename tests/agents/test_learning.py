@@ -1,0 +1,105 @@
+"""ConcaveQ finds optima that are known, and its actions are certified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.logger import configure
+
+from icnn_rl.agents import ConcaveQ, SolverSettings
+from toy_environments import Bandit, ConstantReward, best_action
+
+SMALL = {"context": (64,), "convex": (32,)}
+
+
+@pytest.fixture(scope="module")
+def trained() -> ConcaveQ:
+    model = ConcaveQ(
+        "MlpPolicy",
+        Bandit(),
+        learning_rate=3e-3,
+        learning_starts=100,
+        batch_size=128,
+        exploration_noise=0.2,
+        policy_kwargs=SMALL,
+        seed=0,
+    )
+    return model.learn(700)
+
+
+def test_reaches_the_optimum_of_a_bandit(trained: ConcaveQ) -> None:
+    states = np.random.default_rng(1).uniform(-0.9, 0.9, (500, 2)).astype(np.float32)
+    actions, _ = trained.predict(states)
+    width = trained.action_space.high - trained.action_space.low
+    error = np.abs(actions - best_action(states)) / width
+    assert error.mean() < 0.03
+    assert np.quantile(error, 0.95) < 0.1
+
+
+@pytest.mark.parametrize("entropy", [0.0, 0.1])
+def test_no_random_action_beats_the_greedy_one_by_more_than_its_gap(
+    trained: ConcaveQ, entropy: float
+) -> None:
+    policy = trained.policy
+    obs = torch.rand(16, 2) * 2 - 1
+    policy.entropy = entropy
+    solution = policy.solve(obs)
+    with torch.no_grad():
+        f = policy.objective(policy.critic.condition(obs))
+        others = torch.stack([f.value(torch.rand(16, 2) * 2 - 1) for _ in range(1000)])
+        value = f.value(solution.y)
+    policy.entropy = 0.0
+    rounding = 1e-5 * value.abs().max()
+    assert solution.converged.all()
+    assert (value <= others.amin(0) + solution.gap + rounding).all()
+
+
+def test_entropy_moves_actions_inside() -> None:
+    model = ConcaveQ("MlpPolicy", Bandit(), entropy=100.0, policy_kwargs=SMALL, seed=0)
+    actions, _ = model.predict(np.zeros((4, 2), np.float32))
+    middle = (model.action_space.low + model.action_space.high) / 2
+    assert np.abs(actions - middle).max() < 0.05
+
+
+def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states() -> None:
+    targets = {}
+    for terminates in (True, False):
+        env = ConstantReward(terminates)
+        model = ConcaveQ("MlpPolicy", env, learning_starts=50, policy_kwargs=SMALL, seed=0)
+        model.learn(40)
+        batch = model.replay_buffer.sample(32)
+        target, solution = model._td_target(batch)
+        with torch.no_grad():
+            next_q = model.critic_target(batch.next_observations, solution.y).amin(0)
+        targets[terminates] = target, 1 + 0.99 * next_q
+    terminal, _ = targets[True]
+    truncated, bootstrapped = targets[False]
+    torch.testing.assert_close(terminal, torch.ones(32))
+    torch.testing.assert_close(truncated, bootstrapped)
+
+
+def test_td_clip_keeps_the_target_near_the_estimate() -> None:
+    model = ConcaveQ("MlpPolicy", ConstantReward(True), td_clip=1e-3, policy_kwargs=SMALL, seed=0)
+    model.learn(40)
+    loss = model._update_critics(model.replay_buffer.sample(32), torch.full((32,), 100.0))
+    assert loss.item() == pytest.approx(2 * 1e-6, rel=1e-2)
+
+
+def test_solver_statistics_are_logged(tmp_path: Path) -> None:
+    model = ConcaveQ("MlpPolicy", Bandit(), learning_starts=20, policy_kwargs=SMALL, seed=0)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(40, log_interval=None)
+    values = model.logger.name_to_value
+    assert 1 <= values["solver/evaluations"] <= model.solver.max_evaluations
+    assert 0 <= values["solver/gap_mean"] <= values["solver/gap_max"] <= model.solver.tol
+    assert values["solver/not_converged"] == 0
+    assert values["train/n_updates"] == 20
+    assert np.isfinite(values["train/critic_loss"])
+
+
+def test_solver_settings_may_be_a_dict() -> None:
+    model = ConcaveQ("MlpPolicy", Bandit(), solver={"tol": 0.5}, policy_kwargs=SMALL)
+    assert model.solver == SolverSettings(tol=0.5)

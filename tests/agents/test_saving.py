@@ -1,0 +1,130 @@
+"""Models travel: saved, loaded, inspected and trained on."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import TD3
+from stable_baselines3.common.env_util import make_vec_env
+
+from icnn_rl.agents import ConcaveQ, SolverSettings
+from icnn_rl.agents.policies import ConcaveQPolicy
+
+OPTIONS: dict[str, Any] = {
+    "learning_starts": 50,
+    "batch_size": 32,
+    "buffer_size": 500,
+    "policy_kwargs": {"context": (32,), "convex": (16,)},
+    "seed": 0,
+}
+OBSERVATIONS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model() -> ConcaveQ:
+    solver = {"tol": 1e-3}
+    return ConcaveQ(
+        "MlpPolicy", "Pendulum-v1", entropy=0.05, acting_solver=solver, **OPTIONS
+    ).learn(120)
+
+
+def test_loaded_without_environment_it_predicts_the_same(model: ConcaveQ, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    loaded = ConcaveQ.load(tmp_path / "model")
+    assert loaded.get_env() is None
+    assert loaded.policy.entropy == 0.05
+    assert loaded.policy.solver == SolverSettings(tol=1e-3)
+    np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
+
+
+def test_loaded_with_environments_it_trains_on(model: ConcaveQ, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = ConcaveQ.load(tmp_path / "model", env=model.get_env())
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    before = loaded.policy.parameters_to_vector()
+    loaded.learn(20, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 140
+    assert loaded._n_updates == model._n_updates + 20
+    assert not np.array_equal(loaded.policy.parameters_to_vector(), before)
+    assert loaded.critic.optimizer.state_dict()["state"][0]["step"] == loaded._n_updates
+
+
+def test_the_number_of_environments_may_change(tmp_path: Path) -> None:
+    model = ConcaveQ("MlpPolicy", make_vec_env("Pendulum-v1", 3), **OPTIONS).learn(120)
+    model.save(tmp_path / "model")
+    loaded = ConcaveQ.load(tmp_path / "model", env=make_vec_env("Pendulum-v1", 2))
+    assert loaded.learn(120).num_timesteps == 120
+
+
+def test_save_to_a_stream(model: ConcaveQ) -> None:
+    stream = io.BytesIO()
+    model.save(stream)
+    stream.seek(0)
+    loaded = ConcaveQ.load(stream)
+    np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
+
+
+def test_policy_alone(model: ConcaveQ, tmp_path: Path) -> None:
+    model.policy.actor.save(tmp_path / "policy")
+    policy = ConcaveQPolicy.load(tmp_path / "policy")
+    np.testing.assert_array_equal(policy.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
+
+
+def test_parameters_go_out_and_in(model: ConcaveQ) -> None:
+    parameters = model.get_parameters()
+    assert list(parameters) == ["policy", "critic.optimizer"]
+    assert all(p.is_floating_point() for p in parameters["policy"].values())
+    other = ConcaveQ("MlpPolicy", "Pendulum-v1", entropy=0.05, **OPTIONS | {"seed": 1})
+    for name, value in other.get_parameters()["policy"].items():
+        if "norm" not in name:
+            assert not torch.equal(value, parameters["policy"][name]), name
+
+    randomised = parameters | {
+        "policy": {name: torch.rand_like(p) for name, p in parameters["policy"].items()}
+    }
+    other.set_parameters(randomised)
+    assert not np.allclose(other.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
+    other.set_parameters({"policy": randomised["policy"]}, exact_match=False)
+    with pytest.raises(ValueError, match="Names of parameters"):
+        other.set_parameters({"policy": randomised["policy"]}, exact_match=True)
+    other.set_parameters(parameters)
+    for name, value in other.get_parameters()["policy"].items():
+        assert torch.equal(value, parameters["policy"][name])
+
+
+def test_other_formats_are_refused_before_anything_is_unpickled(
+    model: ConcaveQ, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "model.zip")
+    with (
+        zipfile.ZipFile(tmp_path / "model.zip") as old,
+        zipfile.ZipFile(tmp_path / "new.zip", "w") as new,
+    ):
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "data":
+                content = json.dumps(json.loads(content) | {"format": 2}).encode()
+            new.writestr(name, content)
+    with pytest.raises(ValueError, match=r"expected a ConcaveQ model of format 1.*format 2"):
+        ConcaveQ.load(tmp_path / "new.zip")
+
+
+def test_foreign_and_truncated_archives_are_refused(model: ConcaveQ, tmp_path: Path) -> None:
+    TD3("MlpPolicy", "Pendulum-v1", buffer_size=10).save(tmp_path / "td3.zip")
+    with pytest.raises(ValueError, match=r"td3\.zip with no format number"):
+        ConcaveQ.load(tmp_path / "td3.zip")
+    model.save(tmp_path / "model.zip")
+    content = (tmp_path / "model.zip").read_bytes()
+    (tmp_path / "half.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"half\.zip is damaged or no such file"):
+        ConcaveQ.load(tmp_path / "half.zip")
+    with pytest.raises(FileNotFoundError):
+        ConcaveQ.load(tmp_path / "missing.zip")

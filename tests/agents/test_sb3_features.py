@@ -1,0 +1,199 @@
+"""What stable-baselines3's users expect to work, works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from icnn_rl.agents import ConcaveQ
+from icnn_rl.agents.policies import ConcaveQPolicy
+from toy_environments import Bandit
+
+SMALL = {"context": (32,), "convex": (16,)}
+QUICK: dict[str, Any] = {
+    "learning_starts": 50,
+    "batch_size": 32,
+    "buffer_size": 500,
+    "policy_kwargs": SMALL,
+    "seed": 0,
+}
+
+
+def assert_acts_within(model: ConcaveQ, observations: Any) -> None:
+    actions, _ = model.predict(observations)
+    assert actions.shape[1:] == model.action_space.shape
+    assert all(model.action_space.contains(a) for a in actions)
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "train_freq", "gradient_steps", "updates"),
+    [(1, 1, 1, 70), (2, 4, 2, 18), (2, 3, -1, 72), (1, (1, "episode"), 5, 0)],
+)
+def test_environments_and_update_frequencies(
+    n_envs: int, train_freq: Any, gradient_steps: int, updates: int
+) -> None:
+    env = make_vec_env("Pendulum-v1", n_envs)
+    options = {"train_freq": train_freq, "gradient_steps": gradient_steps}
+    model = ConcaveQ("MlpPolicy", env, **QUICK, **options).learn(120)
+    assert model._n_updates == (updates or 5)
+    assert_acts_within(model, env.reset())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_steps": 3},
+        {
+            "optimize_memory_usage": True,
+            "replay_buffer_kwargs": {"handle_timeout_termination": False},
+        },
+        {"target_noise": 0.2},
+        {"td_clip": 1.0, "entropy": 0.1},
+        {"exploration_noise": 0.0},
+        {"learning_rate": lambda progress: 1e-3 * progress},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_options(options: dict[str, Any]) -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK, **options).learn(120)
+    assert model._n_updates == 70
+    assert_acts_within(model, model.get_env().reset())
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"activation": "relu"},
+        {"activation": "leaky_relu", "layer_norm": False},
+        {"n_critics": 1},
+        {"n_critics": 3, "nonnegativity": "softplus"},
+        {"optimizer_class": torch.optim.SGD},
+        {"optimizer_kwargs": {"weight_decay": 1e-4}},
+    ],
+    ids=lambda network: "-".join(network),
+)
+def test_networks(network: dict[str, Any]) -> None:
+    options = QUICK | {"policy_kwargs": SMALL | network}
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **options).learn(100)
+    assert_acts_within(model, model.get_env().reset())
+
+
+def test_ornstein_uhlenbeck_noise_is_one_process_an_environment() -> None:
+    noise = OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.1))
+    env = make_vec_env("Pendulum-v1", 2)
+    model = ConcaveQ("MlpPolicy", env, action_noise=noise, **QUICK).learn(120)
+    assert isinstance(model.action_noise, VectorizedActionNoise)
+    first, second = model.action_noise.noises
+    assert first.noise_prev != second.noise_prev
+
+
+def test_exploration_noise_is_what_is_added_to_the_greedy_action() -> None:
+    # So large an entropy puts the greedy action in the middle, where no noise is clipped.
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", entropy=1e3, **QUICK).learn(2)
+    actions = [model._sample_action(0, model.action_noise, 1)[1] for _ in range(500)]
+    assert np.std(actions) == pytest.approx(0.1, rel=0.1)
+    assert np.mean(actions) == pytest.approx(0, abs=0.02)
+
+
+def test_normalised_environments() -> None:
+    env = VecNormalize(make_vec_env("Pendulum-v1", 2), norm_obs=True, norm_reward=True)
+    model = ConcaveQ("MlpPolicy", env, **QUICK).learn(120)
+    raw = model.replay_buffer.rewards[: model.replay_buffer.pos]
+    sampled = model.replay_buffer.sample(32, env=env).rewards
+    assert raw.min() < -1
+    assert sampled.abs().max() < raw.max() - raw.min()
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=1, warn=False)
+    assert np.isfinite(mean)
+
+
+def test_hindsight_experience_replay() -> None:
+    env = DummyVecEnv([lambda: BitFlippingEnv(n_bits=4, continuous=True)] * 2)
+    kwargs = {"n_sampled_goal": 4, "goal_selection_strategy": "future"}
+    model = ConcaveQ(
+        "MultiInputPolicy",
+        env,
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs=kwargs,
+        **QUICK,
+    ).learn(150)
+    assert model._n_updates > 0
+    assert_acts_within(model, env.reset())
+
+
+class DictObservations(gym.ObservationWrapper):
+    """Pendulum's observation in two named parts."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("Pendulum-v1"))
+        self.observation_space = spaces.Dict(
+            {
+                "angle": spaces.Box(-1.0, 1.0, (2,), np.float32),
+                "speed": spaces.Box(-8.0, 8.0, (1,), np.float32),
+            }
+        )
+
+    def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        return {"angle": observation[:2], "speed": observation[2:]}
+
+
+def test_dict_observations() -> None:
+    model = ConcaveQ("MultiInputPolicy", DictObservations(), **QUICK).learn(120)
+    assert_acts_within(model, model.get_env().reset())
+
+
+def test_images() -> None:
+    env = FakeImageEnv(screen_height=36, screen_width=36, discrete=False)
+    options = QUICK | {"batch_size": 4, "learning_starts": 10}
+    model = ConcaveQ("CnnPolicy", env, **options)
+    extractors = [model.critic.features_extractor, model.critic_target.features_extractor]
+    before = [next(e.parameters()).clone() for e in extractors]
+    model.learn(20)
+    for extractor, weight in zip(extractors, before, strict=True):
+        assert not torch.equal(next(extractor.parameters()), weight)
+    assert extractors[0] is not extractors[1]
+    assert_acts_within(model, model.get_env().reset())
+
+
+def test_matrix_actions_in_asymmetric_bounds() -> None:
+    class Matrix(Bandit):
+        action_space = spaces.Box(np.full((2, 2), -1.0), np.full((2, 2), 3.0), dtype=np.float64)
+
+        def step(self, action: np.ndarray) -> Any:
+            assert self.action_space.contains(action)
+            return self.state, 0.0, True, False, {}
+
+    model = ConcaveQ("MlpPolicy", Matrix(), **QUICK).learn(100)
+    assert_acts_within(model, model.get_env().reset())
+
+
+def test_same_seed_same_weights() -> None:
+    weights = []
+    for _ in range(2):
+        model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK).learn(100)
+        weights.append(model.policy.parameters_to_vector())
+    np.testing.assert_array_equal(*weights)
+
+
+def test_the_actor_is_the_policy() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK)
+    assert isinstance(model.policy.actor, ConcaveQPolicy)
+    obs = torch.as_tensor(model.get_env().reset())
+    assert torch.equal(model.policy.actor(obs), model.policy(obs))
+
+
+def test_training_mode_leaves_the_target_alone() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK)
+    model.policy.set_training_mode(True)
+    assert model.critic.training
+    assert not model.critic_target.training
