@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from icnn_rl.configs import Config, config_parser, find_preset, parse_config, presets
 
@@ -20,7 +19,9 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input, 130 if it was interrupted."""
     console = Console()
-    _show_log(console)
+    log = logging.getLogger("icnn_rl")
+    log.handlers = [_LogHandler(console)]
+    log.setLevel(logging.INFO)
     try:
         arguments, overrides = _parse(list(sys.argv[1:] if argv is None else argv))
         match arguments.command:
@@ -51,7 +52,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     train = commands.add_parser(
         "train",
         help="train an agent",
-        usage="icnn-rl train [PRESET | FILE.yaml] [--env ID] [--run-dir DIR] [--track] [--KEY VALUE]",
+        usage="icnn-rl train [PRESET|FILE.yaml] [--env ID] [--run-dir DIR] [--track] [--KEY VALUE]",
         allow_abbrev=False,
         add_help=False,
     )
@@ -170,11 +171,16 @@ def _say(console: Console, message: str) -> None:
     console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_log(console: Console) -> None:
-    handler = RichHandler(console=console, show_time=False, show_path=False)
-    log = logging.getLogger("icnn_rl")
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
+class _LogHandler(logging.Handler):
+    """Shows log records as lines, above the progress bar if there is one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        _say(self.console, prefix + record.getMessage())
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from icnn_rl.solvers.solution import Solution
 
 KAPPA = 0.3  # share of the gap at which the master's iterate becomes the next point
 STOP = 0.1  # share of the gap at which the master's bound is good enough
-INWARD = 0.1  # share of the way to the centre that the master starts from the best point
+INWARD = 0.1  # share of the way to the centre that the first master starts from the first point
 ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
 
 
 @njit(cache=True)
 def advance(  # type: ignore[no-untyped-def]
     active, y, value, gradient, count, cut_h, cut_a, lower, width, finite, gamma, total, epsilon,
-    tol, best_y, best, bound, done,
+    tol, inner, best_y, best, bound, done,
 ):  # fmt: skip
     """Add one cut to each active sample, improve its bound, and replace y by the next point.
 
@@ -28,7 +28,7 @@ def advance(  # type: ignore[no-untyped-def]
     is stored is affine: a_j + h_jᵀ(y - lower), with h in units of the box's width.
     """
     n = y.shape[1]
-    u, query, p = np.empty(n), np.empty(n), np.empty(n)
+    corner, p = np.empty(n), np.empty(n)
     for row in range(len(active)):
         i = active[row]
         j = count[i]
@@ -46,7 +46,9 @@ def advance(  # type: ignore[no-untyped-def]
         if value[row] < best[i]:
             best[i] = value[row]
             best_y[i] = y[row]
-        bound[i] = max(bound[i], cut_a[i, j] + separable_minimum(cut_h[i, j], p, finite[i], total, u))
+        bound[i] = max(
+            bound[i], cut_a[i, j] + separable_minimum(cut_h[i, j], p, finite[i], total, corner)
+        )
         gap = best[i] - bound[i]
         if gap <= max(tol, 2 * noise):
             done[i] = True
@@ -55,21 +57,14 @@ def advance(  # type: ignore[no-untyped-def]
         m = j + 1
         h = cut_h[i, :m] / gap
         offsets = (cut_a[i, :m] - best[i]) / gap
-        for k in range(n):
-            p[k] /= gap
-            if finite[i, k]:
-                middle = 0.5 if math.isnan(total) else total / n
-                scale = width[i, k] if width[i, k] > 0 else 1.0
-                u[k] = (1 - INWARD) * (best_y[i, k] - lower[i, k]) / scale + INWARD * middle
-            else:
-                u[k] = best_y[i, k]
+        u = inner[i].copy()
         proved = solve_master(
-            h, offsets, m, p, finite[i], total, u, KAPPA, STOP, -tol / gap, query
+            h, offsets, m, p / gap, finite[i], total, u, KAPPA, STOP, -tol / gap, inner[i]
         )
         bound[i] = max(bound[i], best[i] + gap * proved)
         done[i] = best[i] - bound[i] <= tol
         for k in range(n):
-            y[row, k] = lower[i, k] + width[i, k] * query[k]
+            y[row, k] = lower[i, k] + width[i, k] * inner[i, k]
 
 
 def solve(problem: Problem) -> Solution:
@@ -93,9 +88,11 @@ def solve(problem: Problem) -> Solution:
     width = np.where(finite, upper - lower, 1.0)
     gamma = problem.flat(problem.f.strong_convexity)
     total = math.nan if problem.over.total is None else problem.over.total
-    epsilon = np.finfo(str(problem.start.dtype).removeprefix("torch.")).eps
 
-    y = to_array(problem.start).reshape(size, n).copy()
+    y = to_array(problem.start).reshape(size, n)
+    middle = 0.5 if problem.over.total is None else problem.over.total / n
+    share = np.where(finite, INWARD, 0.0)
+    inner = share * middle + (1 - share) * (y - lower) / np.where(width > 0, width, 1.0)
     best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
     cut_h, cut_a = np.empty((size, 16, n)), np.empty((size, 16))
@@ -104,11 +101,10 @@ def solve(problem: Problem) -> Solution:
         if evaluation == cut_a.shape[1]:
             cut_h = np.concatenate([cut_h, np.empty_like(cut_h)], axis=1)
             cut_a = np.concatenate([cut_a, np.empty_like(cut_a)], axis=1)
-        point, value, gradient = oracle(y, active)
-        y = point.copy()
+        y, value, gradient = oracle(y, active)
         advance(
             active, y, value, gradient, count, cut_h, cut_a, lower, width, finite, gamma, total,
-            epsilon, problem.tol, best_y, best, bound, done,
+            problem.epsilon, problem.tol, inner, best_y, best, bound, done,
         )  # fmt: skip
         going = ~done[active]
         if not going.all():

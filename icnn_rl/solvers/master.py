@@ -104,7 +104,7 @@ def solve_master(h, a, m, p, finite, total, u, kappa, stop, target, query):  # t
         p: curvature, ``(n,)``, ≥ 0.
         finite: which coordinates live in [0, 1]; the others are free.
         total: Σ uᵢ, or NaN.
-        u: a strictly feasible start; overwritten.
+        u: a strictly feasible start, best the last query: it is well centred; overwritten.
         kappa: accuracy at which an iterate, still well centred, is copied to ``query``.
         stop: accuracy at which to stop.
         target: stop, too, once the bound reaches this value.

@@ -14,7 +14,7 @@ from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 
 SOLVERS = ("bundle", "newton", "lp")
-NEWTON_DIM = 8  # above it a Hessian costs more than the tangents that replace it
+NEWTON_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
 
 
 @torch.no_grad()

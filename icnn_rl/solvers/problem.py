@@ -51,10 +51,19 @@ class Problem:
     def dim(self) -> int:
         return self.start.shape[-1]
 
+    @property
+    def epsilon(self) -> float:
+        """The rounding unit of the function's precision."""
+        return torch.finfo(self.start.dtype).eps
+
     def flat(self, t: Tensor | float, *trailing: int) -> Array:
         """A number or tensor that broadcasts over the batch, as ``(size, *trailing)``."""
         t = torch.as_tensor(t, device=self.start.device).expand(*self.batch_shape, *trailing)
         return to_array(t.reshape(self.size, *trailing))
+
+    def tensor(self, y: Array) -> Tensor:
+        """Flat points in the shape, dtype and device of ``start``."""
+        return torch.as_tensor(y, device=self.start.device).to(self.start.dtype).view_as(self.start)
 
     def solution(self, y: Array, value: Array, bound: Array, evaluations: Index) -> Solution:
         """Flat arrays as a Solution; the bound is rounded downward."""
@@ -67,7 +76,7 @@ class Problem:
         if like.dtype != torch.float64:
             lower = torch.nextafter(lower, torch.full_like(lower, -torch.inf))
         return Solution(
-            y=torch.as_tensor(y, device=like.device).to(like.dtype).view_as(like),
+            y=self.tensor(y),
             value=tensor(value, like.dtype),
             lower_bound=lower,
             converged=tensor(value - bound <= self.tol, torch.bool),

@@ -1,0 +1,165 @@
+"""Projected Newton: a quadratic model of a smooth f, minimised over the box itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from icnn_rl.solvers.bundle import ROUNDING
+from icnn_rl.solvers.master import FAST, factor, separable_minimum, substitute
+from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.solvers.solution import Solution
+
+DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
+RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
+
+
+@njit(cache=True, fastmath=FAST)
+def model_step(H, g, low, high, d):  # type: ignore[no-untyped-def]
+    """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, by projected Newton steps.
+
+    Coordinates held at a bound by the gradient are set aside, a Newton step is taken in the rest
+    and bent along the box until the model falls; a few rounds identify the right bounds.
+
+    Returns:
+        The decrease of the model, ≥ 0.
+
+    Source: Bertsekas, "Projected Newton methods for optimization problems with simple
+    constraints", SIAM Journal on Control and Optimization 20, 1982.
+    """
+    n = len(g)
+    free = np.empty(n, np.int64)
+    r, p, trial = g.copy(), np.empty(n), np.empty(n)
+    L = np.empty((n, n))
+    d[:] = 0.0
+    ridge = 0.0
+    for i in range(n):
+        ridge += H[i, i]
+    ridge = RIDGE * ridge / n + 1e-12
+    decrease = 0.0
+    for _ in range(2 * n + 4):
+        count = 0
+        for i in range(n):
+            if not ((d[i] <= low[i] and r[i] >= 0) or (d[i] >= high[i] and r[i] <= 0)):
+                free[count] = i
+                count += 1
+        if count == 0:
+            break
+        for a in range(count):
+            for b in range(a + 1):
+                L[a, b] = H[free[a], free[b]]
+            L[a, a] += ridge
+            p[a] = -r[free[a]]
+        factor(L, count)
+        substitute(L, count, p)
+        step, gain = 1.0, 0.0
+        for _ in range(20):
+            trial[:] = d
+            for a in range(count):
+                i = free[a]
+                trial[i] = min(max(d[i] + step * p[a], low[i]), high[i])
+            gain = 0.0
+            for i in range(n):
+                move = trial[i] - d[i]
+                bend = 0.0
+                for k in range(n):
+                    bend += H[i, k] * (trial[k] - d[k])
+                gain -= move * (r[i] + bend / 2)
+            if gain > 0:
+                break
+            step /= 2
+        if gain <= 1e-12 * decrease:
+            break
+        decrease += gain
+        for i in range(n):
+            for k in range(n):
+                r[i] += H[i, k] * (trial[k] - d[k])
+        d[:] = trial
+    return decrease
+
+
+@njit(cache=True, fastmath=FAST)
+def advance(  # type: ignore[no-untyped-def]
+    active, y, value, gradient, hessian, count, lower, upper, gamma, epsilon, tol,
+    base, best, step, model, share, bound, done,
+):  # fmt: skip
+    """Judge the last step of each active sample, improve its bound, and move y to the next trial.
+
+    ``base`` and ``best`` are the last accepted point and its value, ``step`` and ``model`` the
+    direction from it and the decrease promised, ``share`` how much of it is being tried.
+    """
+    n = y.shape[1]
+    c, p, corner = np.empty(n), np.empty(n), np.empty(n)
+    low, high = np.empty(n), np.empty(n)
+    finite = np.empty(n, np.bool_)
+    for row in range(len(active)):
+        i = active[row]
+        count[i] += 1
+        offset, noise = value[row], abs(value[row])
+        for k in range(n):
+            finite[k] = np.isfinite(lower[i, k])
+            origin = lower[i, k] if finite[k] else 0.0
+            width = upper[i, k] - lower[i, k] if finite[k] else 1.0
+            d = y[row, k] - origin
+            offset += (gamma[i] / 2 * d - gradient[row, k]) * d
+            c[k] = (gradient[row, k] - gamma[i] * d) * width
+            p[k] = gamma[i] * width**2
+            noise += abs(gradient[row, k]) * (abs(y[row, k]) + width)
+        noise *= ROUNDING * epsilon
+        proved = offset - noise + separable_minimum(c, p, finite, np.nan, corner)
+        bound[i] = max(bound[i], proved)
+
+        if value[row] <= best[i] - DECREASE * share[i] * model[i] + noise:
+            base[i] = y[row]
+            best[i] = min(best[i], value[row])
+            share[i] = 1.0
+            for k in range(n):
+                low[k] = lower[i, k] - y[row, k]
+                high[k] = upper[i, k] - y[row, k]
+            model[i] = model_step(hessian[row], gradient[row], low, high, step[i])
+        else:
+            share[i] /= 2
+        done[i] = best[i] - bound[i] <= max(tol, 2 * noise)
+        for k in range(n):
+            y[row, k] = base[i, k] + share[i] * step[i, k]
+
+
+def solve(problem: Problem) -> Solution:
+    """Minimise a smooth convex function over a box by projected Newton steps.
+
+    Each step evaluates f, ∇f and ∇²f once, minimises the quadratic model over the box and halves
+    the step until f falls. The tangent at each point gives the bound, and near the optimum it
+    closes as fast as the method converges.
+
+    Raises:
+        TypeError: f is not smooth, or the set is not a box.
+
+    Source: Bertsekas, "Projected Newton methods for optimization problems with simple
+    constraints", SIAM Journal on Control and Optimization 20, 1982.
+    """
+    if not problem.f.smooth:
+        raise TypeError("solver: 'newton' needs a smooth function; use 'bundle'")
+    if problem.over.total is not None:
+        raise TypeError(f"solver: 'newton' needs a box, got {problem.over}; use 'bundle'")
+    size, n = problem.size, problem.dim
+    oracle = Oracle(problem, "derivatives")
+    lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
+    gamma = problem.flat(problem.f.strong_convexity)
+
+    y = to_array(problem.start).reshape(size, n)
+    base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
+    step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)
+    count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
+    active = np.arange(size)
+    for _ in range(problem.max_evaluations):
+        y, value, gradient, hessian = oracle(y, active)
+        advance(
+            active, y, value, gradient, hessian, count, lower, upper, gamma, problem.epsilon, problem.tol,
+            base, best, step, model, share, bound, done,
+        )  # fmt: skip
+        going = ~done[active]
+        if not going.all():
+            active, y = active[going], y[going]
+        if len(active) == 0:
+            break
+    return problem.solution(base, best, bound, count)
