@@ -1,9 +1,10 @@
 """Input-convex neural networks: inference as certified convex optimisation."""
 
-from icnn_rl.functions import ConvexFunction, linear, negative_entropy, quadratic
+from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.sets import Box, ConvexSet, Euclidean, Simplex
 from icnn_rl.solvers import Solution, minimize
+from icnn_rl.terms import linear, negative_entropy, quadratic
 
 __version__ = "0.1.0"
 

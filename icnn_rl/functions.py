@@ -9,7 +9,6 @@ respect to whatever the function was made of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, final
 
 import torch
@@ -17,8 +16,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:  # it loads scipy.sparse, which only the linear programs need
     from icnn_rl.linear_program import Array, LinearProgram
-
-BOUNDARY = 1e-6  # relative distance to the boundary where an entropy goes on along its tangent
 
 
 class ConvexFunction(ABC):
@@ -107,131 +104,19 @@ class ConvexFunction(ABC):
         return Affine(self, A, b)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(-1)
+def common_shape(*shapes: tuple[int, ...]) -> torch.Size:
+    """The shape that all of ``shapes`` broadcast to."""
+    return torch.Size(torch.broadcast_shapes(*shapes))
 
 
-def _take(t: Tensor, index: Tensor, axis: int) -> Tensor:
+def take_rows(t: Tensor, index: Tensor, axis: int) -> Tensor:
     """Rows of ``t`` along its batch axis, unless it is shared by the whole batch."""
     return t if t.dim() < -axis or t.shape[axis] == 1 else t.index_select(axis, index)
 
 
-@final
-@dataclass(frozen=True)
-class Linear(ConvexFunction):
-    """f(y) = cᵀy; made by ``linear``."""
-
-    c: Tensor
-    smooth = True
-    piecewise_linear = True
-
-    @property
-    def dim(self) -> int:
-        return self.c.shape[-1]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.c.shape[:-1]
-
-    @property
-    def like(self) -> Tensor:
-        return self.c
-
-    def value(self, y: Tensor) -> Tensor:
-        return _dot(self.c, y)
-
-    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _dot(self.c, y), self.c.expand_as(self.c * y)
-
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return *self.value_and_gradient(y), y.new_zeros(y.shape[-1], y.shape[-1])
-
-    def take(self, index: Tensor) -> Linear:
-        return Linear(_take(self.c, index, -2))
-
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.linear_program import LinearProgram
-
-        return LinearProgram.linear(_row(self.c, index, self.batch_shape))
-
-
-@final
-@dataclass(frozen=True)
-class Quadratic(ConvexFunction):
-    """f(y) = γ/2 ‖y - center‖²; made by ``quadratic``."""
-
-    gamma: Tensor | float
-    center: Tensor
-    smooth = True
-
-    @property
-    def dim(self) -> int:
-        return self.center.shape[-1]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        gamma_shape = self.gamma.shape if isinstance(self.gamma, Tensor) else ()
-        return torch.broadcast_shapes(gamma_shape, self.center.shape[:-1])
-
-    @property
-    def like(self) -> Tensor:
-        return self.center
-
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        return self.gamma
-
-    def value(self, y: Tensor) -> Tensor:
-        return self.gamma / 2 * (y - self.center).square().sum(-1)
-
-    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
-        gradient = gamma.unsqueeze(-1) * (y - self.center)
-        return _dot(gradient, y - self.center) / 2, gradient
-
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
-        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-        return *self.value_and_gradient(y), gamma[..., None, None] * identity
-
-    def take(self, index: Tensor) -> Quadratic:
-        gamma = self.gamma
-        if isinstance(gamma, Tensor):
-            gamma = _take(gamma, index, -1)
-        return Quadratic(gamma, _take(self.center, index, -2))
-
-
-@final
-@dataclass(frozen=True)
-class NegativeEntropy(ConvexFunction):
-    """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
-
-    alpha: float
-    smooth = True
-    dim = None
-    like = None
-    batch_shape = torch.Size()
-
-    def _terms(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        inside = y.clamp(-1 + 2 * BOUNDARY, 1 - 2 * BOUNDARY)
-        p = (1 + inside) / 2
-        gradient = self.alpha / 2 * torch.logit(p)
-        entropy = torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
-        return self.alpha * entropy + gradient * (y - inside), gradient, p
-
-    def value(self, y: Tensor) -> Tensor:
-        return self._terms(y)[0].sum(-1)
-
-    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        terms, gradient, _ = self._terms(y)
-        return terms.sum(-1), gradient
-
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        terms, gradient, p = self._terms(y)
-        return terms.sum(-1), gradient, torch.diag_embed(self.alpha / (4 * p * (1 - p)))
-
-    def take(self, index: Tensor) -> NegativeEntropy:
-        return self
+def entry(t: Tensor, index: tuple[int, ...], batch_shape: torch.Size) -> Array:
+    """Entry ``index`` of a tensor that broadcasts over the batch, as float64."""
+    return t.expand(*batch_shape, t.shape[-1])[index].detach().cpu().double().numpy()
 
 
 @final
@@ -249,7 +134,7 @@ class Sum(ConvexFunction):
 
     @property
     def batch_shape(self) -> torch.Size:
-        return torch.broadcast_shapes(self.left.batch_shape, self.right.batch_shape)
+        return common_shape(self.left.batch_shape, self.right.batch_shape)
 
     @property
     def smooth(self) -> bool:
@@ -406,9 +291,7 @@ class Restriction(ConvexFunction):
 
     @property
     def batch_shape(self) -> torch.Size:
-        return torch.broadcast_shapes(
-            self.f.batch_shape, self.mask.shape[:-1], self.values.shape[:-1]
-        )
+        return common_shape(self.f.batch_shape, self.mask.shape[:-1], self.values.shape[:-1])
 
     @property
     def like(self) -> Tensor | None:
@@ -439,12 +322,12 @@ class Restriction(ConvexFunction):
         return value, gradient.masked_fill(self.mask, 0.0), hessian.masked_fill(fixed, 0.0)
 
     def take(self, index: Tensor) -> Restriction:
-        mask, values = _take(self.mask, index, -2), _take(self.values, index, -2)
+        mask, values = take_rows(self.mask, index, -2), take_rows(self.values, index, -2)
         return Restriction(self.f.take(index), mask, values)
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        mask = _row(self.mask, index, self.batch_shape)
-        values = _row(self.values, index, self.batch_shape)
+        mask = entry(self.mask, index, self.batch_shape)
+        values = entry(self.values, index, self.batch_shape)
         return self.f.to_lp(index).fixed(mask.astype(bool), values)
 
 
@@ -468,7 +351,7 @@ class Affine(ConvexFunction):
 
     @property
     def batch_shape(self) -> torch.Size:
-        return torch.broadcast_shapes(self.f.batch_shape, self.A.shape[:-2], self.b.shape[:-1])
+        return common_shape(self.f.batch_shape, self.A.shape[:-2], self.b.shape[:-1])
 
     @property
     def like(self) -> Tensor | None:
@@ -498,58 +381,10 @@ class Affine(ConvexFunction):
         return value, (gradient.unsqueeze(-2) @ self.A).squeeze(-2), self.A.mT @ hessian @ self.A
 
     def take(self, index: Tensor) -> Affine:
-        return Affine(self.f.take(index), _take(self.A, index, -3), _take(self.b, index, -2))
+        return Affine(
+            self.f.take(index), take_rows(self.A, index, -3), take_rows(self.b, index, -2)
+        )
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         A = self.A.expand(*self.batch_shape, *self.A.shape[-2:])[index].detach().cpu().double()
-        return self.f.to_lp(index).substituted(A.numpy(), _row(self.b, index, self.batch_shape))
-
-
-def linear(c: Tensor) -> Linear:
-    """The linear function cᵀy.
-
-    Args:
-        c: coefficients, shape ``(n,)`` or ``(*batch_shape, n)``.
-    """
-    return Linear(c)
-
-
-def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
-    """The quadratic γ/2 ‖y - center‖².
-
-    Args:
-        gamma: γ ≥ 0, one number or one per function.
-        center: shape ``(n,)`` or ``(*batch_shape, n)``.
-
-    Raises:
-        ValueError: γ is negative.
-    """
-    if bool((torch.as_tensor(gamma) < 0).any()):
-        raise ValueError(f"gamma: expected a number >= 0, got {gamma}")
-    return Quadratic(gamma, center)
-
-
-def negative_entropy(alpha: float) -> NegativeEntropy:
-    """Minus the entropy of n Bernoulli variables with means (1 + yᵢ)/2, for y in [-1, 1]ⁿ.
-
-        α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)),      p = (1 + y)/2
-
-    Within 1e-6 of the boundary it goes on along its tangent, so gradients stay finite and the
-    function stays convex; it differs from the entropy by less than 2e-6 α there.
-
-    Args:
-        alpha: the weight α ≥ 0.
-
-    Raises:
-        ValueError: α is negative.
-
-    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 4.
-    """
-    if alpha < 0:
-        raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
-    return NegativeEntropy(alpha)
-
-
-def _row(t: Tensor, index: tuple[int, ...], batch_shape: torch.Size) -> Array:
-    """Entry ``index`` of a tensor that broadcasts over the batch, as float64."""
-    return t.expand(*batch_shape, t.shape[-1])[index].detach().cpu().double().numpy()
+        return self.f.to_lp(index).substituted(A.numpy(), entry(self.b, index, self.batch_shape))

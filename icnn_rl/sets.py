@@ -45,7 +45,7 @@ class ConvexSet(ABC):
 
     def contains(self, y: Tensor, tol: float = 1e-6) -> Tensor:
         """Whether y lies within ``tol`` of 𝒴, of shape ``batch``."""
-        return (y - self.project(y)).norm(dim=-1) <= tol
+        return torch.linalg.vector_norm(y - self.project(y), dim=-1) <= tol
 
 
 @final

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, common_shape
 from icnn_rl.networks.activations import Activation
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class ConditionedNetwork(ConvexFunction):
         """A result of shape ``(E, B, …)`` in the shape the caller's y asks for."""
         if self.ensemble:
             return t
-        batch = torch.broadcast_shapes(self.batch_shape, y.shape[:-1])
+        batch = common_shape(self.batch_shape, y.shape[:-1])
         return t[0].reshape(batch + t.shape[t.dim() - trailing :])
 
     def _forward(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -189,39 +189,35 @@ class ConditionedNetwork(ConvexFunction):
         shown = iter(index)
         e = next(shown) if self.ensemble else 0
         b = next(shown) if self.batched else 0
-        if self.gate_y is None or self.gate_y.shape[1] == 1:
-            b = min(b, self.bias[0].shape[1] - 1)
+        hidden = [t.shape[-1] for t in self.bias[:-1]]
+        ends = np.cumsum([self.dim, *hidden])
 
         def array(t: Tensor) -> Array:
             return t.detach().cpu().double().numpy()
 
-        gate_y = np.ones((len(self.bias), self.dim))
-        if self.gate_y is not None:
-            gate_y = array(self.gate_y[e, b])
-        hidden = [t.shape[-1] for t in self.bias[:-1]]
-        starts = self.dim + np.cumsum([0, *hidden])
-        rows, right = [], []
-        objective = np.zeros(starts[-1])
-        for k, t in enumerate(self.bias):
-            layer = np.zeros((t.shape[-1], starts[-1]))
-            layer[:, : self.dim] = array(self.weight_y[k][e]).T * gate_y[k]
+        def layer(k: int) -> tuple[Array, Array]:
+            """tₖ = matrix · (y, z₁, …, z_K) + offset."""
+            matrix = np.zeros((self.bias[k].shape[-1], ends[-1]))
+            gate = 1.0 if self.gate_y is None else array(self.gate_y[e, b, k])
+            matrix[:, : self.dim] = array(self.weight_y[k][e]).T * gate
             if k > 0:
-                w = array(self.weight_z[k - 1][e]).T
                 gate = 1.0 if self.gate_z is None else array(self.gate_z[k - 1][e, b])
-                layer[:, starts[k - 1] : starts[k]] = w * gate
-            offset = array(t[e, b])
-            if k == len(hidden):
-                objective = layer[0]
-                return LinearProgram(
-                    self.dim,
-                    objective,
-                    sp.csr_array(np.concatenate(rows)),
-                    np.concatenate(right),
-                    float(offset[0]),
-                )
-            z = np.zeros_like(layer)
-            z[:, starts[k] : starts[k + 1]] = np.eye(hidden[k])
+                matrix[:, ends[k - 1] : ends[k]] = array(self.weight_z[k - 1][e]).T * gate
+            return matrix, array(self.bias[k][e, b])
+
+        rows: list[Array] = []
+        right: list[Array] = []
+        for k, width in enumerate(hidden):
+            matrix, offset = layer(k)
+            z = np.eye(width, ends[-1], ends[k])
             for slope in (1.0, self.activation.leak):
-                rows.append(slope * layer - z)
+                rows.append(slope * matrix - z)
                 right.append(-slope * offset)
-        raise AssertionError("a network has an output layer")
+        objective, constant = layer(len(hidden))
+        return LinearProgram(
+            self.dim,
+            objective[0],
+            sp.csr_array(np.concatenate(rows)),
+            np.concatenate(right),
+            float(constant[0]),
+        )

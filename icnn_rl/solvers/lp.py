@@ -10,12 +10,15 @@ from icnn_rl.sets import Box
 from icnn_rl.solvers.problem import Array, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
+TOLERANCE = 1e-7  # to which HiGHS satisfies constraints and optimality
+
 
 def solve(problem: Problem) -> Solution:
     """Minimise a piecewise-linear function exactly, one sample after the other.
 
     Each hidden unit of a network becomes one variable z ≥ t, z ≥ leak · t; as f is non-decreasing
-    in z, the minimum makes one of them tight. The lower bound is HiGHS' dual objective.
+    in z, the minimum makes one of them tight. The lower bound is HiGHS' objective less its
+    feasibility tolerance.
 
     Raises:
         TypeError: f is not piecewise linear.
@@ -41,7 +44,7 @@ def solve(problem: Problem) -> Solution:
 
 
 def _solve_one(lp: LinearProgram, lower: Array, upper: Array) -> tuple[Array, float]:
-    """The minimiser over the box, and the dual objective."""
+    """The minimiser over the box, and a lower bound."""
     free = len(lp.c) - lp.dim
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = len(lp.c), len(lp.b)
@@ -62,4 +65,5 @@ def _solve_one(lp: LinearProgram, lower: Array, upper: Array) -> tuple[Array, fl
     if status != highspy.HighsModelStatus.kOptimal:
         return (lower + upper) / 2, -np.inf
     y = np.array(solver.getSolution().col_value[: lp.dim])
-    return y, float(solver.getInfo().objective_function_value) + lp.constant
+    optimum = float(solver.getInfo().objective_function_value) + lp.constant
+    return y, optimum - TOLERANCE * max(1.0, abs(optimum))

@@ -8,16 +8,9 @@ whatever device the function lives on: cuts are all that has to travel.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    def njit(**_: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...  # noqa: F811
-
 
 ITERATIONS = 30
 FAST = {"contract", "reassoc", "arcp", "nsz"}  # NaN and infinity keep their meaning

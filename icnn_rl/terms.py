@@ -1,0 +1,183 @@
+"""Convex terms to add to a function: linear, quadratic, negative entropy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from icnn_rl.functions import ConvexFunction, common_shape, entry, take_rows
+
+if TYPE_CHECKING:
+    from icnn_rl.linear_program import LinearProgram
+
+BOUNDARY = 1e-6  # relative distance to the boundary where an entropy goes on along its tangent
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
+
+
+@final
+@dataclass(frozen=True)
+class Linear(ConvexFunction):
+    """f(y) = cᵀy; made by ``linear``."""
+
+    c: Tensor
+    smooth = True
+    piecewise_linear = True
+
+    @property
+    def dim(self) -> int:
+        return self.c.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.c.shape[:-1]
+
+    @property
+    def like(self) -> Tensor:
+        return self.c
+
+    def value(self, y: Tensor) -> Tensor:
+        return _dot(self.c, y)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _dot(self.c, y), self.c.expand_as(self.c * y)
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return *self.value_and_gradient(y), y.new_zeros(y.shape[-1], y.shape[-1])
+
+    def take(self, index: Tensor) -> Linear:
+        return Linear(take_rows(self.c, index, -2))
+
+    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        from icnn_rl.linear_program import LinearProgram
+
+        return LinearProgram.linear(entry(self.c, index, self.batch_shape))
+
+
+@final
+@dataclass(frozen=True)
+class Quadratic(ConvexFunction):
+    """f(y) = γ/2 ‖y - center‖²; made by ``quadratic``."""
+
+    gamma: Tensor | float
+    center: Tensor
+    smooth = True
+
+    @property
+    def dim(self) -> int:
+        return self.center.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        gamma_shape = self.gamma.shape if isinstance(self.gamma, Tensor) else ()
+        return common_shape(gamma_shape, self.center.shape[:-1])
+
+    @property
+    def like(self) -> Tensor:
+        return self.center
+
+    @property
+    def strong_convexity(self) -> Tensor | float:
+        return self.gamma
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.gamma / 2 * (y - self.center).square().sum(-1)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
+        gradient = gamma.unsqueeze(-1) * (y - self.center)
+        return _dot(gradient, y - self.center) / 2, gradient
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
+        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+        return *self.value_and_gradient(y), gamma[..., None, None] * identity
+
+    def take(self, index: Tensor) -> Quadratic:
+        gamma = self.gamma
+        if isinstance(gamma, Tensor):
+            gamma = take_rows(gamma, index, -1)
+        return Quadratic(gamma, take_rows(self.center, index, -2))
+
+
+@final
+@dataclass(frozen=True)
+class NegativeEntropy(ConvexFunction):
+    """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
+
+    alpha: float
+    smooth = True
+    dim = None
+    like = None
+    batch_shape = torch.Size()
+
+    def _terms(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inside = y.clamp(-1 + 2 * BOUNDARY, 1 - 2 * BOUNDARY)
+        p = (1 + inside) / 2
+        gradient = self.alpha / 2 * torch.logit(p)
+        entropy = torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
+        return self.alpha * entropy + gradient * (y - inside), gradient, p
+
+    def value(self, y: Tensor) -> Tensor:
+        return self._terms(y)[0].sum(-1)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        terms, gradient, _ = self._terms(y)
+        return terms.sum(-1), gradient
+
+    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        terms, gradient, p = self._terms(y)
+        return terms.sum(-1), gradient, torch.diag_embed(self.alpha / (4 * p * (1 - p)))
+
+    def take(self, index: Tensor) -> NegativeEntropy:
+        return self
+
+
+def linear(c: Tensor) -> Linear:
+    """The linear function cᵀy.
+
+    Args:
+        c: coefficients, shape ``(n,)`` or ``(*batch_shape, n)``.
+    """
+    return Linear(c)
+
+
+def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
+    """The quadratic γ/2 ‖y - center‖².
+
+    Args:
+        gamma: γ ≥ 0, one number or one per function.
+        center: shape ``(n,)`` or ``(*batch_shape, n)``.
+
+    Raises:
+        ValueError: γ is negative.
+    """
+    if bool((torch.as_tensor(gamma) < 0).any()):
+        raise ValueError(f"gamma: expected a number >= 0, got {gamma}")
+    return Quadratic(gamma, center)
+
+
+def negative_entropy(alpha: float) -> NegativeEntropy:
+    """Minus the entropy of n Bernoulli variables with means (1 + yᵢ)/2, for y in [-1, 1]ⁿ.
+
+        α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)),      p = (1 + y)/2
+
+    Within 1e-6 of the boundary it goes on along its tangent, so gradients stay finite and the
+    function stays convex; it differs from the entropy by less than 2e-6 α there.
+
+    Args:
+        alpha: the weight α ≥ 0.
+
+    Raises:
+        ValueError: α is negative.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 4.
+    """
+    if alpha < 0:
+        raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
+    return NegativeEntropy(alpha)
