@@ -14,6 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.configs import Config, NoiseConfig
 
+RECENT = 10  # episodes that the return shown while training is a mean of
+
 
 def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> ConcaveQ:
     """The agent of a configuration, not yet trained.
@@ -33,6 +35,7 @@ def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> ConcaveQ:
         "action_noise": _action_noise(config.noise, envs),
         "exploration_noise": config.noise.sigma,
         "policy_kwargs": policy_kwargs,
+        "stats_window_size": RECENT,
         "seed": config.seed,
         "device": config.device,
     }

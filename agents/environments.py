@@ -25,8 +25,9 @@ def make_environment(
     Raises:
         ValueError: Gymnasium cannot make it, or an agent of this package cannot learn it.
     """
+    rendering = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        env = gym.make(config.id, render_mode=render_mode, **config.kwargs)
+        env = gym.make(config.id, **rendering, **config.kwargs)
     except (gym.error.Error, ImportError, TypeError) as error:
         raise ValueError(
             f"env.id: cannot make {config.id!r}: {' '.join(str(error).split())}"

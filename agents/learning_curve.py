@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from icnn_rl.agents.building import RECENT
 from icnn_rl.agents.run_folder import RunFolder
 from icnn_rl.agents.storage import replacing
 from icnn_rl.agents.tables import STEPS
@@ -27,7 +28,7 @@ def draw_learning_curve(run: RunFolder, title: str) -> Path:
             [int(row[STEPS]) for row in rows],
             [float(row["rollout/ep_rew_mean"]) for row in rows],
             color=TRAINING,
-            label="training, with exploration noise (mean of the last episodes)",
+            label=f"training, mean of the last {RECENT} episodes",
         )
     if rows := run.evaluations.rows:
         steps = [int(row["steps"]) for row in rows]
@@ -44,7 +45,7 @@ def draw_learning_curve(run: RunFolder, title: str) -> Path:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
-        axes.legend(frameon=False, loc="lower right", fontsize="small")
+        axes.legend(frameon=False, fontsize="small")
     with replacing(run.curve) as temporary:
         figure.savefig(temporary)
     return run.curve

@@ -85,7 +85,9 @@ def load_portable(folder: Path, environment: str | None = None) -> tuple[Concave
         raise ValueError(f"{folder} holds no trained agent: there is no {WEIGHTS} in it") from None
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged, or no weights: {error}") from None
-    if ":" in config.env.id and environment != config.env.id:
+    if environment not in (None, config.env.id):
+        raise ValueError(f"the agent in {folder} is for {config.env.id!r}, not {environment!r}")
+    if environment is None and ":" in config.env.id:
         raise ValueError(
             f"the agent's task {config.env.id!r} is in a module, whose import would run code: "
             f"allow it with --env {config.env.id}"

@@ -30,6 +30,7 @@ class ProgressDisplay:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total, completed=done, measures="")
         self._first = done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from icnn_rl.agents.tables import STEPS, Table
 from icnn_rl.configs import Config, read_config, write_config
 
 PACKAGES = ("icnn-rl", "torch", "numpy", "gymnasium", "mujoco", "stable-baselines3")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,7 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """An id of this run and no other."""
-        versions: dict[str, str] = json.loads((self.path / "versions.json").read_text("utf-8"))
-        return versions["run_id"]
+        return str(self._versions()["run_id"])
 
     def require_empty(self) -> None:
         """Raise a ValueError if there is anything in the folder already."""
@@ -101,6 +103,20 @@ class RunFolder:
         """Write the configuration down."""
         with replacing(self.path / "config.yaml") as temporary:
             write_config(config, temporary)
+
+    def warn_of_other_versions(self) -> None:
+        """Log where other packages than at its start would make the run go on differently."""
+        for package, before in self._versions()["packages"].items():
+            if (now := version(package)) != before:
+                logger.warning("the run began with %s %s, this is %s", package, before, now)
+
+    def _versions(self) -> dict[str, Any]:
+        path = self.path / "versions.json"
+        try:
+            versions: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+        return versions
 
 
 def default_path(name: str, config: Config) -> Path:

@@ -16,6 +16,7 @@ import torch
 from icnn_rl.agents.storage import encode
 
 OPAQUE = (type, ModuleType, FunctionType, MethodType)
+SPACE_STATE = ("_np_random", "spaces")  # the rest of a space is constant, or cached text
 STEPS = 10  # that an environment is replayed for, to see whether its state was all there
 
 
@@ -140,6 +141,8 @@ def _parts(root: Any) -> Iterator[Part]:
             todo += [(f"{path}[{key!r}]", value) for key, value in item.items()]
         elif hasattr(item, "__dict__"):
             for name, value in vars(item).items():
+                if isinstance(item, gym.Space) and name not in SPACE_STATE:
+                    continue
                 if _is_plain(value):
                     yield (
                         f"{path}.{name}",

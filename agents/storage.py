@@ -29,8 +29,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Whatever happens, ``path`` holds its old content or all of the new.
     """
     temporary = path.with_name(f".partial-{path.name}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -83,9 +83,8 @@ class TableOutputFormat(KVWriter):
 
 def _read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if None not in row and None not in row.values()]
-    return rows
+        rows = csv.DictReader(file)
+        return [row for row in rows if None not in row and None not in row.values()]
 
 
 def _is_within(text: str, steps: int) -> bool:

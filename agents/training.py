@@ -28,7 +28,7 @@ from icnn_rl.agents.environments import (
     make_training_environment,
     make_training_environments,
 )
-from icnn_rl.agents.evaluation import Evaluation, evaluate
+from icnn_rl.agents.evaluation import evaluate
 from icnn_rl.agents.learning_curve import draw_learning_curve
 from icnn_rl.agents.portable import save_portable
 from icnn_rl.agents.progress import ProgressDisplay
@@ -89,7 +89,10 @@ def resume(run: RunFolder, console: Console, steps: int | None = None, track: bo
     state = read_checkpoint(latest_checkpoint(run.checkpoints))
     done = state["counters"]["num_timesteps"]
     if done > total or (done == total and run.archive.exists()):
-        raise ValueError(f"{run.path} has made {done} of {total} steps; --steps sets a new total")
+        raise ValueError(
+            f"{run.path} has made {done} steps already; --steps sets a total beyond that"
+        )
+    run.warn_of_other_versions()
     model = _build(config)
     run.write_config(config)
     _learn(model, config, run, console, state)

@@ -72,7 +72,7 @@ class SolverConfig:
         max_evaluations: of the critics, per action.
     """
 
-    method: str = "auto"
+    method: Literal["auto", "bundle", "newton", "lp"] = "auto"
     tol: float = 1e-2
     max_evaluations: int = 50
 

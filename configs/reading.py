@@ -37,7 +37,8 @@ def parse_config(arguments: list[str]) -> Config:
     try:
         return _to_config(config_parser().parse_args(arguments))
     except ArgumentError as error:
-        raise ValueError(one_line(error)) from None
+        hint = "; `icnn-rl train --help` lists the keys" if "unrecognized" in str(error) else ""
+        raise ValueError(one_line(error) + hint) from None
 
 
 def read_config(source: Path | dict[str, Any]) -> Config:

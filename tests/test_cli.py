@@ -1,0 +1,290 @@
+"""The command: what it writes, and what it says of bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from safetensors.numpy import load_file
+from tiny_runs import TINY, train
+
+from icnn_rl.agents import ConcaveQ
+from icnn_rl.cli import main
+from icnn_rl.configs import read_config
+
+
+class Task(gym.Env[np.ndarray, np.ndarray]):
+    """A task of 10 steps with any action space, that may turn bad at a step."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, action_space: spaces.Space[Any], observation: float, reward: float) -> None:
+        self.action_space = action_space
+        self.last = observation, reward
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        over = self.steps == 10
+        observation, reward = self.last if over else (0.0, 0.0)
+        return np.full(2, observation, np.float32), reward, over, False, {}
+
+
+BOX = spaces.Box(-1, 1, (1,), np.float32)
+TASKS = {
+    "Discrete-v0": (spaces.Discrete(3), 0.0, 0.0),
+    "Unbounded-v0": (spaces.Box(-np.inf, np.inf, (1,), np.float32), 0.0, 0.0),
+    "NanObservation-v0": (BOX, np.nan, 0.0),
+    "NanReward-v0": (BOX, 0.0, np.nan),
+    "Good-v0": (BOX, 0.0, 1.0),
+}
+for name, (action_space, observation, reward) in TASKS.items():
+    arguments = {"action_space": action_space, "observation": observation, "reward": reward}
+    gym.register(name, Task, kwargs=arguments, disable_env_checker=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    arguments = ["--env.normalize_observations=true", "--training.evaluate_every=100"]
+    assert train(path, 250, *arguments) == 0
+    return path
+
+
+def test_a_run_leaves_everything_in_its_folder(run: Path) -> None:
+    names = {
+        "checkpoints",
+        "config.yaml",
+        "evaluations.csv",
+        "learning_curve.png",
+        "model.json",
+        "model.safetensors",
+        "model.zip",
+        "progress.csv",
+        "tensorboard",
+        "vecnormalize.pkl",
+        "versions.json",
+    }
+    assert {path.name for path in run.iterdir()} == names
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000250.safetensors"]
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert read_config(run / "config.yaml").training.steps == 250
+    assert {"torch", "numpy"} <= json.loads((run / "versions.json").read_text())["packages"].keys()
+    assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    with (run / "evaluations.csv").open() as file:
+        evaluations = list(csv.DictReader(file))
+    assert [row["steps"] for row in evaluations] == ["100", "200", "250"]
+    with (run / "progress.csv").open() as file:
+        progress = list(csv.DictReader(file))
+    assert progress[-1]["time/total_timesteps"] == "250"
+    assert float(progress[-1]["solver/gap_max"]) >= 0
+    # What is for others to read can be read by others.
+    assert (run / "model.safetensors").stat().st_mode == (run / "config.yaml").stat().st_mode
+
+
+def test_the_archive_is_for_users_of_stable_baselines3(run: Path) -> None:
+    agent = ConcaveQ.load(run / "model.zip")
+    assert agent.num_timesteps == 250
+    weights = load_file(run / "model.safetensors")
+    for name, value in agent.policy.state_dict().items():
+        assert np.array_equal(value.numpy(), weights[f"policy.{name}"])
+
+
+def test_evaluation_gives_the_training_evaluation_again_and_reads_no_pickle(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    assert main(["evaluate", str(tmp_path), "--episodes", "2", "--seed", "1000000"]) == 0
+    with (run / "evaluations.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert f"return {float(last['return_mean']):.2f} ±" in capsys.readouterr().out
+
+
+def test_evaluation_films(run: Path, tmp_path: Path) -> None:
+    video = tmp_path / "film.mp4"
+    assert main(["evaluate", str(run), "--episodes", "1", "--video", str(video)]) == 0
+    assert b"ftyp" in video.read_bytes()[:16]
+    assert list(tmp_path.iterdir()) == [video]
+
+
+def test_a_task_that_does_not_render_has_no_video(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", 60, "--training.video=true", env="Good-v0") == 0
+    assert "the task does not render" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "video.mp4").exists()
+
+
+def test_the_default_folder_names_preset_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "pendulum", *TINY, "--training.steps=10", "--seed=3"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("pendulum-seed3-")
+
+
+def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for key in ("--run-dir", "--agent.network.context", "--training.steps", "--noise.kind"):
+        assert key in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train"], "name a preset"),
+        (["train", "pendulm"], "no preset 'pendulm'; did you mean 'pendulum'?"),
+        (["train", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
+        (["train", "missing.yaml"], "'missing.yaml' does not exist"),
+        (["train", "pendulum", "--agent.speed", "3"], "unrecognized arguments: --agent.speed 3"),
+        (["train", "pendulum", "--agent.tau", "fast"], 'key "agent.tau": Expected a float'),
+        (["train", "pendulum", "--training.steps", "0"], "training.steps has to be at least 1"),
+        (["train", "pendulum", "--agent.network.activation", "tanh"], "'tanh'"),
+        (["train", "pendulum", "--agent.solver.method", "magic"], "magic"),
+        (["train", "--env", "Pendlum-v1"], "Did you mean: `Pendulum`?"),
+        (["train", "--env", "nowhere:Task-v0"], "No module named 'nowhere'"),
+        (["train", "--env", "Discrete-v0"], "action space Discrete(3); ConcaveQ needs a Box"),
+        (["train", "--env", "Unbounded-v0"], "ConcaveQ needs bounded actions"),
+        (["train", "--env", "Pendulum-v1", "--env.kwargs.mass", "1"], "argument 'mass'"),
+        (["evaluate", "nowhere"], "nowhere holds no trained agent"),
+        (["evaluate", "nowhere", "--episodes", "0"], "--episodes has to be at least 1"),
+        (["resume", "nowhere"], "nowhere is not the folder of a run"),
+        (["resume"], "required: RUN"),
+        (["presets", "--all"], "unrecognized arguments: --all"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("icnn-rl: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["NanObservation-v0", "NanReward-v0"])
+def test_a_task_that_turns_bad_ends_the_run_and_keeps_its_checkpoint(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train(run, 60, "--training.checkpoint_every=5", env=task) == 2
+    error = capsys.readouterr().err
+    assert "nan" in error.lower()
+    assert error.count("\n") == 1
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000005.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[1, 2", "just text", "agnt: {tau: 1}", "agent: {speed: 1}", "agent: 3", "env: {n_envs: 0}"],
+)
+def test_a_bad_configuration_file_is_refused(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    assert main(["train", str(file), "--run-dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("icnn-rl: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_files_is_never_written_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert train(tmp_path, 60) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"hello" * 100, None])
+def test_a_damaged_model_is_refused(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    damage: bytes | None,
+) -> None:
+    for file in ("model.json", "model.safetensors"):
+        (tmp_path / file).write_bytes((run / file).read_bytes())
+    if damage is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(damage)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
+
+
+def test_weights_of_another_network_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    description = json.loads((run / "model.json").read_text())
+    description["config"]["agent"]["network"]["convex"] = [12]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "does not fit model.json" in capsys.readouterr().err
+
+
+def test_a_model_imports_no_module_that_the_user_did_not_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    description = json.loads((run / "model.json").read_text())
+    description["config"]["env"]["id"] = "strange_module:Pendulum-v1"
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    (tmp_path / "strange_module.py").write_text("print('code ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert main(["evaluate", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "would run code" in captured.err
+    assert "code ran" not in captured.out
+    assert main(["evaluate", str(tmp_path), "--env", "strange_module:Pendulum-v1"]) == 0
+    assert "code ran" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path), "--env", "Pendulum-v1"]) == 2
+
+
+def test_a_finished_run_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--steps", "100"]):
+        assert main(["resume", str(run), *arguments]) == 2
+        assert "has made 250 steps already" in capsys.readouterr().err
+
+
+def test_exit_code_of_the_process() -> None:
+    command = [sys.executable, "-m", "icnn_rl.cli", "train", "pendulm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "icnn-rl: there is no preset 'pendulm'; did you mean 'pendulum'?\n"

@@ -1,0 +1,99 @@
+"""Every preset is a run that can begin."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from gymnasium import spaces
+
+from icnn_rl.agents import ConcaveQ
+from icnn_rl.agents.building import build_agent
+from icnn_rl.agents.environments import make_training_environments
+from icnn_rl.cli import main
+from icnn_rl.configs import (
+    AgentConfig,
+    Config,
+    NetworkConfig,
+    find_preset,
+    parse_config,
+    presets,
+    read_config,
+    write_config,
+)
+
+TASKS = {
+    "Pendulum-v1",
+    "InvertedPendulum-v5",
+    "InvertedDoublePendulum-v5",
+    "Reacher-v5",
+    "Swimmer-v5",
+    "Hopper-v5",
+    "HalfCheetah-v5",
+    "Walker2d-v5",
+    "Ant-v5",
+    "Humanoid-v5",
+    "HumanoidStandup-v5",
+    "Pusher-v5",
+}
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_makes_an_agent_for_a_task_with_continuous_actions(name: str) -> None:
+    config = read_config(find_preset(name))
+    assert config.env.id in gym.registry
+    assert presets()[name].startswith(config.env.id)
+    envs = make_training_environments(config)
+    assert isinstance(envs.action_space, spaces.Box)
+    agent = build_agent(config, envs, buffer_size=1)
+    action, _ = agent.predict(envs.reset())
+    assert action.shape == (1, *envs.action_space.shape)
+
+
+def test_there_is_a_modern_preset_for_every_task_and_the_paper_recipe_for_two() -> None:
+    configs = {name: read_config(find_preset(name)) for name in presets()}
+    icml = {name for name in configs if name.endswith("-icml")}
+    assert {configs[name].env.id for name in configs.keys() - icml} == TASKS
+    assert icml == {"pendulum-icml", "halfcheetah-icml"}
+    for name in icml:
+        agent = configs[name].agent
+        assert agent.network.context == agent.network.convex == (200, 200)
+        assert (agent.network.n_critics, agent.entropy, agent.td_clip) == (1, 1.0, 1.0)
+
+
+def test_the_configuration_has_no_key_that_the_agent_does_not_know() -> None:
+    known = inspect.signature(ConcaveQ).parameters.keys() | {"network", "weight_decay"}
+    assert {field.name for field in fields(AgentConfig)} <= known
+    policy = inspect.signature(ConcaveQ.policy_aliases["MlpPolicy"]).parameters
+    assert {field.name for field in fields(NetworkConfig)} <= policy.keys()
+
+
+def test_the_paper_recipe_reaches_the_optimiser_and_the_noise() -> None:
+    config = read_config(find_preset("pendulum-icml"))
+    agent = build_agent(config, make_training_environments(config))
+    assert agent.critic.optimizer.param_groups[0]["weight_decay"] == 1e-4
+    assert agent.action_noise is not None
+    assert "OrnsteinUhlenbeck" in repr(agent.action_noise)
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
+    arguments = ["--agent.network.context=[8, 4]", "--env.kwargs.g=9.0", "--agent.td_clip=0.5"]
+    config = parse_config([f"--config={find_preset('humanoid')}", *arguments, "--track=true"])
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+    assert config != Config()
+
+
+def test_later_arguments_go_before_the_preset() -> None:
+    config = parse_config([f"--config={find_preset('pendulum')}", "--training.steps=7"])
+    assert config.training.steps == 7
+    assert config.training.evaluation_episodes == 20
+
+
+def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(presets())

@@ -1,0 +1,232 @@
+"""A run that stops and goes on is the run that never stopped, to the last bit."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from safetensors.numpy import save_file
+from tiny_runs import begin, differences, state, train
+
+from icnn_rl.agents.checkpoint import latest_checkpoint
+from icnn_rl.agents.snapshot import capture, is_exact, preserved_random_state, restore
+from icnn_rl.cli import main
+from icnn_rl.configs import find_preset, presets, read_config
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--env=Pendulum-v1"], id="plain"),
+        pytest.param(
+            [
+                "--env=Hopper-v5",
+                "--env.n_envs=2",
+                "--env.normalize_observations=true",
+                "--env.normalize_rewards=true",
+                "--env.reward_scale=0.1",
+                "--noise.kind=ou",
+                "--training.log_every=70",
+            ],
+            id="two-normalised-environments-with-ou-noise",
+        ),
+        pytest.param(
+            ["--env=Pendulum-v1", "--agent.n_steps=3", "--agent.target_noise=0.2"], id="n-step"
+        ),
+        pytest.param(["--env=Pendulum-v1", "--agent.buffer_size=64"], id="full-buffer"),
+    ],
+)
+def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> None:
+    assert train(tmp_path / "halves", 90, *arguments) == 0
+    assert main(["resume", str(tmp_path / "halves"), "--steps", "180"]) == 0
+    assert train(tmp_path / "whole", 180, *arguments) == 0
+
+    assert differences(state(tmp_path / "halves"), state(tmp_path / "whole")) == []
+    for name in ("model.safetensors",):
+        halves, whole = (tmp_path / run / name for run in ("halves", "whole"))
+        assert halves.read_bytes() == whole.read_bytes()
+    assert rows(tmp_path / "halves")[-1] == rows(tmp_path / "whole")[-1]
+
+
+def test_a_killed_run_goes_on_from_a_whole_checkpoint(tmp_path: Path) -> None:
+    # A checkpoint each step: most moments are within the writing of one.
+    process = begin(tmp_path / "killed", "--training.checkpoint_every=1")
+    wait_for_steps(tmp_path / "killed", 60)
+    time.sleep(random.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    steps = state(tmp_path / "killed")["counters"]["num_timesteps"] + 30
+    assert main(["resume", str(tmp_path / "killed"), "--steps", str(steps)]) == 0
+    assert train(tmp_path / "whole", steps) == 0
+    assert differences(state(tmp_path / "killed"), state(tmp_path / "whole")) == []
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
+def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = begin(run, "--training.checkpoint_every=50")
+    wait_for_steps(run, 50)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert f"icnn-rl resume {run}" in " ".join(out.split())
+    assert "Traceback" not in err
+    assert main(["evaluate", str(run), "--episodes", "1"]) == 0
+    steps = state(run)["counters"]["num_timesteps"] + 5
+    assert main(["resume", str(run), "--steps", str(steps)]) == 0
+
+
+def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(run, 100, "--training.evaluate_every=20") == 0
+    table = run / "evaluations.csv"
+    whole = table.read_text()
+    # As a kill would leave it: rows that the checkpoint does not know, the last one incomplete.
+    table.write_text(f"{whole}120,-1000.0,1.0,-1000.0,-1000.0,200.0\n140,-10")
+    assert main(["resume", str(run), "--steps", "140"]) == 0
+    assert [row["steps"] for row in rows(run)] == ["20", "40", "60", "80", "100", "120", "140"]
+    assert table.read_text().startswith(whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "gone", "other"])
+def test_a_bad_checkpoint_is_refused_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    run = tmp_path / "run"
+    assert train(run, 50) == 0
+    path = latest_checkpoint(run / "checkpoints")
+    content = path.read_bytes()
+    match damage:
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_bytes(b"not a checkpoint" * 100)
+        case "foreign":
+            save_file({"weights": np.ones(3)}, path)
+        case "gone":
+            path.unlink()
+        case "other":
+            config = run / "config.yaml"
+            config.write_text(config.read_text().replace("- 16", "- 24"))
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.suffix in (".zip", ".safetensors")}
+    capsys.readouterr()
+    assert main(["resume", str(run), "--steps", "100"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("icnn-rl: ")
+    assert message.count("\n") == 1
+    assert "checkpoint" in message
+    assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.parametrize(
+    "task", sorted({read_config(find_preset(name)).env.id for name in presets()})
+)
+def test_the_state_of_every_task_is_captured(task: str) -> None:
+    assert is_exact(lambda: gym.make(task))
+
+
+class Secretive(gym.Env[np.ndarray, np.ndarray]):
+    """A task whose state is in a generator function, which nothing can copy."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.secret = iter(np.linspace(0, 1, 25, dtype=np.float32))
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        value = next(self.secret)
+        return np.full(2, value), float(action[0]), value >= 1, False, {}
+
+
+class Telling(Secretive):
+    """The same task, which says what its state is."""
+
+    def __init__(self) -> None:
+        self.count = [object(), 0]  # the object keeps it from being copied as plain data
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.count[1] = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: np.ndarray) -> Any:
+        self.count[1] += 1
+        return super().step(action)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count[1]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        Telling.reset(self)
+        for _ in range(state["count"]):
+            next(self.secret)
+        self.count[1] = state["count"]
+
+
+gym.register("Secretive-v0", Secretive)
+gym.register("Telling-v0", Telling)
+
+
+def test_a_state_that_cannot_be_captured_is_said_to_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert train(tmp_path / "run", 60, env="Secretive-v0") == 0
+    assert "the state of Secretive-v0 cannot be captured" in caplog.text
+    assert main(["resume", str(tmp_path / "run"), "--steps", "120"]) == 0
+    assert state(tmp_path / "run")["counters"]["num_timesteps"] == 120
+
+
+def test_an_environment_may_bring_its_own_state() -> None:
+    assert not is_exact(lambda: gym.make("Secretive-v0"))
+    assert is_exact(lambda: gym.make("Telling-v0"))
+
+
+def test_a_state_of_another_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place for the state"):
+        restore(gym.make("Pendulum-v1"), capture(gym.make("Hopper-v5")))
+
+
+def test_preserved_random_state_leaves_no_trace() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), torch.rand(1).item()
+
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(0)
+    with preserved_random_state():
+        inside = draw()
+    assert draw() == inside
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "evaluations.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        names = os.listdir(run / "checkpoints") if (run / "checkpoints").exists() else []
+        made = [int(m[1]) for name in names if (m := re.fullmatch(r"(\d+)\.safetensors", name))]
+        if made and max(made) >= steps:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"no checkpoint of {steps} steps within a minute")

@@ -1,0 +1,93 @@
+"""Weights & Biases gets what is logged, and whatever happens to it, training goes on."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import wandb
+from tiny_runs import differences, state, train
+
+from icnn_rl.agents.run_folder import RunFolder
+from icnn_rl.agents.tracking import WandbOutputFormat
+from icnn_rl.cli import main
+from icnn_rl.configs import Config
+
+FAILED = "Weights & Biases failed"
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def offline_files(run: Path) -> list[Path]:
+    return sorted(run.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.parametrize("mode", [None, "offline"])
+def test_a_run_without_login_is_tracked_offline(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mode: str | None,
+) -> None:
+    if mode is not None:
+        monkeypatch.setenv("WANDB_MODE", mode)
+    run = tmp_path / "run"
+    assert train(run, 100, "--track", "--training.log_every=50") == 0
+    (file,) = offline_files(run)
+    content = file.read_bytes()
+    for name in ("eval/return_mean", "solver/gap_max", "rollout/ep_rew_mean", "learning_curve"):
+        if name != "rollout/ep_rew_mean":  # no episode is over after 100 steps
+            assert name.encode() in content
+    assert list(file.parent.glob("files/media/images/*.png"))
+    assert FAILED not in caplog.text
+
+    # The same W&B run goes on when the run does.
+    assert main(["resume", str(run), "--steps", "150"]) == 0
+    first, second = offline_files(run)
+    assert first.name == second.name
+    assert RunFolder(run).run_id in first.name
+
+
+def test_a_video_is_uploaded(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(run, 60, "--track", "--training.video=true") == 0
+    assert (run / "video.mp4").stat().st_size > 1000
+    assert list(run.glob("wandb/offline-run-*/files/media/videos/*.mp4"))
+
+
+def test_tracking_that_cannot_begin_does_not_stop_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    with caplog.at_level(logging.WARNING):
+        assert train(tmp_path / "run", 100, "--track") == 0
+    assert caplog.text.count(FAILED) == 1
+    assert (tmp_path / "run" / "model.zip").exists()
+
+
+def test_tracking_that_breaks_off_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(Config())
+    output = WandbOutputFormat(run, Config())
+    wandb.finish()  # so that logging to it fails
+    with caplog.at_level(logging.WARNING):
+        for step in range(3):
+            output.write({"loss": 1.0}, {"loss": ()}, step)
+        output.upload(run.curve, None)
+        output.close()
+    assert caplog.text.count(FAILED) == 1
+
+
+def test_tracking_changes_nothing_in_training(tmp_path: Path) -> None:
+    assert train(tmp_path / "tracked", 80, "--track") == 0
+    assert train(tmp_path / "plain", 80) == 0
+    assert differences(state(tmp_path / "tracked"), state(tmp_path / "plain")) == []

@@ -1,0 +1,80 @@
+"""Runs of the command that take a second: small networks, few steps."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from icnn_rl.agents.checkpoint import latest_checkpoint, read_checkpoint
+from icnn_rl.cli import main
+
+TINY = [
+    "--agent.learning_starts=40",
+    "--agent.batch_size=16",
+    "--agent.buffer_size=1000",
+    "--agent.network.context=[16]",
+    "--agent.network.convex=[8]",
+    "--training.evaluation_episodes=2",
+    "--training.video=false",
+]
+
+
+def train(run: Path, steps: int, *arguments: str, env: str = "Pendulum-v1") -> int:
+    """The exit code of a tiny training run."""
+    options = [f"--training.steps={steps}", "--run-dir", str(run)]
+    return main(["train", "--env", env, *TINY, *options, *arguments])
+
+
+def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A tiny training run without end, in a process of its own."""
+    command = ["train", "--env", "Pendulum-v1", *TINY, "--training.steps=1000000"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "icnn_rl.cli", *command, "--run-dir", str(run), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def state(run: Path) -> dict[str, Any]:
+    """Everything in the last checkpoint of a run but clock times."""
+    state = read_checkpoint(latest_checkpoint(run / "checkpoints"))
+    for env in state["environments"] or []:
+        for path in [path for path in env if path.endswith((".t_start", ".episode_times"))]:
+            del env[path]
+    for episode in state["statistics"]["ep_info_buffer"]:
+        del episode["t"]
+    state["logger"] = {
+        part: {name: value for name, value in values.items() if not name.startswith("time/")}
+        for part, values in state["logger"].items()
+    }
+    return state
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two trees of plain data differ in as much as one bit."""
+    if type(a) is not type(b):
+        return [path]
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [path]
+        return [d for key in a for d in differences(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return [path]
+        pairs = enumerate(zip(a, b, strict=True))
+        return [d for i, (x, y) in pairs for d in differences(x, y, f"{path}[{i}]")]
+    if isinstance(a, np.random.Generator):
+        return differences(a.bit_generator.state, b.bit_generator.state, path)
+    if isinstance(a, torch.Tensor):
+        return [] if a.dtype == b.dtype and torch.equal(a, b) else [path]
+    if isinstance(a, np.ndarray):
+        return [] if a.dtype == b.dtype and np.array_equal(a, b) else [path]
+    return [] if a == b else [path]
