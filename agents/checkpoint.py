@@ -105,8 +105,6 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
         setattr(model, name, value)
     for name in STATISTICS:
         getattr(model, name).extend(state["statistics"][name])
-    model.logger.name_to_value.update(state["logger"]["values"])
-    model.logger.name_to_count.update(state["logger"]["counts"])
     # Last, as building and resetting the model and its environments drew random numbers.
     model.action_space.np_random.bit_generator.state = state["action_space"].bit_generator.state
     set_random_state(state["random"])
@@ -122,10 +120,6 @@ def _state(model: OffPolicyAlgorithm, with_environments: bool) -> dict[str, Any]
         "action_noise": capture(model.action_noise),
         "counters": {name: getattr(model, name) for name in COUNTERS},
         "statistics": {name: list(getattr(model, name)) for name in STATISTICS},
-        "logger": {
-            "values": dict(model.logger.name_to_value),
-            "counts": dict(model.logger.name_to_count),
-        },
         "action_space": model.action_space.np_random,
         "random": random_state(),
     }

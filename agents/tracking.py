@@ -51,8 +51,10 @@ class WandbOutputFormat(KVWriter):
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
-        where = self._run.url or f"offline; send it with: wandb sync {self._run.settings.sync_dir}"
-        logger.info("Weights & Biases: %s", where)
+        if self._run.offline:
+            logger.info("Weights & Biases is offline; later: wandb sync %s", self._run.sync_dir)
+        else:
+            logger.info("Weights & Biases: %s", self._run.url)
 
     def write(
         self,

@@ -187,27 +187,23 @@ class Chores(BaseCallback):
 
     def finish(self) -> None:
         """Everything that a finished run leaves behind, but for pictures."""
-        self._work()
-        self._checkpoint()
-        # After the checkpoint, so that a run that is prolonged never knows of them.
-        if not self.evaluations.has(self.model.num_timesteps):
-            self._evaluate()
-        if not self.run.progress.has(self.model.num_timesteps):
-            self.model.dump_logs()
+        self._work(last=True)
         with replacing(self.run.archive) as temporary:
             self.model.save(temporary)
         if (normalizer := self.model.get_vec_normalize_env()) is not None:
             with replacing(self.run.path / "vecnormalize.pkl") as temporary:
                 normalizer.save(str(temporary))
 
-    def _work(self) -> None:
+    def _work(self, last: bool = False) -> None:
         training = self.config.training
-        evaluation_due = self._is_due(training.evaluate_every)
+        # A run that was killed after its last evaluation has it already.
+        last_evaluation = last and not self.evaluations.has(self.model.num_timesteps)
+        evaluation_due = last_evaluation or self._is_due(training.evaluate_every)
         if evaluation_due:
             self._evaluate()
         if evaluation_due or self._is_due(training.log_every):
             self.model.dump_logs()
-        if self._is_due(training.checkpoint_every):
+        if last or self._is_due(training.checkpoint_every):
             self._checkpoint()
         self.previous = self.model.num_timesteps
 

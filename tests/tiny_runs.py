@@ -51,10 +51,6 @@ def state(run: Path) -> dict[str, Any]:
             del env[path]
     for episode in state["statistics"]["ep_info_buffer"]:
         del episode["t"]
-    state["logger"] = {
-        part: {name: value for name, value in values.items() if not name.startswith("time/")}
-        for part, values in state["logger"].items()
-    }
     return state
 
 
