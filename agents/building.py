@@ -51,7 +51,6 @@ def _policy(observations: spaces.Space[Any]) -> str:
 def _action_noise(config: NoiseConfig, envs: VecEnv) -> ActionNoise | None:
     if config.kind == "gaussian":
         return None  # the agent's own
-    shape = envs.action_space.shape
-    return OrnsteinUhlenbeckActionNoise(
-        np.zeros(shape), np.full(shape, config.sigma), theta=config.theta, dt=1.0
-    )
+    mean = np.zeros(envs.action_space.shape or ())
+    sigma = np.full_like(mean, config.sigma)
+    return OrnsteinUhlenbeckActionNoise(mean, sigma, theta=config.theta, dt=1.0)

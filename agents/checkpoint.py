@@ -131,7 +131,8 @@ def _environments(model: OffPolicyAlgorithm) -> list[gym.Env[Any, Any]]:
     return envs.envs
 
 
-def _buffer(buffer: ReplayBuffer) -> dict[str, Any]:
+def _buffer(buffer: ReplayBuffer | None) -> dict[str, Any]:
+    assert buffer is not None
     arrays = {
         name: value[: buffer.size()]
         for name, value in _flat(vars(buffer)).items()
@@ -140,7 +141,8 @@ def _buffer(buffer: ReplayBuffer) -> dict[str, Any]:
     return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
 
 
-def _restore_buffer(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
+def _restore_buffer(buffer: ReplayBuffer | None, state: dict[str, Any]) -> None:
+    assert buffer is not None
     arrays = _flat(vars(buffer))
     for name, saved in state["arrays"].items():
         if len(saved) > len(arrays[name]):
@@ -151,7 +153,7 @@ def _restore_buffer(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """The items of dicts (of Dict observations) beside those that are no dicts."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         nested = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{key}" if key else name: item for key, item in nested.items()}
@@ -167,7 +169,7 @@ def _normalizer(envs: VecNormalize | None) -> dict[str, Any] | None:
 
 def _restore_normalizer(envs: VecNormalize | None, state: dict[str, Any] | None) -> None:
     if envs is None or state is None:
-        if envs is not state:
+        if envs is not None or state is not None:
             raise ValueError("only one of them normalises observations or rewards")
         return
     for name, rms in running_statistics(envs).items():

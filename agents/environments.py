@@ -25,7 +25,7 @@ def make_environment(
     Raises:
         ValueError: Gymnasium cannot make it, or an agent of this package cannot learn it.
     """
-    rendering = {} if render_mode is None else {"render_mode": render_mode}
+    rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         env = gym.make(config.id, **rendering, **config.kwargs)
     except (gym.error.Error, ImportError, TypeError) as error:

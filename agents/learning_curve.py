@@ -23,14 +23,14 @@ def draw_learning_curve(run: RunFolder, title: str) -> Path:
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.add_subplot()
-    if rows := [row for row in run.progress.rows if row.get("rollout/ep_rew_mean")]:
+    if rows := [row for row in run.progress().rows if row.get("rollout/ep_rew_mean")]:
         axes.plot(
             [int(row[STEPS]) for row in rows],
             [float(row["rollout/ep_rew_mean"]) for row in rows],
             color=TRAINING,
             label=f"training, mean of the last {RECENT} episodes",
         )
-    if rows := run.evaluations.rows:
+    if rows := run.evaluations().rows:
         steps = [int(row["steps"]) for row in rows]
         mean, deviation = (
             np.array([float(row[key]) for row in rows]) for key in ("return_mean", "return_std")

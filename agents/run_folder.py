@@ -57,14 +57,12 @@ class RunFolder:
         """Video of the trained agent."""
         return self.path / "video.mp4"
 
-    @property
     def progress(self) -> Table:
-        """What was logged while training."""
+        """What was logged while training, as it is now."""
         return Table(self.path / "progress.csv", STEPS)
 
-    @property
     def evaluations(self) -> Table:
-        """The evaluations."""
+        """The evaluations, as they are now."""
         return Table(self.path / "evaluations.csv", "steps")
 
     @property

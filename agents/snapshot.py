@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -126,16 +127,14 @@ def _parts(root: Any) -> Iterator[Part]:
     todo: list[tuple[str, Any]] = [("", root)]
     while todo:
         path, item = todo.pop()
-        if id(item) in seen:
+        if id(item) in seen or isinstance(item, OPAQUE):
             continue
         seen.add(id(item))
-        if isinstance(item, OPAQUE):
-            continue
         if _is_simulation(item):
-            yield path, lambda item=item: _simulation(item), lambda s, item=item: _simulate(item, s)
+            yield path, partial(_simulation, item), partial(_simulate, item)
         elif hasattr(type(item), "state_dict") and hasattr(type(item), "load_state_dict"):
             yield path, item.state_dict, item.load_state_dict
-        elif isinstance(item, (list, tuple)):
+        elif isinstance(item, list | tuple):
             todo += [(f"{path}[{i}]", value) for i, value in enumerate(item)]
         elif isinstance(item, dict):
             todo += [(f"{path}[{key!r}]", value) for key, value in item.items()]
@@ -144,11 +143,7 @@ def _parts(root: Any) -> Iterator[Part]:
                 if isinstance(item, gym.Space) and name not in SPACE_STATE:
                     continue
                 if _is_plain(value):
-                    yield (
-                        f"{path}.{name}",
-                        lambda item=item, name=name: vars(item)[name],
-                        lambda new, item=item, name=name: _assign(item, name, new),
-                    )
+                    yield f"{path}.{name}", partial(getattr, item, name), partial(_put, item, name)
                 else:
                     todo.append((f"{path}.{name}", value))
 
@@ -161,7 +156,7 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _assign(item: Any, name: str, new: Any) -> None:
+def _put(item: Any, name: str, new: Any) -> None:
     old = vars(item)[name]
     # In place where possible, for the sake of others that refer to the same array or generator.
     match old, new:

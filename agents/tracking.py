@@ -72,7 +72,7 @@ class WandbOutputFormat(KVWriter):
         def log() -> None:
             import wandb
 
-            media = {"learning_curve": wandb.Image(str(curve))}
+            media: dict[str, Any] = {"learning_curve": wandb.Image(str(curve))}
             if video is not None:
                 media["video"] = wandb.Video(str(video), format="mp4")
             self._run.log(media)

@@ -35,7 +35,7 @@ from icnn_rl.agents.progress import ProgressDisplay
 from icnn_rl.agents.run_folder import RunFolder
 from icnn_rl.agents.snapshot import is_exact
 from icnn_rl.agents.storage import replacing
-from icnn_rl.agents.tables import TableOutputFormat
+from icnn_rl.agents.tables import Table, TableOutputFormat
 from icnn_rl.agents.tracking import WandbOutputFormat
 from icnn_rl.agents.video import record_video
 from icnn_rl.configs import Config
@@ -94,7 +94,6 @@ def resume(run: RunFolder, console: Console, steps: int | None = None, track: bo
         )
     run.warn_of_other_versions()
     model = _build(config)
-    run.write_config(config)
     _learn(model, config, run, console, state)
 
 
@@ -107,11 +106,10 @@ def _learn(
     model: ConcaveQ, config: Config, run: RunFolder, console: Console, state: State | None
 ) -> None:
     done = 0 if state is None else state["counters"]["num_timesteps"]
-    for table in (run.progress, run.evaluations):
-        table.drop_after(done)
+    progress = run.progress()
     tracker = WandbOutputFormat(run, config) if config.track else None
     outputs: list[KVWriter] = [
-        TableOutputFormat(run.progress),
+        TableOutputFormat(progress),
         TensorBoardOutputFormat(str(run.tensorboard)),
     ]
     model.set_logger(Logger(str(run.path), outputs + ([tracker] if tracker else [])))
@@ -122,7 +120,7 @@ def _learn(
         )
     try:
         with ProgressDisplay(console, config.training.steps, done) as display, _stop() as stop:
-            chores = Chores(config, run, display, stop, exact, state)
+            chores = Chores(config, run, progress, display, stop, exact, state)
             # No more episodes than steps: the logs are written by the chores alone.
             model.learn(config.training.steps, chores, log_interval=config.training.steps + 1)
             chores.finish()
@@ -132,7 +130,8 @@ def _learn(
             tracker.upload(run.curve, video)
     finally:
         model.logger.close()
-        model.get_env().close()
+        if (envs := model.get_env()) is not None:
+            envs.close()
 
 
 class Chores(BaseCallback):
@@ -141,6 +140,7 @@ class Chores(BaseCallback):
     Args:
         config: of the run.
         run: its folder.
+        progress: table of what is logged.
         display: shows progress.
         stop: set when the run has to stop.
         exact: whether checkpoints can hold the state of the environments.
@@ -153,6 +153,7 @@ class Chores(BaseCallback):
         self,
         config: Config,
         run: RunFolder,
+        progress: Table,
         display: ProgressDisplay,
         stop: threading.Event,
         exact: bool,
@@ -161,11 +162,12 @@ class Chores(BaseCallback):
         super().__init__()
         self.config = config
         self.run = run
+        self.progress = progress
         self.display = display
         self.stop = stop
         self.exact = exact
         self.state = state
-        self.evaluations = run.evaluations
+        self.evaluations = run.evaluations()
         self.previous = 0  # steps at the last chores
 
     def _on_training_start(self) -> None:
@@ -174,6 +176,10 @@ class Chores(BaseCallback):
             restore_checkpoint(self.model, self.state)
             self.previous = self.model._num_timesteps_at_start = self.model.num_timesteps
             self.state = None  # a replay buffer's worth of memory
+            # Only now that the checkpoint has proved to be whole may files change.
+            self.progress.drop_after(self.previous)
+            self.evaluations.drop_after(self.previous)
+            self.run.write_config(self.config)
 
     def _on_step(self) -> bool:
         self.display.show(self.model)
@@ -238,7 +244,7 @@ def _stop() -> Iterator[threading.Event]:
 
     def request(number: int, frame: object) -> None:
         stop.set()
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
 
     signals = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, request) for number in signals}

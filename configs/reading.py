@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from icnn_rl.configs.configuration import (
     AgentConfig,
@@ -23,7 +23,7 @@ from icnn_rl.configs.configuration import (
 def config_parser(**kwargs: Any) -> ArgumentParser:
     """A parser of ``--config FILE`` and of every key of ``Config``, dotted; errors are raised."""
     parser = ArgumentParser(exit_on_error=False, **kwargs)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file to start from")
+    parser.add_argument("--config", action="config", help="YAML file to start from")
     parser.add_class_arguments(Config, as_group=False)
     return parser
 
