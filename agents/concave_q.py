@@ -176,6 +176,11 @@ class ConcaveQ(OffPolicyAlgorithm):
         self.policy.solver = self.acting_solver
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
+        # Listed once: walking through the modules costs as much as the update itself.
+        self._weights = tuple(self.critic.parameters())
+        self._target_weights = tuple(self.critic_target.parameters())
+        statistics = zip(self.critic_target.buffers(), self.critic.buffers(), strict=True)
+        self._statistics = tuple(statistics)  # of batch norm, in a features extractor
         self._setup_noise()
 
     def _setup_noise(self) -> None:
@@ -234,11 +239,9 @@ class ConcaveQ(OffPolicyAlgorithm):
 
     @torch.no_grad()
     def _update_targets(self) -> None:
-        torch._foreach_lerp_(
-            tuple(self.critic_target.parameters()), tuple(self.critic.parameters()), self.tau
-        )
-        for target, buffer in zip(self.critic_target.buffers(), self.critic.buffers(), strict=True):
-            target.copy_(buffer)  # running statistics of a features extractor
+        torch._foreach_lerp_(self._target_weights, self._weights, self.tau)
+        for target, current in self._statistics:
+            target.copy_(current)
 
     def _record(self, losses: list[Tensor], solutions: list[Solution]) -> None:
         # Tensors until here: reading a number in the loop above would wait for the device.
@@ -317,7 +320,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "critic", "critic_target"]
+        aliases = ["critic", "critic_target", "_weights", "_target_weights", "_statistics"]
+        return [*super()._excluded_save_params(), *aliases]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "critic.optimizer"], []
