@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from toy_environments import HIGH, LOW, Bandit
 
 from icnn_rl import Box, Euclidean, Simplex
 from icnn_rl.agents import ConcaveQ
-from toy_environments import HIGH, LOW, Bandit
 
 OPTIONS = {"policy_kwargs": {"context": (16,), "convex": (16,)}, "seed": 0}
 OBSERVATIONS = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)

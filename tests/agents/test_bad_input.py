@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from toy_environments import Bandit, Faulty
 
 from icnn_rl.agents import ConcaveQ
-from toy_environments import Bandit, Faulty
 
 OPTIONS: dict[str, Any] = {"policy_kwargs": {"context": (8,), "convex": (8,)}, "seed": 0}
 

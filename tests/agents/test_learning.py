@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import configure
+from toy_environments import Bandit, ConstantReward, best_action
 
 from icnn_rl.agents import ConcaveQ, SolverSettings
-from toy_environments import Bandit, ConstantReward, best_action
 
 SMALL = {"context": (64,), "convex": (32,)}
 

@@ -15,10 +15,10 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from toy_environments import Bandit
 
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.policies import ConcaveQPolicy
-from toy_environments import Bandit
 
 SMALL = {"context": (32,), "convex": (16,)}
 QUICK: dict[str, Any] = {
