@@ -114,9 +114,16 @@ def take_rows(t: Tensor, index: Tensor, axis: int) -> Tensor:
     return t if t.dim() < -axis or t.shape[axis] == 1 else t.index_select(axis, index)
 
 
-def entry(t: Tensor, index: tuple[int, ...], batch_shape: torch.Size) -> Array:
+def own_index(index: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index into a batch of ``shape`` for an index into one that it broadcasts to."""
+    trailing = index[len(index) - len(shape) :]
+    return tuple(0 if size == 1 else i for i, size in zip(trailing, shape, strict=True))
+
+
+def entry(t: Tensor, index: tuple[int, ...], trailing: int = 1) -> Array:
     """Entry ``index`` of a tensor that broadcasts over the batch, as float64."""
-    return t.expand(*batch_shape, t.shape[-1])[index].detach().cpu().double().numpy()
+    own = own_index(index, t.shape[: t.dim() - trailing])
+    return t[own].detach().cpu().double().numpy()
 
 
 @final
@@ -232,6 +239,7 @@ class Mean(_Reduction):
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         from icnn_rl.linear_program import LinearProgram
 
+        index = own_index(index, self.batch_shape)
         members = range(self.f.batch_shape[0])
         total = LinearProgram.total([self.f.to_lp((e, *index)) for e in members])
         return total.scaled(1 / len(members))
@@ -260,6 +268,7 @@ class Max(_Reduction):
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         from icnn_rl.linear_program import LinearProgram
 
+        index = own_index(index, self.batch_shape)
         members = range(self.f.batch_shape[0])
         return LinearProgram.maximum([self.f.to_lp((e, *index)) for e in members])
 
@@ -326,8 +335,7 @@ class Restriction(ConvexFunction):
         return Restriction(self.f.take(index), mask, values)
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        mask = entry(self.mask, index, self.batch_shape)
-        values = entry(self.values, index, self.batch_shape)
+        mask, values = entry(self.mask, index), entry(self.values, index)
         return self.f.to_lp(index).fixed(mask.astype(bool), values)
 
 
@@ -386,5 +394,4 @@ class Affine(ConvexFunction):
         )
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        A = self.A.expand(*self.batch_shape, *self.A.shape[-2:])[index].detach().cpu().double()
-        return self.f.to_lp(index).substituted(A.numpy(), entry(self.b, index, self.batch_shape))
+        return self.f.to_lp(index).substituted(entry(self.A, index, 2), entry(self.b, index))

@@ -56,7 +56,7 @@ class Linear(ConvexFunction):
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         from icnn_rl.linear_program import LinearProgram
 
-        return LinearProgram.linear(entry(self.c, index, self.batch_shape))
+        return LinearProgram.linear(entry(self.c, index))
 
 
 @final

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, common_shape
+from icnn_rl.functions import ConvexFunction, common_shape, own_index
 from icnn_rl.networks.activations import Activation
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class ConditionedNetwork(ConvexFunction):
 
         from icnn_rl.linear_program import Array, LinearProgram
 
-        shown = iter(index)
+        shown = iter(own_index(index, self.batch_shape))
         e = next(shown) if self.ensemble else 0
         b = next(shown) if self.batched else 0
         hidden = [t.shape[-1] for t in self.bias[:-1]]
