@@ -39,7 +39,7 @@ class ConvexFunction(ABC):
     @property
     @abstractmethod
     def smooth(self) -> bool:
-        """Whether ``derivatives`` exists."""
+        """Whether ``hessian`` exists."""
 
     @property
     def piecewise_linear(self) -> bool:
@@ -59,17 +59,13 @@ class ConvexFunction(ABC):
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """f(y) and a subgradient, of shapes ``batch_shape`` and ``(*batch_shape, n)``."""
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f(y), ∇f(y) and ∇²f(y); the last of shape ``(*batch_shape, n, n)``.
+    def hessian(self, y: Tensor) -> Tensor:
+        """∇²f(y), of shape ``(*batch_shape, n, n)``.
 
         Raises:
             TypeError: the function is not smooth.
         """
         raise TypeError(f"{type(self).__name__} is not smooth: it has no Hessian")
-
-    def hessian(self, y: Tensor) -> Tensor:
-        """∇²f(y), of shape ``(*batch_shape, n, n)``; see ``derivatives``."""
-        return self.derivatives(y)[2]
 
     @abstractmethod
     def take(self, index: Tensor) -> ConvexFunction:
@@ -170,9 +166,8 @@ class Sum(ConvexFunction):
         (v, g), (w, h) = self.left.value_and_gradient(y), self.right.value_and_gradient(y)
         return v + w, g + h
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        (v, g, H), (w, h, K) = self.left.derivatives(y), self.right.derivatives(y)
-        return v + w, g + h, H + K
+    def hessian(self, y: Tensor) -> Tensor:
+        return self.left.hessian(y) + self.right.hessian(y)
 
     def take(self, index: Tensor) -> Sum:
         return Sum(self.left.take(index), self.right.take(index))
@@ -232,9 +227,8 @@ class Mean(_Reduction):
         values, gradients = self.f.value_and_gradient(y)
         return values.mean(0), gradients.mean(0)
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        values, gradients, hessians = self.f.derivatives(y)
-        return values.mean(0), gradients.mean(0), hessians.mean(0)
+    def hessian(self, y: Tensor) -> Tensor:
+        return self.f.hessian(y).mean(0)
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         from icnn_rl.linear_program import LinearProgram
@@ -325,10 +319,9 @@ class Restriction(ConvexFunction):
         value, gradient = self.f.value_and_gradient(self.complete(y))
         return value, gradient.masked_fill(self.mask, 0.0)
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        value, gradient, hessian = self.f.derivatives(self.complete(y))
+    def hessian(self, y: Tensor) -> Tensor:
         fixed = self.mask.unsqueeze(-1) | self.mask.unsqueeze(-2)
-        return value, gradient.masked_fill(self.mask, 0.0), hessian.masked_fill(fixed, 0.0)
+        return self.f.hessian(self.complete(y)).masked_fill(fixed, 0.0)
 
     def take(self, index: Tensor) -> Restriction:
         mask, values = take_rows(self.mask, index, -2), take_rows(self.values, index, -2)
@@ -384,9 +377,8 @@ class Affine(ConvexFunction):
         value, gradient = self.f.value_and_gradient(self.image(y))
         return value, (gradient.unsqueeze(-2) @ self.A).squeeze(-2)
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        value, gradient, hessian = self.f.derivatives(self.image(y))
-        return value, (gradient.unsqueeze(-2) @ self.A).squeeze(-2), self.A.mT @ hessian @ self.A
+    def hessian(self, y: Tensor) -> Tensor:
+        return self.A.mT @ self.f.hessian(self.image(y)) @ self.A
 
     def take(self, index: Tensor) -> Affine:
         return Affine(

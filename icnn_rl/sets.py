@@ -45,7 +45,8 @@ class ConvexSet(ABC):
 
     def contains(self, y: Tensor, tol: float = 1e-6) -> Tensor:
         """Whether y lies within ``tol`` of 𝒴, of shape ``batch``."""
-        return torch.linalg.vector_norm(y - self.project(y), dim=-1) <= tol
+        distance: Tensor = torch.linalg.vector_norm(y - self.project(y), dim=-1)
+        return distance <= tol
 
 
 @final

@@ -47,8 +47,8 @@ class Linear(ConvexFunction):
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return _dot(self.c, y), self.c.expand_as(self.c * y)
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return *self.value_and_gradient(y), y.new_zeros(y.shape[-1], y.shape[-1])
+    def hessian(self, y: Tensor) -> Tensor:
+        return torch.zeros_like(torch.diag_embed(self.c * y))
 
     def take(self, index: Tensor) -> Linear:
         return Linear(take_rows(self.c, index, -2))
@@ -93,10 +93,9 @@ class Quadratic(ConvexFunction):
         gradient = gamma.unsqueeze(-1) * (y - self.center)
         return _dot(gradient, y - self.center) / 2, gradient
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hessian(self, y: Tensor) -> Tensor:
         gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
-        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-        return *self.value_and_gradient(y), gamma[..., None, None] * identity
+        return torch.diag_embed(gamma.unsqueeze(-1) * torch.ones_like(y - self.center))
 
     def take(self, index: Tensor) -> Quadratic:
         gamma = self.gamma
@@ -130,9 +129,9 @@ class NegativeEntropy(ConvexFunction):
         terms, gradient, _ = self._terms(y)
         return terms.sum(-1), gradient
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        terms, gradient, p = self._terms(y)
-        return terms.sum(-1), gradient, torch.diag_embed(self.alpha / (4 * p * (1 - p)))
+    def hessian(self, y: Tensor) -> Tensor:
+        p = self._terms(y)[2]
+        return torch.diag_embed(self.alpha / (4 * p * (1 - p)))
 
     def take(self, index: Tensor) -> NegativeEntropy:
         return self

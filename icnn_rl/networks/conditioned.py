@@ -112,60 +112,62 @@ class ConditionedNetwork(ConvexFunction):
         linear = torch.baddbmm(self.bias[-1], layers[-1], self.weight_y[-1]).squeeze(-1)
         return linear + (self.activation.value(t) * self._output_z).sum(-1), pre
 
-    def _backward(self, pre: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """∇f, ``(E, B, n)``, and ∂f/∂zₖ, k = 1 … K."""
+    def _adjoints(self, slopes: list[Tensor]) -> list[Tensor]:
+        """∂f/∂zₖ, k = 1 … K, each ``(E, B, nₖ)``."""
         delta = self._output_z
-        deltas = [delta]
-        columns = [self.weight_y[-1].mT.expand(-1, pre[0].shape[1], -1)]
-        for k in range(len(pre) - 1, -1, -1):
-            slope = delta * self.activation.slope(pre[k])
-            columns.append(slope @ self.weight_y[k].mT)
-            if k > 0:
-                delta = slope @ self.weight_z[k - 1].mT
-                if self.gate_z is not None:
-                    delta = delta * self.gate_z[k - 1]
-                deltas.append(delta)
-        stacked = torch.stack(columns[::-1], -2)
-        if self.gate_y is not None:
-            stacked = stacked * self.gate_y
-        return stacked.sum(-2), deltas[::-1]
+        adjoints = [delta]
+        for k in range(len(slopes) - 1, 0, -1):
+            delta = (delta * slopes[k]) @ self.weight_z[k - 1].mT
+            if self.gate_z is not None:
+                delta = delta * self.gate_z[k - 1]
+            adjoints.append(delta)
+        return adjoints[::-1]
 
-    def _curvature(self, pre: list[Tensor], deltas: list[Tensor]) -> Tensor:
-        """∇²f = Σₖ Jₖᵀ diag(∂f/∂zₖ ∘ σ''(tₖ)) Jₖ, Jₖ = ∂tₖ/∂y; shape ``(E, B, n, n)``."""
-        members, batch, _ = pre[0].shape
-        n = self.dim
-
-        def skip(k: int) -> Tensor:
-            w = self.weight_y[k].unsqueeze(1)
-            return w if self.gate_y is None else w * self.gate_y[:, :, k].unsqueeze(-1)
-
-        J = skip(0).expand(members, batch, n, -1)
-        total = J.new_zeros(members, batch, n, n)
-        for k, (t, delta) in enumerate(zip(pre, deltas, strict=True)):
-            weight = (delta * self.activation.curvature(t)).unsqueeze(-2)
-            total = total + (J * weight) @ J.mT
-            if k + 1 < len(pre):
-                slope = self.activation.slope(t)
-                if self.gate_z is not None:
-                    slope = slope * self.gate_z[k]
-                rows = (J * slope.unsqueeze(-2)).reshape(members, batch * n, -1)
-                J = (rows @ self.weight_z[k]).view(members, batch, n, -1) + skip(k + 1)
-        return total
+    @cached_property
+    def _skip(self) -> tuple[Tensor, ...]:
+        """∂tₖ/∂y at fixed zₖ, transposed, k = 0 … K - 1, each ``(E, B or 1, n, nₖ₊₁)``."""
+        hidden = [w.unsqueeze(1) for w in self.weight_y[:-1]]
+        if self.gate_y is None:
+            return tuple(hidden)
+        gates = self.gate_y.unsqueeze(-1).unbind(-3)
+        return tuple(w * g for w, g in zip(hidden, gates, strict=False))
 
     def value(self, y: Tensor) -> Tensor:
         return self._drop(self._forward(self._lift(y))[0], y, 0)
 
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         value, pre = self._forward(self._lift(y))
-        return self._drop(value, y, 0), self._drop(self._backward(pre)[0], y, 1)
+        slopes = [self.activation.slope(t) for t in pre]
+        columns = [
+            (delta * slope) @ w.mT
+            for delta, slope, w in zip(self._adjoints(slopes), slopes, self.weight_y, strict=False)
+        ]
+        columns.append(self.weight_y[-1].mT.expand_as(columns[0]))
+        gradient = torch.stack(columns, -2)
+        if self.gate_y is not None:
+            gradient = gradient * self.gate_y
+        return self._drop(value, y, 0), self._drop(gradient.sum(-2), y, 1)
 
-    def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hessian(self, y: Tensor) -> Tensor:
+        """∇²f = Σₖ Jₖᵀ diag(∂f/∂zₖ ∘ σ''(tₖ)) Jₖ with Jₖ = ∂tₖ/∂y."""
         if not self.smooth:
-            return super().derivatives(y)
-        value, pre = self._forward(self._lift(y))
-        gradient, deltas = self._backward(pre)
-        hessian = self._curvature(pre, deltas)
-        return self._drop(value, y, 0), self._drop(gradient, y, 1), self._drop(hessian, y, 2)
+            return super().hessian(y)
+        _, pre = self._forward(self._lift(y))
+        slopes = [self.activation.slope(t) for t in pre]
+        members, batch, _ = pre[0].shape
+        J = self._skip[0].expand(members, batch, -1, -1)
+        total = J.new_zeros(())
+        for k, (t, delta) in enumerate(zip(pre, self._adjoints(slopes), strict=True)):
+            if k > 0:
+                scale = slopes[k - 1]
+                if self.gate_z is not None:
+                    scale = scale * self.gate_z[k - 1]
+                rows = (J * scale.unsqueeze(-2)).flatten(1, 2)
+                skip = self._skip[k].expand(members, batch, -1, -1)
+                J = torch.baddbmm(skip.flatten(1, 2), rows, self.weight_z[k - 1]).view_as(skip)
+            weight = (delta * self.activation.curvature(t)).unsqueeze(-2)
+            total = total + (J * weight) @ J.mT
+        return self._drop(total, y, 2)
 
     def take(self, index: Tensor) -> ConditionedNetwork:
         if self.bias[0].shape[1] == 1:

@@ -81,7 +81,7 @@ def solve(problem: Problem) -> Solution:
     "New variants of bundle methods", Mathematical Programming 69, 1995.
     """
     size, n = problem.size, problem.dim
-    oracle = Oracle(problem, "value_and_gradient")
+    oracle = Oracle(problem)
     lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
     finite = np.isfinite(lower)
     lower = np.where(finite, lower, 0.0)
@@ -101,7 +101,7 @@ def solve(problem: Problem) -> Solution:
         if evaluation == cut_a.shape[1]:
             cut_h = np.concatenate([cut_h, np.empty_like(cut_h)], axis=1)
             cut_a = np.concatenate([cut_a, np.empty_like(cut_a)], axis=1)
-        y, value, gradient = oracle(y, active)
+        y, value, gradient = oracle.value_and_gradient(y, active)
         advance(
             active, y, value, gradient, count, cut_h, cut_a, lower, width, finite, gamma, total,
             problem.epsilon, problem.tol, inner, best_y, best, bound, done,

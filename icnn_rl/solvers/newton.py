@@ -79,18 +79,18 @@ def model_step(H, g, low, high, d):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=FAST)
-def advance(  # type: ignore[no-untyped-def]
-    active, y, value, gradient, hessian, count, lower, upper, gamma, epsilon, tol,
-    base, best, step, model, share, bound, done,
+def judge(  # type: ignore[no-untyped-def]
+    active, y, value, gradient, count, lower, upper, gamma, epsilon, tol,
+    base, best, step, model, share, bound, done, accepted,
 ):  # fmt: skip
-    """Judge the last step of each active sample, improve its bound, and move y to the next trial.
+    """Improve each active sample's bound, and accept its trial point or halve the step to it.
 
     ``base`` and ``best`` are the last accepted point and its value, ``step`` and ``model`` the
-    direction from it and the decrease promised, ``share`` how much of it is being tried.
+    direction from it and the decrease promised, ``share`` how much of it is being tried. Where a
+    trial is refused, y becomes the next one.
     """
     n = y.shape[1]
     c, p, corner = np.empty(n), np.empty(n), np.empty(n)
-    low, high = np.empty(n), np.empty(n)
     finite = np.empty(n, np.bool_)
     for row in range(len(active)):
         i = active[row]
@@ -109,27 +109,39 @@ def advance(  # type: ignore[no-untyped-def]
         proved = offset - noise + separable_minimum(c, p, finite, np.nan, corner)
         bound[i] = max(bound[i], proved)
 
-        if value[row] <= best[i] - DECREASE * share[i] * model[i] + noise:
+        accepted[row] = value[row] <= best[i] - DECREASE * share[i] * model[i] + noise
+        if accepted[row]:
             base[i] = y[row]
             best[i] = min(best[i], value[row])
-            share[i] = 1.0
-            for k in range(n):
-                low[k] = lower[i, k] - y[row, k]
-                high[k] = upper[i, k] - y[row, k]
-            model[i] = model_step(hessian[row], gradient[row], low, high, step[i])
         else:
             share[i] /= 2
+            for k in range(n):
+                y[row, k] = base[i, k] + share[i] * step[i, k]
         done[i] = best[i] - bound[i] <= max(tol, 2 * noise)
+
+
+@njit(cache=True, fastmath=FAST)
+def propose(active, y, gradient, hessian, lower, upper, step, model, share):  # type: ignore[no-untyped-def]
+    """Replace each accepted point y by the minimiser of the quadratic model there."""
+    n = y.shape[1]
+    low, high = np.empty(n), np.empty(n)
+    for row in range(len(active)):
+        i = active[row]
         for k in range(n):
-            y[row, k] = base[i, k] + share[i] * step[i, k]
+            low[k] = lower[i, k] - y[row, k]
+            high[k] = upper[i, k] - y[row, k]
+        model[i] = model_step(hessian[row], gradient[row], low, high, step[i])
+        share[i] = 1.0
+        y[row] += step[i]
 
 
 def solve(problem: Problem) -> Solution:
     """Minimise a smooth convex function over a box by projected Newton steps.
 
-    Each step evaluates f, ∇f and ∇²f once, minimises the quadratic model over the box and halves
-    the step until f falls. The tangent at each point gives the bound, and near the optimum it
-    closes as fast as the method converges.
+    Each step evaluates f and ∇f, and the tangent gives a bound; where that does not yet prove the
+    point good enough, ∇²f follows, and the minimiser of the quadratic model over the box is the
+    next point. A step that brings too little is halved. Near the optimum the gap closes as fast
+    as the method converges.
 
     Raises:
         TypeError: f is not smooth, or the set is not a box.
@@ -142,7 +154,7 @@ def solve(problem: Problem) -> Solution:
     if problem.over.total is not None:
         raise TypeError(f"solver: 'newton' needs a box, got {problem.over}; use 'bundle'")
     size, n = problem.size, problem.dim
-    oracle = Oracle(problem, "derivatives")
+    oracle = Oracle(problem)
     lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
     gamma = problem.flat(problem.f.strong_convexity)
 
@@ -151,15 +163,26 @@ def solve(problem: Problem) -> Solution:
     step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
     active = np.arange(size)
-    for _ in range(problem.max_evaluations):
-        y, value, gradient, hessian = oracle(y, active)
-        advance(
-            active, y, value, gradient, hessian, count, lower, upper, gamma, problem.epsilon, problem.tol,
-            base, best, step, model, share, bound, done,
+    for evaluation in range(problem.max_evaluations):
+        y, value, gradient = oracle.value_and_gradient(y, active)
+        accepted = np.empty(len(active), np.bool_)
+        judge(
+            active, y, value, gradient, count, lower, upper, gamma, problem.epsilon, problem.tol,
+            base, best, step, model, share, bound, done, accepted,
         )  # fmt: skip
-        going = ~done[active]
-        if not going.all():
-            active, y = active[going], y[going]
-        if len(active) == 0:
+        if not (going := ~done[active]).all():
+            active, y, gradient, accepted = (
+                active[going],
+                y[going],
+                gradient[going],
+                accepted[going],
+            )
+        if len(active) == 0 or evaluation + 1 == problem.max_evaluations:
             break
+        if accepted.any():
+            rows = np.flatnonzero(accepted)
+            trial = y[rows]
+            hessian = oracle.hessian(trial, active[rows])
+            propose(active[rows], trial, gradient[rows], hessian, lower, upper, step, model, share)
+            y[rows] = trial
     return problem.solution(base, best, bound, count)

@@ -87,59 +87,61 @@ class Problem:
 class Oracle:
     """Evaluates the function of a problem on the samples that are not done yet.
 
-    Args:
-        problem: the problem.
-        order: the method of the function to call: with its gradient or with its Hessian too.
+    Points have shape ``(a, n)``; ``active`` says which sample each belongs to, increasing.
     """
 
-    def __init__(
-        self, problem: Problem, order: Literal["value_and_gradient", "derivatives"]
-    ) -> None:
+    def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._order = order
         self._f = problem.f
         self._held = np.arange(problem.size)
         self._lower, self._upper = (
             to_array(b).reshape(-1, problem.dim) for b in problem.over.bounds(problem.start)
         )
 
-    def __call__(self, y: Array, active: Index) -> tuple[Array, ...]:
-        """Evaluate at y, after rounding it to the function's precision, inside the bounds.
-
-        Args:
-            y: points, shape ``(a, n)``.
-            active: the sample that each belongs to, increasing, shape ``(a,)``.
-
-        Returns:
-            The rounded points, the values and the derivatives, with a leading axis a.
+    def value_and_gradient(self, y: Array, active: Index) -> tuple[Array, Array, Array]:
+        """Points rounded to the function's precision, inside the bounds; values; gradients.
 
         Raises:
             ValueError: a value is not finite.
         """
-        problem, like = self._problem, self._problem.start
-        if len(problem.batch_shape) == 1 and len(active) < SHRINK * len(self._held):
+        self._hold(active)
+        rounded = torch.as_tensor(y).to(self._problem.start.dtype).double().numpy()
+        rounded = np.clip(rounded, self._lower[active], self._upper[active])
+        value, gradient = self._apply("value_and_gradient", rounded, active)
+        if not np.isfinite(value).all():
+            bad = int(active[np.flatnonzero(~np.isfinite(value))[0]])
+            raise ValueError(f"f: expected finite values, got {value[bad]} for sample {bad}")
+        return rounded, value, gradient
+
+    def hessian(self, y: Array, active: Index) -> Array:
+        """Hessians at points that ``value_and_gradient`` gave."""
+        return self._apply("hessian", y, active)[0]
+
+    def _hold(self, active: Index) -> None:
+        """Cut the function down to the samples left, once they are few enough."""
+        like = self._problem.start
+        if len(self._problem.batch_shape) == 1 and len(active) < SHRINK * len(self._held):
             kept = torch.as_tensor(np.searchsorted(self._held, active), device=like.device)
             self._f = self._f.take(kept)
             self._held = active
-        rows = np.searchsorted(self._held, active)
+
+    def _apply(
+        self, method: Literal["value_and_gradient", "hessian"], y: Array, active: Index
+    ) -> list[Array]:
+        problem, like = self._problem, self._problem.start
         whole = len(active) == len(self._held)
-        rounded = torch.as_tensor(y).to(like.dtype).double().numpy()
-        rounded = np.clip(rounded, self._lower[active], self._upper[active])
-        points = rounded
-        if not whole:
-            points = np.zeros((len(self._held), problem.dim))
-            points[rows] = rounded
+        rows = slice(None) if whole else np.searchsorted(self._held, active)
+        points = np.zeros((len(self._held), problem.dim))
+        points[rows] = y
         tensor = torch.as_tensor(points, device=like.device).to(like.dtype)
         if len(self._held) == problem.size:
             tensor = tensor.view_as(like)
-        results = []
-        for t in getattr(self._f, self._order)(tensor):
-            flat = to_array(t.reshape(len(self._held), *t.shape[len(problem.batch_shape) :]))
-            results.append(flat if whole else flat[rows])
-        if not np.isfinite(results[0]).all():
-            bad = int(active[np.flatnonzero(~np.isfinite(results[0]))[0]])
-            raise ValueError(f"f: expected finite values, got one that is not for sample {bad}")
-        return rounded, *results
+        result = getattr(self._f, method)(tensor)
+        axes = len(problem.batch_shape)
+        return [
+            to_array(t.reshape(len(self._held), *t.shape[axes:]))[rows]
+            for t in (result if isinstance(result, tuple) else (result,))
+        ]
 
 
 def to_array(t: Tensor) -> Array:
