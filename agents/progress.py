@@ -33,7 +33,6 @@ class ProgressDisplay:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total, completed=done, measures="")
-        self._first = done
         self._start = time.monotonic()
         self._shown = -REFRESH
 
@@ -55,8 +54,7 @@ class ProgressDisplay:
         if elapsed - self._shown < REFRESH:
             return
         self._shown = elapsed
-        speed = (model.num_timesteps - self._first) / max(elapsed, 1e-9)
-        parts = [f"{speed:.0f} steps/s"]
+        parts = [f"{self._bar.tasks[0].speed or 0:.0f} steps/s"]
         if model.ep_info_buffer:
             parts.insert(0, f"return {model.ep_info_buffer[-1]['r']:.1f}")
         if (gap := model.logger.name_to_value.get("solver/gap_mean")) is not None:

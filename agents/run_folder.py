@@ -6,6 +6,8 @@ import json
 import logging
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -16,6 +18,9 @@ from uuid import uuid4
 from icnn_rl.agents.storage import replacing
 from icnn_rl.agents.tables import STEPS, Table
 from icnn_rl.configs import Config, read_config, write_config
+
+if sys.platform != "win32":
+    import fcntl
 
 PACKAGES = ("icnn-rl", "torch", "numpy", "gymnasium", "mujoco", "stable-baselines3")
 
@@ -83,6 +88,23 @@ class RunFolder:
         self.write_config(config)
         with replacing(self.path / "versions.json") as temporary:
             temporary.write_text(json.dumps(_versions(config), indent=2) + "\n", "utf-8")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process can train in this folder.
+
+        Raises:
+            ValueError: another process does.
+        """
+        with (self.path / "versions.json").open("rb") as file:
+            if sys.platform != "win32":
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ValueError(
+                        f"another process is training in {self.path} at this moment"
+                    ) from None
+            yield
 
     def read_config(self) -> Config:
         """The configuration of the run.

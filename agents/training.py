@@ -65,7 +65,8 @@ def train(config: Config, run: RunFolder, console: Console) -> None:
     run.require_empty()
     model = _build(config)
     run.create(config)
-    _learn(model, config, run, console, state=None)
+    with run.locked():
+        _learn(model, config, run, console, state=None)
 
 
 def resume(run: RunFolder, console: Console, steps: int | None = None, track: bool = False) -> None:
@@ -86,15 +87,15 @@ def resume(run: RunFolder, console: Console, steps: int | None = None, track: bo
     config = replace(
         config, training=replace(config.training, steps=total), track=config.track or track
     )
-    state = read_checkpoint(latest_checkpoint(run.checkpoints))
-    done = state["counters"]["num_timesteps"]
-    if done > total or (done == total and run.archive.exists()):
-        raise ValueError(
-            f"{run.path} has made {done} steps already; --steps sets a total beyond that"
-        )
-    run.warn_of_other_versions()
-    model = _build(config)
-    _learn(model, config, run, console, state)
+    with run.locked():
+        state = read_checkpoint(latest_checkpoint(run.checkpoints))
+        done = state["counters"]["num_timesteps"]
+        if done > total or (done == total and run.archive.exists()):
+            raise ValueError(
+                f"{run.path} has made {done} steps already; --steps sets a total beyond that"
+            )
+        run.warn_of_other_versions()
+        _learn(_build(config), config, run, console, state)
 
 
 def _build(config: Config) -> ConcaveQ:

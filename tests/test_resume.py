@@ -26,6 +26,31 @@ from icnn_rl.cli import main
 from icnn_rl.configs import find_preset, presets, read_config
 
 
+class DictObservations(gym.Env[dict[str, np.ndarray], np.ndarray]):
+    """Episodes of 7 steps with noise for observations."""
+
+    observation_space = spaces.Dict(
+        {"a": spaces.Box(-1, 1, (2,), np.float32), "b": spaces.Box(-5, 5, (3,), np.float64)}
+    )
+    action_space = spaces.Box(-2, 3, (2,), np.float32)
+
+    def observe(self) -> dict[str, np.ndarray]:
+        a = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return {"a": a, "b": self.np_random.uniform(-5, 5, 3)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.steps += 1
+        return self.observe(), -float(np.abs(action).sum()), False, self.steps == 7, {}
+
+
+gym.register("DictObservations-v0", DictObservations)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -46,6 +71,10 @@ from icnn_rl.configs import find_preset, presets, read_config
             ["--env=Pendulum-v1", "--agent.n_steps=3", "--agent.target_noise=0.2"], id="n-step"
         ),
         pytest.param(["--env=Pendulum-v1", "--agent.buffer_size=64"], id="full-buffer"),
+        pytest.param(
+            ["--env=DictObservations-v0", "--env.normalize_observations=true"],
+            id="dict-observations",
+        ),
     ],
 )
 def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> None:
@@ -54,9 +83,8 @@ def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> Non
     assert train(tmp_path / "whole", 180, *arguments) == 0
 
     assert differences(state(tmp_path / "halves"), state(tmp_path / "whole")) == []
-    for name in ("model.safetensors",):
-        halves, whole = (tmp_path / run / name for run in ("halves", "whole"))
-        assert halves.read_bytes() == whole.read_bytes()
+    halves, whole = (tmp_path / run / "model.safetensors" for run in ("halves", "whole"))
+    assert halves.read_bytes() == whole.read_bytes()
     assert rows(tmp_path / "halves")[-1] == rows(tmp_path / "whole")[-1]
 
 
@@ -76,10 +104,14 @@ def test_a_killed_run_goes_on_from_a_whole_checkpoint(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".partial-*"))
 
 
-def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_saves_and_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     process = begin(run, "--training.checkpoint_every=50")
     wait_for_steps(run, 50)
+    assert main(["resume", str(run)]) == 2
+    assert "another process is training" in capsys.readouterr().err
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130
