@@ -40,6 +40,7 @@ def test_a_run_without_login_is_tracked_offline(
         monkeypatch.setenv("WANDB_MODE", mode)
     run = tmp_path / "run"
     assert train(run, 100, "--track", "--training.log_every=50") == 0
+    wandb.teardown()  # waits until all is on disk, as the end of a process does
     (file,) = offline_files(run)
     content = file.read_bytes()
     for name in ("eval/return_mean", "solver/gap_max", "train/critic_loss", "learning_curve"):
