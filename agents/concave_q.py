@@ -102,7 +102,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         self,
         policy: str | type[ConcaveQPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 1e-3,
+        learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
         batch_size: int = 256,

@@ -21,6 +21,7 @@ from torch import Tensor
 from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy
 from icnn_rl.agents.action_sets import minimize_within
 from icnn_rl.agents.solver import ACTING, SolverSettings
+from icnn_rl.agents.validation import require_keys
 from icnn_rl.sets import ConvexSet
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -216,6 +217,11 @@ class ConcaveQPolicy(BasePolicy):
         actions = y.cpu().numpy().astype(self.action_space.dtype)
         actions = actions.reshape(-1, *self.action_space.shape)
         return actions if vectorized else actions[0], state
+
+    def obs_to_tensor(self, observation: Observation) -> tuple[PyTorchObs, bool]:
+        """The observation as a batch, and whether it came as one."""
+        require_keys(observation, self.observation_space)
+        return super().obs_to_tensor(observation)
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """The bounds of the action space, each of shape (n,)."""

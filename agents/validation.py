@@ -48,6 +48,19 @@ def require_finite(what: str, values: Values, step: int) -> None:
             )
 
 
+def require_keys(observation: object, space: spaces.Space[Any]) -> None:
+    """Accept an observation that is a dict where the space is one, with the same keys.
+
+    Raises:
+        ValueError: it is not.
+    """
+    expected = sorted(space.keys()) if isinstance(space, spaces.Dict) else None
+    found = sorted(observation) if isinstance(observation, dict) else None
+    if found != expected:
+        kinds = ["an array" if keys is None else f"a dict of {keys}" for keys in (expected, found)]
+        raise ValueError(f"observation: expected {kinds[0]}, got {kinds[1]}")
+
+
 def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) -> None:
     """Accept a model's archive if its format is the expected one, before anything is unpickled.
 

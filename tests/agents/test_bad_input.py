@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_environments import Bandit, Faulty
 
@@ -81,6 +82,16 @@ def test_observation_of_the_wrong_shape() -> None:
     model = ConcaveQ("MlpPolicy", Bandit(), **OPTIONS)
     with pytest.raises(ValueError, match=re.escape("Unexpected observation shape (3,)")):
         model.predict(np.zeros(3, np.float32))
+
+
+def test_observation_with_the_wrong_keys() -> None:
+    model = ConcaveQ("MlpPolicy", Bandit(), **OPTIONS)
+    with pytest.raises(ValueError, match=r"expected an array, got a dict of \['state'\]"):
+        model.predict({"state": np.zeros(2, np.float32)})
+    env = BitFlippingEnv(n_bits=3, continuous=True)
+    model = ConcaveQ("MultiInputPolicy", env, buffer_size=10, **OPTIONS)
+    with pytest.raises(ValueError, match=r"expected a dict of .*, got an array"):
+        model.predict(np.zeros(3))
 
 
 @pytest.mark.parametrize(
