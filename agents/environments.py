@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import logging
+from functools import cache, partial
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +17,8 @@ from icnn_rl.configs import Config, EnvironmentConfig
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
+logger = logging.getLogger(__name__)
+
 
 def make_environment(
     config: EnvironmentConfig, render_mode: str | None = None
@@ -25,6 +28,7 @@ def make_environment(
     Raises:
         ValueError: Gymnasium cannot make it, or an agent of this package cannot learn it.
     """
+    _log_mujoco_warnings()
     rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         env = gym.make(config.id, **rendering, **config.kwargs)
@@ -58,6 +62,26 @@ def make_training_environments(config: Config) -> VecEnv:
             envs, norm_obs=observations, norm_reward=rewards, gamma=config.agent.gamma
         )
     return envs
+
+
+@cache
+def _log_mujoco_warnings() -> None:
+    """Send MuJoCo's warnings to the log, not into a file in the user's working directory."""
+    try:
+        import mujoco
+    except Exception:
+        # Its import fails in many ways where MUJOCO_GL names a graphics library that is not
+        # there. A task that needs MuJoCo will say so, and no other has to know.
+        return
+
+    @cache  # once each, not once per environment
+    def log(message: str) -> None:
+        # What is deprecated in Gymnasium's models is nothing that our users could change.
+        level = logging.DEBUG if "deprecated" in message else logging.WARNING
+        logger.log(level, "MuJoCo: %s", message)
+
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(log)
 
 
 def _require_learnable(name: str, env: gym.Env[Any, Any]) -> None:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 
+from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.environments import make_environment
 from icnn_rl.agents.evaluation import SEED, greedy_actions
 from icnn_rl.agents.portable import load_portable, read_description
 from icnn_rl.agents.storage import replacing
 
-FRAMES = 500  # at most; longer episodes are cut
+SECONDS = 15  # of the video, at most
+FPS = 30  # of the video, about
 TIMEOUT = 300  # seconds, for one attempt
 
 logger = logging.getLogger(__name__)
@@ -78,29 +81,36 @@ def _graphics_libraries() -> list[str | None]:
 def _film(folder: Path, path: Path, seed: int) -> None:
     model, config = load_portable(folder, read_description(folder).env.id)
     env = make_environment(config.env, render_mode="rgb_array")
-    frames = _frames(model, env, seed)
+    speed = env.metadata.get("render_fps", FPS)
+    stride = max(1, round(speed / FPS))  # a frame each few steps, where steps are short
+    frames = _frames(model, env, seed, stride, round(SECONDS * speed / stride))
     first = next(frames)
     with replacing(path) as temporary:
-        fps = env.metadata.get("render_fps", 30)
         size = (first.shape[1], first.shape[0])
-        writer = imageio_ffmpeg.write_frames(str(temporary), size, fps=fps, macro_block_size=2)
+        writer = imageio_ffmpeg.write_frames(
+            str(temporary), size, fps=speed / stride, macro_block_size=2
+        )
         writer.send(None)
-        writer.send(first)
-        for frame in frames:
+        for frame in chain([first], frames):
             writer.send(frame)
         writer.close()
     env.close()
 
 
-def _frames(model: Any, env: gym.Env[Any, Any], seed: int) -> Iterator[np.ndarray]:
+def _frames(
+    model: ConcaveQ, env: gym.Env[Any, Any], seed: int, stride: int, count: int
+) -> Iterator[np.ndarray]:
     observation, _ = env.reset(seed=seed)
-    for _ in range(FRAMES):
+    over = False
+    for _ in range(count):
         yield np.ascontiguousarray(env.render())
-        action = greedy_actions(model, [observation])[0]
-        observation, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            break
-    yield np.ascontiguousarray(env.render())
+        if over:
+            return
+        for _ in range(stride):
+            action = greedy_actions(model, [observation])[0]
+            observation, _, terminated, truncated, _ = env.step(action)
+            if over := terminated or truncated:
+                break
 
 
 if __name__ == "__main__":
