@@ -231,8 +231,9 @@ class ConcaveQPolicy(BasePolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """Switch the critic (never its target) between training and evaluation."""
-        self.critic.set_training_mode(mode)
-        self.training = mode
+        if mode != self.training:
+            self.critic.set_training_mode(mode)
+            self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {
