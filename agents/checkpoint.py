@@ -92,17 +92,13 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the checkpoint does not fit the configuration: {reason}") from None
-    counters = state["counters"]
-    if state["environments"] is None:
-        fresh = {name: getattr(model, name) for name in COUNTERS if name.startswith("_last")}
-        counters = counters | fresh
-        logger.warning("the task's state is not in the checkpoint: its episode starts anew")
-    else:
-        for env, captured in zip(_environments(model), state["environments"], strict=True):
-            restore(env, captured)
-        restore(model.action_noise, state["action_noise"])
-    for name, value in counters.items():
+    for name, value in state["counters"].items():
         setattr(model, name, value)
+    if _restore_environments(model, state["environments"]):
+        restore(model.action_noise, state["action_noise"])
+    else:
+        logger.warning("the state of the task is not in the checkpoint: its episode begins anew")
+        _begin_episode(model)
     for name in STATISTICS:
         getattr(model, name).extend(state["statistics"][name])
     # Last, as building and resetting the model and its environments drew random numbers.
@@ -123,6 +119,26 @@ def _state(model: OffPolicyAlgorithm, with_environments: bool) -> dict[str, Any]
         "action_space": model.action_space.np_random,
         "random": random_state(),
     }
+
+
+def _restore_environments(model: OffPolicyAlgorithm, states: list[dict[str, Any]] | None) -> bool:
+    """Whether the environments are now in these states."""
+    if states is None:
+        return False
+    try:
+        for env, state in zip(_environments(model), states, strict=True):
+            restore(env, state)
+    except ValueError:
+        return False
+    return True
+
+
+def _begin_episode(model: OffPolicyAlgorithm) -> None:
+    assert model.env is not None
+    model._last_obs = model.env.reset()  # type: ignore[assignment]
+    model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
+    if (normalizer := model.get_vec_normalize_env()) is not None:
+        model._last_original_obs = normalizer.get_original_obs()
 
 
 def _environments(model: OffPolicyAlgorithm) -> list[gym.Env[Any, Any]]:

@@ -173,10 +173,10 @@ class Chores(BaseCallback):
 
     def _on_training_start(self) -> None:
         # Here, and not before: learn() has reset environments, noise and counters by now.
-        if self.state is not None:
+        if self.state:
             restore_checkpoint(self.model, self.state)
             self.previous = self.model._num_timesteps_at_start = self.model.num_timesteps
-            self.state = None  # a replay buffer's worth of memory
+            self.state.clear()  # a replay buffer's worth of memory
             # Only now that the checkpoint has proved to be whole may files change.
             self.progress.drop_after(self.previous)
             self.evaluations.drop_after(self.previous)

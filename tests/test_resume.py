@@ -88,6 +88,13 @@ def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> Non
     assert rows(tmp_path / "halves")[-1] == rows(tmp_path / "whole")[-1]
 
 
+def test_what_is_written_down_on_the_way_changes_nothing(tmp_path: Path) -> None:
+    periods = ["log_every", "evaluate_every", "checkpoint_every"]
+    assert train(tmp_path / "often", 100, *[f"--training.{name}=7" for name in periods]) == 0
+    assert train(tmp_path / "never", 100) == 0
+    assert differences(state(tmp_path / "often"), state(tmp_path / "never")) == []
+
+
 def test_a_killed_run_goes_on_from_a_whole_checkpoint(tmp_path: Path) -> None:
     # A checkpoint each step: most moments are within the writing of one.
     process = begin(tmp_path / "killed", "--training.checkpoint_every=1")
@@ -223,10 +230,13 @@ def test_a_state_that_cannot_be_captured_is_said_to_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert train(tmp_path / "run", 60, env="Secretive-v0") == 0
+        assert train(tmp_path / "run", 70, env="Secretive-v0") == 0
     assert "the state of Secretive-v0 cannot be captured" in caplog.text
-    assert main(["resume", str(tmp_path / "run"), "--steps", "120"]) == 0
-    assert state(tmp_path / "run")["counters"]["num_timesteps"] == 120
+    assert main(["resume", str(tmp_path / "run"), "--steps", "110"]) == 0
+    assert "its episode begins anew" in caplog.text
+    counters = state(tmp_path / "run")["counters"]
+    # Episodes have 25 steps: 2 were over after 70, and 1 more 40 steps after the new beginning.
+    assert (counters["num_timesteps"], counters["_episode_num"]) == (110, 3)
 
 
 def test_an_environment_may_bring_its_own_state() -> None:
