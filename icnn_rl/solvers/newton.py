@@ -15,7 +15,7 @@ RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 
 
 @njit(cache=True, fastmath=FAST)
-def model_step(H, g, low, high, d):  # type: ignore[no-untyped-def]
+def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
     """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, by projected Newton steps.
 
     Coordinates held at a bound by the gradient are set aside, a Newton step is taken in the rest
@@ -35,7 +35,9 @@ def model_step(H, g, low, high, d):  # type: ignore[no-untyped-def]
     ridge = 0.0
     for i in range(n):
         ridge += H[i, i]
-    ridge = RIDGE * ridge / n + 1e-12
+    # Rounding may leave a singular H indefinite, so the ridge is at least as large.
+    ridge *= max(RIDGE / n, ROUNDING * epsilon)
+    ridge += 1e-12
     decrease = 0.0
     for _ in range(2 * n + 4):
         count = 0
@@ -121,7 +123,9 @@ def judge(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=FAST)
-def propose(active, y, gradient, hessian, lower, upper, step, model, share):  # type: ignore[no-untyped-def]
+def propose(  # type: ignore[no-untyped-def]
+    active, y, gradient, hessian, lower, upper, epsilon, step, model, share,
+):  # fmt: skip
     """Replace each accepted point y by the minimiser of the quadratic model there."""
     n = y.shape[1]
     low, high = np.empty(n), np.empty(n)
@@ -130,7 +134,7 @@ def propose(active, y, gradient, hessian, lower, upper, step, model, share):  # 
         for k in range(n):
             low[k] = lower[i, k] - y[row, k]
             high[k] = upper[i, k] - y[row, k]
-        model[i] = model_step(hessian[row], gradient[row], low, high, step[i])
+        model[i] = model_step(hessian[row], gradient[row], low, high, epsilon, step[i])
         share[i] = 1.0
         y[row] += step[i]
 
@@ -183,6 +187,9 @@ def solve(problem: Problem) -> Solution:
             rows = np.flatnonzero(accepted)
             trial = y[rows]
             hessian = oracle.hessian(trial, active[rows])
-            propose(active[rows], trial, gradient[rows], hessian, lower, upper, step, model, share)
+            propose(
+                active[rows], trial, gradient[rows], hessian, lower, upper, problem.epsilon,
+                step, model, share,
+            )  # fmt: skip
             y[rows] = trial
     return problem.solution(base, best, bound, count)

@@ -72,7 +72,8 @@ class Problem:
         def tensor(a: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
             return torch.as_tensor(a, device=like.device).to(dtype).view(self.batch_shape)
 
-        lower = tensor(bound, like.dtype)
+        # The value is rounded, the bound is not: near the minimum they may pass each other.
+        lower = tensor(np.minimum(bound, value), like.dtype)
         if like.dtype != torch.float64:
             lower = torch.nextafter(lower, torch.full_like(lower, -torch.inf))
         return Solution(
@@ -109,8 +110,10 @@ class Oracle:
         rounded = np.clip(rounded, self._lower[active], self._upper[active])
         value, gradient = self._apply("value_and_gradient", rounded, active)
         if not np.isfinite(value).all():
-            bad = int(active[np.flatnonzero(~np.isfinite(value))[0]])
-            raise ValueError(f"f: expected finite values, got {value[bad]} for sample {bad}")
+            row = np.flatnonzero(~np.isfinite(value))[0]
+            raise ValueError(
+                f"f: expected finite values, got {value[row]} for sample {active[row]}"
+            )
         return rounded, value, gradient
 
     def hessian(self, y: Array, active: Index) -> Array:
