@@ -92,8 +92,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _train(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
     config, name = _config(arguments, overrides)
 
-    from icnn_rl.agents.run_folder import RunFolder, default_path
-    from icnn_rl.agents.training import Interrupted, train
+    from icnn_rl.agents.runs.run_folder import RunFolder, default_path
+    from icnn_rl.agents.runs.training import Interrupted, train
 
     run = RunFolder(arguments.run_dir or default_path(name, config))
     try:
@@ -122,8 +122,8 @@ def _config(arguments: argparse.Namespace, overrides: list[str]) -> tuple[Config
 
 
 def _resume(arguments: argparse.Namespace, console: Console) -> int:
-    from icnn_rl.agents.run_folder import RunFolder
-    from icnn_rl.agents.training import Interrupted, resume
+    from icnn_rl.agents.runs.run_folder import RunFolder
+    from icnn_rl.agents.runs.training import Interrupted, resume
 
     try:
         resume(RunFolder(arguments.run), console, arguments.steps, arguments.track)
@@ -136,10 +136,10 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.episodes < 1:
         raise ValueError(f"--episodes has to be at least 1, not {arguments.episodes}")
 
-    from icnn_rl.agents.environments import make_environment
-    from icnn_rl.agents.evaluation import evaluate
-    from icnn_rl.agents.portable import load_portable
-    from icnn_rl.agents.video import record_video
+    from icnn_rl.agents.runs.environments import make_environment
+    from icnn_rl.agents.runs.evaluation import evaluate
+    from icnn_rl.agents.runs.portable import load_portable
+    from icnn_rl.agents.runs.video import record_video
 
     model, config = load_portable(arguments.run, arguments.env)
     evaluation = evaluate(

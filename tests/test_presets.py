@@ -11,8 +11,8 @@ import pytest
 from gymnasium import spaces
 
 from icnn_rl.agents import ConcaveQ
-from icnn_rl.agents.building import build_agent
-from icnn_rl.agents.environments import make_training_environments
+from icnn_rl.agents.runs.building import build_agent
+from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
 from icnn_rl.configs import (
     AgentConfig,

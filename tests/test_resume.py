@@ -20,8 +20,8 @@ from gymnasium import spaces
 from safetensors.numpy import save_file
 from tiny_runs import begin, differences, state, train
 
-from icnn_rl.agents.checkpoint import latest_checkpoint
-from icnn_rl.agents.snapshot import capture, is_exact, preserved_random_state, restore
+from icnn_rl.agents.runs.checkpoint import latest_checkpoint
+from icnn_rl.agents.runs.snapshot import capture, is_exact, preserved_random_state, restore
 from icnn_rl.cli import main
 from icnn_rl.configs import find_preset, presets, read_config
 

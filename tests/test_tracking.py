@@ -9,8 +9,8 @@ import pytest
 import wandb
 from tiny_runs import differences, state, train
 
-from icnn_rl.agents.run_folder import RunFolder
-from icnn_rl.agents.tracking import WandbOutputFormat
+from icnn_rl.agents.runs.run_folder import RunFolder
+from icnn_rl.agents.runs.tracking import WandbOutputFormat
 from icnn_rl.cli import main
 from icnn_rl.configs import Config
 

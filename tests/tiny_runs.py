@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icnn_rl.agents.checkpoint import latest_checkpoint, read_checkpoint
+from icnn_rl.agents.runs.checkpoint import latest_checkpoint, read_checkpoint
 from icnn_rl.cli import main
 
 TINY = [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
 
-from icnn_rl.agents.storage import replacing
+from icnn_rl.agents.runs.storage import replacing
 
 STEPS = "time/total_timesteps"
 

@@ -3,7 +3,7 @@
 Drawing without a display needs a graphics library that may be absent, or take its process down:
 so each is tried in a fresh process, and none can spoil a training run.
 
-Run as ``python -m icnn_rl.agents.video RUN VIDEO SEED``.
+Run as ``python -m icnn_rl.agents.runs.video RUN VIDEO SEED``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import imageio_ffmpeg
 import numpy as np
 
 from icnn_rl.agents.concave_q import ConcaveQ
-from icnn_rl.agents.environments import make_environment
-from icnn_rl.agents.evaluation import SEED, greedy_actions
-from icnn_rl.agents.portable import load_portable, read_description
-from icnn_rl.agents.storage import replacing
+from icnn_rl.agents.runs.environments import make_environment
+from icnn_rl.agents.runs.evaluation import SEED, greedy_actions
+from icnn_rl.agents.runs.portable import load_portable, read_description
+from icnn_rl.agents.runs.storage import replacing
 
 SECONDS = 15  # of the video, at most
 FPS = 30  # of the video, about

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.logger import KVWriter
 
-from icnn_rl.agents.run_folder import RunFolder
+from icnn_rl.agents.runs.run_folder import RunFolder
 from icnn_rl.configs import Config
 from icnn_rl.configs.reading import to_plain
 

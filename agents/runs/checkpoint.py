@@ -13,8 +13,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from icnn_rl.agents.snapshot import capture, random_state, restore, set_random_state
-from icnn_rl.agents.storage import read_tree, write_tree
+from icnn_rl.agents.runs.snapshot import capture, random_state, restore, set_random_state
+from icnn_rl.agents.runs.storage import read_tree, write_tree
 
 KIND = "icnn-rl checkpoint"
 COUNTERS = (

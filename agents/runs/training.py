@@ -15,29 +15,29 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 
-from icnn_rl.agents.building import build_agent
-from icnn_rl.agents.checkpoint import (
+from icnn_rl.agents.concave_q import ConcaveQ
+from icnn_rl.agents.runs.building import build_agent
+from icnn_rl.agents.runs.checkpoint import (
     latest_checkpoint,
     read_checkpoint,
     restore_checkpoint,
     save_checkpoint,
 )
-from icnn_rl.agents.concave_q import ConcaveQ
-from icnn_rl.agents.environments import (
+from icnn_rl.agents.runs.environments import (
     make_environment,
     make_training_environment,
     make_training_environments,
 )
-from icnn_rl.agents.evaluation import evaluate
-from icnn_rl.agents.learning_curve import draw_learning_curve
-from icnn_rl.agents.portable import save_portable
-from icnn_rl.agents.progress import ProgressDisplay
-from icnn_rl.agents.run_folder import RunFolder
-from icnn_rl.agents.snapshot import is_exact
-from icnn_rl.agents.storage import replacing
-from icnn_rl.agents.tables import Table, TableOutputFormat
-from icnn_rl.agents.tracking import WandbOutputFormat
-from icnn_rl.agents.video import record_video
+from icnn_rl.agents.runs.evaluation import evaluate
+from icnn_rl.agents.runs.learning_curve import draw_learning_curve
+from icnn_rl.agents.runs.portable import save_portable
+from icnn_rl.agents.runs.progress import ProgressDisplay
+from icnn_rl.agents.runs.run_folder import RunFolder
+from icnn_rl.agents.runs.snapshot import is_exact
+from icnn_rl.agents.runs.storage import replacing
+from icnn_rl.agents.runs.tables import Table, TableOutputFormat
+from icnn_rl.agents.runs.tracking import WandbOutputFormat
+from icnn_rl.agents.runs.video import record_video
 from icnn_rl.configs import Config
 
 logger = logging.getLogger(__name__)

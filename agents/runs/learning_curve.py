@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from icnn_rl.agents.building import RECENT
-from icnn_rl.agents.run_folder import RunFolder
-from icnn_rl.agents.storage import replacing
-from icnn_rl.agents.tables import STEPS
+from icnn_rl.agents.runs.building import RECENT
+from icnn_rl.agents.runs.run_folder import RunFolder
+from icnn_rl.agents.runs.storage import replacing
+from icnn_rl.agents.runs.tables import STEPS
 
 EVALUATION, TRAINING = "#1f6f8b", "#b9b4ab"
 

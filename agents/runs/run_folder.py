@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from icnn_rl.agents.storage import replacing
-from icnn_rl.agents.tables import STEPS, Table
+from icnn_rl.agents.runs.storage import replacing
+from icnn_rl.agents.runs.tables import STEPS, Table
 from icnn_rl.configs import Config, read_config, write_config
 
 if sys.platform != "win32":

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from icnn_rl.agents.building import build_agent
-from icnn_rl.agents.checkpoint import running_statistics
 from icnn_rl.agents.concave_q import ConcaveQ
-from icnn_rl.agents.environments import make_training_environments
-from icnn_rl.agents.storage import replacing
+from icnn_rl.agents.runs.building import build_agent
+from icnn_rl.agents.runs.checkpoint import running_statistics
+from icnn_rl.agents.runs.environments import make_training_environments
+from icnn_rl.agents.runs.storage import replacing
 from icnn_rl.configs import Config, read_config
 from icnn_rl.configs.reading import to_plain
 

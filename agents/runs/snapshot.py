@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from icnn_rl.agents.storage import encode
+from icnn_rl.agents.runs.storage import encode
 
 OPAQUE = (type, ModuleType, FunctionType, MethodType)
 SPACE_STATE = ("_np_random", "spaces")  # the rest of a space is constant, or cached text
