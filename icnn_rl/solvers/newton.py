@@ -18,8 +18,10 @@ RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
     """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, by projected Newton steps.
 
-    Coordinates held at a bound by the gradient are set aside, a Newton step is taken in the rest
-    and bent along the box until the model falls; a few rounds identify the right bounds.
+    A sweep minimises over each coordinate in turn. Then coordinates held at a bound by the
+    gradient are set aside, a Newton step is taken in the rest and bent along the box until the
+    model falls; a few rounds identify the right bounds. The bent step need not be one of descent
+    while the bounds are wrong, the sweep always is.
 
     Returns:
         The decrease of the model, ≥ 0.
@@ -40,6 +42,13 @@ def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
     ridge += 1e-12
     decrease = 0.0
     for _ in range(2 * n + 4):
+        before = decrease
+        for i in range(n):
+            move = min(max(d[i] - r[i] / (H[i, i] + ridge), low[i]), high[i]) - d[i]
+            decrease -= move * (r[i] + H[i, i] * move / 2)
+            d[i] += move
+            for k in range(n):
+                r[k] += H[k, i] * move
         count = 0
         for i in range(n):
             if not ((d[i] <= low[i] and r[i] >= 0) or (d[i] >= high[i] and r[i] <= 0)):
@@ -70,13 +79,14 @@ def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
             if gain > 0:
                 break
             step /= 2
-        if gain <= 1e-12 * decrease:
+        if gain > 0:
+            decrease += gain
+            for i in range(n):
+                for k in range(n):
+                    r[i] += H[i, k] * (trial[k] - d[k])
+            d[:] = trial
+        if decrease - before <= 1e-12 * decrease:
             break
-        decrease += gain
-        for i in range(n):
-            for k in range(n):
-                r[i] += H[i, k] * (trial[k] - d[k])
-        d[:] = trial
     return decrease
 
 
