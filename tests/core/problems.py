@@ -85,9 +85,12 @@ class Architecture:
         return net
 
 
+ENSEMBLES = st.none() | st.integers(1, 3)
+
+
 def architectures(
     activations: tuple[str, ...] = tuple(ACTIVATIONS),
-    ensembles: st.SearchStrategy[int | None] = st.none() | st.integers(1, 3),
+    ensembles: st.SearchStrategy[int | None] = ENSEMBLES,
 ) -> st.SearchStrategy[Architecture]:
     widths = st.integers(1, 12)
     return st.builds(
@@ -204,8 +207,11 @@ def cast(f: ConvexFunction, dtype: torch.dtype) -> ConvexFunction:
 
 
 def each_value(f: ConvexFunction, points: Tensor) -> Tensor:
-    """f at points of shape ``(count, *batch_shape, n)``, a batch at a time."""
-    return torch.stack([f.value(y) for y in points])
+    """f at points of shape ``(count, *batch_shape, n)``, all in one evaluation."""
+    count, batch = len(points), f.batch_shape[-1]
+    repeated = f.take(torch.arange(batch).repeat(count))
+    values = repeated.value(points.movedim(0, -3).flatten(-3, -2))
+    return values.unflatten(-1, (count, batch)).movedim(-2, 0)
 
 
 def rounding(f: ConvexFunction, points: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from problems import SEEDS, Architecture, architectures, each_value, normal
 from torch import Tensor
 
 from icnn_rl import FICNN, PICNN
-from icnn_rl.networks import ACTIVATIONS
 
 BATCH = 3
 Network = PICNN | FICNN

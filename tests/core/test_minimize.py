@@ -1,0 +1,320 @@
+"""``minimize``: problems × solvers against independent answers, and what it does at the edges."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from problems import PIECEWISE_LINEAR, SEEDS, SMOOTH, Architecture, apply, architectures, normal
+from torch import Tensor
+
+from icnn_rl import (
+    FICNN,
+    PICNN,
+    Box,
+    ConvexFunction,
+    Euclidean,
+    Simplex,
+    Solution,
+    linear,
+    minimize,
+    negative_entropy,
+    quadratic,
+)
+
+BATCH, N, TOL = 6, 3, 1e-6
+
+
+def network(activation: str, ensemble: int | None = None, n: int = N) -> ConvexFunction:
+    torch.manual_seed(7)
+    net = PICNN(4, n, (16,), (12, 8), activation, ensemble=ensemble).double()
+    return net.requires_grad_(False).condition(normal(0, BATCH, 4))
+
+
+PROBLEMS: dict[str, Callable[[], ConvexFunction]] = {
+    "relu": lambda: network("relu"),
+    "leaky_relu": lambda: network("leaky_relu"),
+    "softplus": lambda: network("softplus"),
+    "elu": lambda: network("elu"),
+    "mean of relu": lambda: network("relu", 2).mean(0),
+    "max of relu": lambda: network("relu", 2).max(0),
+    "max of softplus": lambda: network("softplus", 2).max(0),
+    "relu and linear": lambda: network("relu") + linear(normal(1, N)),
+    "relu and quadratic": lambda: network("relu") + quadratic(0.7, normal(1, BATCH, N)),
+    "softplus and entropy": lambda: network("softplus") + negative_entropy(0.5),
+    "leaky_relu and entropy": lambda: network("leaky_relu") + negative_entropy(0.5),
+    "restricted": lambda: network("relu").restrict(normal(1, BATCH, N) > 0, normal(2, N)),
+    "affine": lambda: network("relu").affine(normal(1, BATCH, N, 2), 0.1),
+    "linear": lambda: linear(normal(1, BATCH, N)),
+    "quadratic": lambda: quadratic(2.0, normal(1, BATCH, N)) + linear(normal(2, N)),
+}
+SOLVERS = ("bundle", "newton", "lp", "auto")
+
+
+def applies(solver: str, f: ConvexFunction) -> bool:
+    return {"newton": f.smooth, "lp": f.piecewise_linear}.get(solver, True)
+
+
+def reference(f: ConvexFunction, i: int, *constraints: object, bounds: object = None) -> float:
+    """The minimum of sample i by SLSQP on an independent evaluation, from several starts."""
+    one = f.take(torch.tensor([i]))
+
+    def value(y: np.ndarray) -> tuple[float, np.ndarray]:
+        v, g = one.value_and_gradient(torch.as_tensor(y)[None])
+        return float(v), g[0].numpy()
+
+    starts = [np.full(f.dim, 1 / f.dim), np.eye(f.dim)[0]]
+    return min(
+        scipy.optimize.minimize(
+            value, y, jac=True, method="SLSQP", bounds=bounds, constraints=constraints, tol=1e-12
+        ).fun
+        for y in starts
+    )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_problems_by_solvers(problem: str, solver: str) -> None:
+    f = PROBLEMS[problem]()
+    over = Box(-1.0, 1.0)
+    if not applies(solver, f):
+        with pytest.raises(TypeError, match=f"solver: '{solver}' needs a (smooth|piecewise-lin)"):
+            minimize(f, over, TOL, solver)
+        return
+    solution = minimize(f, over, TOL, solver, max_evaluations=400)
+    assert solution.converged.all()
+    assert (solution.gap <= TOL).all()
+    assert (solution.gap >= 0).all()
+    assert over.contains(solution.y, 0.0).all()
+    torch.testing.assert_close(solution.value, f.value(solution.y))
+    oracle = minimize(f, over, TOL, "lp" if f.piecewise_linear else "bundle", max_evaluations=400)
+    assert (solution.value <= oracle.value + TOL).all()
+    assert (oracle.value <= solution.value + TOL).all()
+
+
+@given(
+    architectures(PIECEWISE_LINEAR, st.just(2)),
+    st.sampled_from(["mean", "max", "linear", "sum", "restrict", "affine"]),
+    SEEDS,
+)
+def test_bundle_is_within_its_gap_of_highs(
+    architecture: Architecture, operation: str, seed: int
+) -> None:
+    net = architecture.build(seed, steps=seed % 2).requires_grad_(False)
+    f = apply(operation, net.condition(normal(seed, 3, architecture.x_dim)), seed)
+    solution = minimize(f, Box(-1.0, 1.0), 1e-5, "bundle", max_evaluations=300)
+    optimum = minimize(f, Box(-1.0, 1.0), 1e-5, "lp").value
+    size = 1e-7 * (1 + optimum.abs())
+    assert (solution.value <= optimum + solution.gap + size).all()
+    assert (solution.lower_bound <= optimum + size).all()
+    assert solution.converged.all()
+
+
+@given(architectures(SMOOTH, st.just(2)), st.sampled_from(["mean", "quadratic", "affine"]), SEEDS)
+def test_bundle_and_newton_agree(architecture: Architecture, operation: str, seed: int) -> None:
+    net = architecture.build(seed).requires_grad_(False)
+    f = apply(operation, net.condition(normal(seed, 3, architecture.x_dim)), seed)
+    newton, bundle = (minimize(f, Box(-1.0, 1.0), 1e-5, s) for s in ("newton", "bundle"))
+    assert newton.converged.all()
+    assert bundle.converged.all()
+    assert ((newton.value - bundle.value).abs() <= 1e-5).all()
+
+
+@pytest.mark.parametrize("activation", ["softplus", "elu"])
+def test_simplex_against_slsqp(activation: str) -> None:
+    f = network(activation) + linear(normal(5, BATCH, N))
+    solution = minimize(f, Simplex(), TOL)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.y.sum(-1), torch.ones(BATCH).double())
+    total = {"type": "eq", "fun": lambda y: y.sum() - 1, "jac": np.ones_like}
+    for i in range(BATCH):
+        expected = reference(f, i, total, bounds=[(0, 1)] * N)
+        assert float(solution.value[i]) == pytest.approx(expected, abs=2 * TOL)
+
+
+@pytest.mark.parametrize("activation", ["softplus", "elu"])
+@pytest.mark.parametrize("solver", ["auto", "bundle", "newton"])
+def test_euclidean_against_slsqp(solver: str, activation: str) -> None:
+    f = network(activation) + quadratic(1.0, 3 * normal(5, BATCH, N))
+    solution = minimize(f, Euclidean(), TOL, solver)
+    assert solution.converged.all()
+    for i in range(BATCH):
+        assert float(solution.value[i]) == pytest.approx(reference(f, i), abs=2 * TOL)
+
+
+def test_simplex_of_a_linear_function_is_its_smallest_entry() -> None:
+    c = normal(0, BATCH, 5)
+    solution = minimize(linear(c), Simplex(), 1e-9)
+    torch.testing.assert_close(solution.value, c.amin(-1))
+    assert torch.equal(solution.y.argmax(-1), c.argmin(-1))
+
+
+def assert_same(a: Solution, b: Solution) -> None:
+    torch.testing.assert_close(a.value, b.value, rtol=0, atol=1e-9)
+    torch.testing.assert_close(a.lower_bound, b.lower_bound, rtol=0, atol=1e-9)
+    torch.testing.assert_close(a.y, b.y, rtol=0, atol=1e-7)
+    assert torch.equal(a.evaluations, b.evaluations)
+
+
+@pytest.mark.parametrize("solver", ["bundle", "newton"])
+def test_permuting_or_splitting_a_batch_changes_no_answer(solver: str) -> None:
+    f = network("softplus")
+    order = torch.tensor([4, 2, 5, 0, 1, 3])
+    whole = minimize(f, Box(-1.0, 1.0), 1e-4, solver)
+
+    def rows(index: Tensor) -> Solution:
+        parts = ("y", "value", "lower_bound", "converged", "evaluations")
+        return Solution(**{k: getattr(whole, k)[index] for k in parts})
+
+    for index in (order, order[:2], order[2:], order[:1], torch.tensor([3, 3, 3])):
+        assert_same(minimize(f.take(index), Box(-1.0, 1.0), 1e-4, solver), rows(index))
+
+
+@pytest.mark.parametrize(
+    ("solver", "activation"), [("bundle", "relu"), ("newton", "softplus"), ("lp", "relu")]
+)
+def test_an_ensemble_axis_is_a_batch(solver: str, activation: str) -> None:
+    f = network(activation, ensemble=3)
+    solution = minimize(f, Box(-1.0, 1.0), TOL, solver)
+    assert solution.y.shape == (3, BATCH, N)
+    for t in (solution.value, solution.gap, solution.converged, solution.evaluations):
+        assert t.shape == (3, BATCH)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value, f.value(solution.y))
+
+
+@pytest.mark.parametrize("solver", ["bundle", "newton"])
+def test_an_early_stop_is_data(solver: str) -> None:
+    f = network("softplus")
+    gaps = []
+    for limit in (1, 2, 3, 50):
+        solution = minimize(f, Box(-1.0, 1.0), 1e-9, solver, max_evaluations=limit)
+        assert (solution.evaluations <= limit).all()
+        gaps.append(solution.gap)
+    assert all((b <= a + 1e-12).all() for a, b in pairwise(gaps))
+
+
+def test_a_warm_start_saves_evaluations() -> None:
+    f = network("softplus")
+    cold = minimize(f, Box(-1.0, 1.0), 1e-6)
+    warm = minimize(f, Box(-1.0, 1.0), 1e-6, start=cold.y)
+    assert (warm.evaluations <= cold.evaluations).all()
+    assert (warm.evaluations == 1).all()
+
+
+@pytest.mark.parametrize("solver", ["bundle", "newton", "lp"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_flat_function_is_done_at_once(solver: str, dtype: torch.dtype) -> None:
+    net = FICNN(N, 2, (4,), "relu" if solver == "lp" else "softplus").to(dtype)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+    solution = minimize(net.condition(torch.zeros(2, 2, dtype=dtype)), Box(-1.0, 1.0), 1e-4, solver)
+    assert solution.converged.all()
+    assert (solution.evaluations == 1).all()
+
+
+@pytest.mark.parametrize("solver", ["bundle", "newton"])
+def test_an_empty_batch(solver: str) -> None:
+    f = network("softplus").take(torch.empty(0, dtype=torch.long))
+    solution = minimize(f, Box(-1.0, 1.0), solver=solver)
+    assert solution.y.shape == (0, N)
+    assert solution.gap.shape == (0,)
+
+
+@pytest.mark.parametrize("solver", ["bundle", "newton"])
+def test_a_box_that_is_one_point(solver: str) -> None:
+    point = normal(0, BATCH, N)
+    f = network("softplus")
+    solution = minimize(f, Box(point, point), TOL, solver)
+    assert torch.equal(solution.y, point)
+    assert solution.converged.all()
+
+
+def test_a_kink_at_the_optimum() -> None:
+    net = FICNN(1, convex=(2,), activation="relu").double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+        net.path.raw_y[0].copy_(torch.tensor([[[1.0, -1.0]]]))
+        net.path.raw_z[0].fill_(1.0)  # f(y) = |y|
+    for over in (Box(-1.0, 3.0), Box(-0.1, 1e3), Box(0.0, 1.0)):
+        solution = minimize(net.function(), over, 1e-9)
+        assert float(solution.value) == pytest.approx(0.0, abs=1e-9)
+        assert solution.converged
+
+
+@pytest.mark.parametrize("activation", SMOOTH)  # at a kink the minimum is not differentiable
+def test_gradient_of_the_minimum_is_that_at_the_minimiser(activation: str) -> None:
+    torch.manual_seed(3)
+    net = PICNN(2, 2, (5,), (4, 3), activation).double()
+    x = normal(1, 2, 2).requires_grad_()
+    solution = minimize(net.condition(x), Box(-1.0, 1.0), 1e-12, max_evaluations=500)
+    assert not solution.y.requires_grad
+    inputs = [x, *net.parameters()]
+    gradients = torch.autograd.grad(net.condition(x).value(solution.y).sum(), inputs)
+
+    def minimum() -> float:
+        return float(minimize(net.condition(x), Box(-1.0, 1.0), 1e-12).value.sum())
+
+    step = 1e-5
+    for tensor, gradient in zip(inputs, gradients, strict=True):
+        entry, flat = int(gradient.abs().argmax()), tensor.detach().view(-1)
+        held = float(flat[entry])
+        ends = []
+        for shift in (step, -step):
+            flat[entry] = held + shift
+            ends.append(minimum())
+        flat[entry] = held
+        slope = (ends[0] - ends[1]) / (2 * step)
+        assert float(gradient.view(-1)[entry]) == pytest.approx(slope, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tol": -1.0}, r"tol: expected a finite number >= 0, got -1.0"),
+        ({"tol": float("nan")}, r"tol: expected a finite number >= 0, got nan"),
+        ({"max_evaluations": 0}, r"max_evaluations: expected a number >= 1, got 0"),
+        ({"solver": "adam"}, r"solver: expected 'auto' or one of .*'bundle'.*, got 'adam'"),
+        ({"start": torch.zeros(2, N)}, r"start: expected shape \(6, 3\), got \(2, 3\)"),
+        ({"over": Euclidean()}, r"over: an unbounded set needs a strongly convex function"),
+        ({"over": Box(torch.zeros(2), 1.0)}, r"points of shape \(6, 3\), got shapes \(2,\)"),
+        ({"f": negative_entropy(1.0)}, r"f: expected a function that fixes the dimension"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
+)
+def test_bad_arguments_are_named(change: dict[str, object], message: str) -> None:
+    arguments = {"f": network("softplus"), "over": Box(-1.0, 1.0), **change}
+    with pytest.raises(ValueError, match=message):
+        minimize(**arguments)  # type: ignore[arg-type]
+
+
+def test_solvers_refuse_sets_they_cannot_handle() -> None:
+    with pytest.raises(TypeError, match=r"'newton' needs a box, got Simplex\(\)"):
+        minimize(network("softplus"), Simplex(), solver="newton")
+    with pytest.raises(TypeError, match=r"'lp' needs a box, got Simplex\(\)"):
+        minimize(network("relu"), Simplex(), solver="lp")
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    c = torch.zeros(BATCH, N)
+    c[4, 1] = torch.nan
+    for solver in ("bundle", "newton"):
+        with pytest.raises(ValueError, match="f: expected finite values, got nan for sample 4"):
+            minimize(linear(c), Box(-1.0, 1.0), solver=solver)
+
+
+def test_the_problem_is_left_as_it_was() -> None:
+    f, start = network("softplus"), normal(0, BATCH, N)
+    kept, kept_start = copy.deepcopy(f), start.clone()
+    minimize(f, Box(-1.0, 1.0), start=start)
+    assert torch.equal(start, kept_start)
+    assert torch.equal(f.value(start), kept.value(start))

@@ -1,0 +1,99 @@
+"""Sets: support functions and projections against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from problems import SEEDS, feasible_points, feasible_set, normal
+
+from icnn_rl import Box, Euclidean, Simplex
+
+BATCH, N = 4, 3
+LIKE = torch.zeros(BATCH, N, dtype=torch.float64)
+
+each_set = pytest.mark.parametrize(
+    "name", ["box", "coordinate box", "sample box", "degenerate box", "simplex", "euclidean"]
+)
+each_bounded_set = pytest.mark.parametrize(
+    "name", ["box", "coordinate box", "sample box", "degenerate box", "simplex"]
+)
+
+
+@each_set
+@given(SEEDS)
+def test_projection_is_the_nearest_point(name: str, seed: int) -> None:
+    over = feasible_set(name, LIKE, seed)
+    y = 3 * normal(seed, BATCH, N)
+    nearest = over.project(y)
+    assert over.contains(nearest).all()
+    torch.testing.assert_close(over.project(nearest), nearest)
+    # The variational inequality: (y - P y)ᵀ(z - P y) ≤ 0 for every z in the set.
+    others = feasible_points(over, nearest, 200, seed)
+    assert ((y - nearest) * (others - nearest)).sum(-1).max() <= 1e-9
+
+
+@each_bounded_set
+@given(SEEDS)
+def test_support_is_the_largest_inner_product(name: str, seed: int) -> None:
+    over = feasible_set(name, LIKE, seed)
+    c = normal(seed + 1, BATCH, N)
+    support = over.support(c)
+    assert support.shape == (BATCH,)
+    assert ((feasible_points(over, LIKE, 200, seed) * c).sum(-1) <= support + 1e-9).all()
+    attained = over.project(over.project(1e6 * c))
+    torch.testing.assert_close((attained * c).sum(-1), support, rtol=1e-6, atol=1e-6)
+
+
+@each_set
+@given(SEEDS)
+def test_centre_and_bounds(name: str, seed: int) -> None:
+    over = feasible_set(name, LIKE, seed)
+    centre = over.center(LIKE)
+    lower, upper = over.bounds(LIKE)
+    assert centre.shape == lower.shape == upper.shape == LIKE.shape
+    assert over.contains(centre).all()
+    assert ((lower <= centre) & (centre <= upper)).all()
+    assert over.bounded == bool(lower.isfinite().all())
+
+
+def test_contains_has_a_tolerance() -> None:
+    y = torch.tensor([[0.5, 0.5], [0.5, 0.5 + 1e-3], [1.5, -0.5]])
+    assert Simplex().contains(y).tolist() == [True, False, False]
+    assert Simplex().contains(y, tol=1e-2).tolist() == [True, True, False]
+    assert Box(0, 1).contains(y).tolist() == [True, True, False]
+    assert Euclidean().contains(y).all()
+
+
+def test_euclidean_support_is_finite_at_zero_only() -> None:
+    assert Euclidean().support(torch.tensor([[0.0, 0.0], [0.0, 1e-9]])).tolist() == [0.0, math.inf]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_simplex_projection_of_far_points(dtype: torch.dtype) -> None:
+    y = torch.tensor([[1e6, 0.0, -1e6], [0.0, 0.0, 0.0], [-5.0, -5.0, -4.0]], dtype=dtype)
+    expected = torch.tensor([[1.0, 0.0, 0.0], [1 / 3] * 3, [0.0, 0.0, 1.0]], dtype=dtype)
+    torch.testing.assert_close(Simplex().project(y), expected)
+    assert Simplex().project(torch.tensor([[7.0]])).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("bound", [math.nan, math.inf, -math.inf])
+def test_a_box_needs_finite_bounds(bound: float) -> None:
+    with pytest.raises(ValueError, match=r"lower: expected finite bounds, got .*(nan|inf)"):
+        Box(bound, 1.0)
+    with pytest.raises(ValueError, match=r"upper: expected finite bounds, got .*(nan|inf)"):
+        Box(torch.zeros(2), torch.tensor([1.0, bound]))
+
+
+def test_a_box_needs_ordered_bounds() -> None:
+    with pytest.raises(ValueError, match=r"expected lower <= upper, got 1.0 and 0.0"):
+        Box(1.0, 0.0)
+    with pytest.raises(ValueError, match=r"lower <= upper, got \[0.0, 0.0\] and \[1.0, -1.0\]"):
+        Box(torch.zeros(2), torch.tensor([1.0, -1.0]))
+
+
+def test_a_box_of_another_dimension_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"points of shape \(4, 3\), got shapes \(2,\) and \(\)"):
+        Box(torch.zeros(2), 1.0).project(LIKE)
