@@ -31,6 +31,9 @@ def agents() -> dict[str, OffPolicyAlgorithm]:
     peer = common | {"policy_kwargs": {"net_arch": WIDTHS}, "train_freq": 1, "gradient_steps": 1}
     return {
         "ConcaveQ": ConcaveQ("MlpPolicy", TASK, **common),
+        "ConcaveQ, convex 32-32": ConcaveQ(
+            "MlpPolicy", TASK, policy_kwargs={"convex": (32, 32)}, **common
+        ),
         "TD3": TD3("MlpPolicy", TASK, **peer),
         "SAC": SAC("MlpPolicy", TASK, **peer),
         "DDPG": DDPG("MlpPolicy", TASK, **peer),
