@@ -1,0 +1,94 @@
+"""A linear system with a quadratic cost: the one control task whose Q function is known exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+from gymnasium import spaces
+
+Array = npt.NDArray[np.float64]
+
+STEP = 0.1  # seconds
+FORCE = 4.0  # largest force; the optimal policy needs less from almost every state it meets
+START = 1.0  # positions and velocities at the start lie within ±START
+BOUND = 10.0  # beyond it the cart is held, so that observations live in a bounded Box
+
+
+class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
+    """Bring a cart on a frictionless track to rest at 0.
+
+        x' = A x + B u + w,      reward = -(xᵀ Q x + uᵀ R u),      w ~ N(0, noise² I)
+
+    with x = (position in m, velocity in m/s) and u the force in N on a mass of 1 kg. As long as u
+    stays inside its bounds, the discounted optimum is the solution P of the Riccati equation:
+
+        V*(x) = -xᵀ P x - c,      Q*(x, u) = reward + γ E V*(x'),      u* = -K x,
+
+    so Q* is concave in u, exactly what a concave critic can represent.
+
+    Args:
+        gamma: discount factor γ of the optimum.
+        noise: standard deviation of w in each coordinate.
+        render_mode: the task does not render; None.
+
+    Source: Bertsekas, "Dynamic Programming and Optimal Control", volume 2, section 4.2.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
+
+    def __init__(
+        self, gamma: float = 0.99, noise: float = 0.01, render_mode: str | None = None
+    ) -> None:
+        self.gamma = gamma
+        self.noise = noise
+        self.render_mode = render_mode
+        self.observation_space = spaces.Box(-BOUND, BOUND, (2,), np.float32)
+        self.action_space = spaces.Box(-FORCE, FORCE, (1,), np.float32)
+        self.A = np.array([[1.0, STEP], [0.0, 1.0]])
+        self.B = np.array([[STEP**2 / 2], [STEP]])
+        self.Q = np.diag([1.0, 0.1])
+        self.R = np.array([[0.1]])
+        discounted = np.sqrt(gamma) * self.A, np.sqrt(gamma) * self.B
+        self.P: Array = scipy.linalg.solve_discrete_are(*discounted, self.Q, self.R)
+        gram = self.R + gamma * self.B.T @ self.P @ self.B
+        self.K: Array = np.linalg.solve(gram, gamma * self.B.T @ self.P @ self.A)
+        self._state = np.zeros(2)
+
+    def optimal_action(self, x: Array) -> Array:
+        """u* = -K x, for states of shape ``(*batch, 2)``; of shape ``(*batch, 1)``."""
+        return -x @ self.K.T
+
+    def optimal_value(self, x: Array) -> Array:
+        """V*(x), of shape ``batch``."""
+        constant = self.gamma / (1 - self.gamma) * self.noise**2 * np.trace(self.P)
+        return -np.einsum("...i,ij,...j->...", x, self.P, x) - constant
+
+    def optimal_q(self, x: Array, u: Array) -> Array:
+        """Q*(x, u), of shape ``batch``, for actions of shape ``(*batch, 1)``."""
+        following = self.optimal_value(x @ self.A.T + u @ self.B.T)
+        expected = following - self.noise**2 * np.trace(self.P)
+        return self._reward(x, u) + self.gamma * expected
+
+    def _reward(self, x: Array, u: Array) -> Array:
+        quadratic = np.einsum("...i,ij,...j->...", x, self.Q, x)
+        return -quadratic - np.einsum("...i,ij,...j->...", u, self.R, u)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self._state = self.np_random.uniform(-START, START, 2)
+        return self._state.astype(np.float32), {}
+
+    def step(
+        self, action: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        u = np.clip(np.asarray(action, np.float64), -FORCE, FORCE)
+        reward = float(self._reward(self._state, u))
+        drift = self.noise * self.np_random.standard_normal(2)
+        self._state = np.clip(self.A @ self._state + self.B @ u + drift, -BOUND, BOUND)
+        return self._state.astype(np.float32), reward, False, False, {}
