@@ -63,6 +63,8 @@ def advance(  # type: ignore[no-untyped-def]
         )
         bound[i] = max(bound[i], best[i] + gap * proved)
         done[i] = best[i] - bound[i] <= tol
+        if not math.isnan(total):  # each step of the master loses a little of it to rounding
+            inner[i] *= total / inner[i].sum()
         for k in range(n):
             y[row, k] = lower[i, k] + width[i, k] * inner[i, k]
 

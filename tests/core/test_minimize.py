@@ -132,7 +132,7 @@ def test_simplex_against_slsqp(activation: str) -> None:
     f = network(activation) + linear(normal(5, BATCH, N))
     solution = minimize(f, Simplex(), TOL)
     assert solution.converged.all()
-    torch.testing.assert_close(solution.y.sum(-1), torch.ones(BATCH).double())
+    torch.testing.assert_close(solution.y.sum(-1), torch.ones(BATCH).double(), rtol=0, atol=1e-14)
     total = {"type": "eq", "fun": lambda y: y.sum() - 1, "jac": np.ones_like}
     for i in range(BATCH):
         expected = reference(f, i, total, bounds=[(0, 1)] * N)
