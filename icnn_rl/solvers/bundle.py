@@ -62,7 +62,8 @@ def advance(  # type: ignore[no-untyped-def]
             h, offsets, m, p / gap, finite[i], total, u, KAPPA, STOP, -tol / gap, inner[i]
         )
         bound[i] = max(bound[i], best[i] + gap * proved)
-        done[i] = best[i] - bound[i] <= tol
+        # A master beyond float64 (γ some 1e-13 of f on an unbounded set) ends in a wide gap.
+        done[i] = best[i] - bound[i] <= tol or not np.isfinite(inner[i]).all()
         if not math.isnan(total):  # each step of the master loses a little of it to rounding
             inner[i] *= total / inner[i].sum()
         for k in range(n):

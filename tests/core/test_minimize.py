@@ -312,6 +312,19 @@ def test_values_that_are_not_finite_are_refused() -> None:
             minimize(linear(c), Box(-1.0, 1.0), solver=solver)
 
 
+def test_a_problem_beyond_the_precision_is_given_up_with_a_true_gap() -> None:
+    torch.manual_seed(0)
+    net = PICNN(4, N, (16,), (12, 8)).double().requires_grad_(False)
+    for p in (net.path.raw_z[-1], net.path.raw_y[-1]):
+        p.mul_(1e13)
+    f = net.condition(normal(0, BATCH, 4)) + quadratic(0.1, normal(1, BATCH, N))
+    solution = minimize(f, Euclidean(), 1e-4, max_evaluations=50)
+    assert solution.y.isfinite().all()
+    assert not solution.converged.any()
+    other = minimize(f, Box(-10.0, 10.0), 1e-4)
+    assert (solution.lower_bound <= other.value).all()
+
+
 def test_the_problem_is_left_as_it_was() -> None:
     f, start = network("softplus"), normal(0, BATCH, N)
     kept, kept_start = copy.deepcopy(f), start.clone()
