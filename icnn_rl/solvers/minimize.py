@@ -32,7 +32,8 @@ def minimize(
         y* ≈ argmin { f(y) : y ∈ 𝒴 },      lower_bound ≤ f(y*) ≤ value ≤ lower_bound + gap
 
     No gradient flows through the call; put ``solution.y`` into ``f.value`` to have the gradient
-    of the minimum with respect to what f was made of (the envelope theorem).
+    of the minimum with respect to what f was made of (the envelope theorem; where y* is a kink of
+    f, it is one of several).
 
     Args:
         f: functions with batch shape ``batch`` and dimension n.
