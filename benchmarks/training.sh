@@ -3,8 +3,8 @@
 #
 #     bash benchmarks/training.sh FOLDER
 #
-# Run folders go into FOLDER; what benchmarks/results/ keeps of each is its evaluations.csv,
-# config.yaml, versions.json and, for HalfCheetah, the picture.
+# Run folders go into FOLDER; what benchmarks/results/ keeps of each is its evaluations.csv;
+# of HalfCheetah also the configuration and the picture.
 set -euo pipefail
 folder=${1:?usage: bash benchmarks/training.sh FOLDER}
 for seed in 0 1 2; do
