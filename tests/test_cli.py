@@ -284,7 +284,7 @@ def test_a_finished_run_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_exit_code_of_the_process() -> None:
-    command = [sys.executable, "-m", "icnn_rl.cli", "train", "pendulm"]
+    command = [sys.executable, "-P", "-m", "icnn_rl.cli", "train", "pendulm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "icnn-rl: there is no preset 'pendulm'; did you mean 'pendulum'?\n"

@@ -35,7 +35,7 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
     """A tiny training run without end, in a process of its own."""
     command = ["train", "--env", "Pendulum-v1", *TINY, "--training.steps=1000000"]
     return subprocess.Popen(
-        [sys.executable, "-m", "icnn_rl.cli", *command, "--run-dir", str(run), *arguments],
+        [sys.executable, "-P", "-m", "icnn_rl.cli", *command, "--run-dir", str(run), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -54,7 +54,8 @@ def record_video(folder: Path, path: Path, seed: int = SEED) -> Path | None:
         environ = os.environ | {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
         if library is not None:
             environ["MUJOCO_GL"] = library
-        command = [sys.executable, "-m", __name__, str(folder), str(path), str(seed)]
+        # -P: in a checkout, the folder icnn_rl/ there would hide the installed package.
+        command = [sys.executable, "-P", "-m", __name__, str(folder), str(path), str(seed)]
         try:
             done = subprocess.run(
                 command, env=environ, capture_output=True, text=True, timeout=TIMEOUT, check=False
