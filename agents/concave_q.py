@@ -232,7 +232,7 @@ class ConcaveQ(OffPolicyAlgorithm):
             target = target.clamp(q.detach() - self.td_clip, q.detach() + self.td_clip)
         loss: Tensor = (q - target).square().mean(-1).sum()
         self.critic.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.critic.optimizer.step()
         self.critic.net.project_()
         return loss.detach()

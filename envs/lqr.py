@@ -60,12 +60,12 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
     def optimal_action(self, x: Array) -> Array:
         """u* = -K x, for states of shape ``(*batch, 2)``; of shape ``(*batch, 1)``."""
-        return -x @ self.K.T
+        return np.asarray(-x @ self.K.T)
 
     def optimal_value(self, x: Array) -> Array:
         """V*(x), of shape ``batch``."""
         constant = self.gamma / (1 - self.gamma) * self.noise**2 * np.trace(self.P)
-        return -np.einsum("...i,ij,...j->...", x, self.P, x) - constant
+        return -_quadratic(self.P, x) - constant
 
     def optimal_q(self, x: Array, u: Array) -> Array:
         """Q*(x, u), of shape ``batch``, for actions of shape ``(*batch, 1)``."""
@@ -74,8 +74,7 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         return self._reward(x, u) + self.gamma * expected
 
     def _reward(self, x: Array, u: Array) -> Array:
-        quadratic = np.einsum("...i,ij,...j->...", x, self.Q, x)
-        return -quadratic - np.einsum("...i,ij,...j->...", u, self.R, u)
+        return -_quadratic(self.Q, x) - _quadratic(self.R, u)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -92,3 +91,8 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         drift = self.noise * self.np_random.standard_normal(2)
         self._state = np.clip(self.A @ self._state + self.B @ u + drift, -BOUND, BOUND)
         return self._state.astype(np.float32), reward, False, False, {}
+
+
+def _quadratic(M: Array, x: Array) -> Array:
+    """xᵀ M x, for x of shape ``(*batch, n)``."""
+    return np.asarray(np.einsum("...i,ij,...j->...", x, M, x))
