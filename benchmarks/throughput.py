@@ -28,16 +28,18 @@ WIDTHS = [256, 256]
 def agents() -> dict[str, OffPolicyAlgorithm]:
     """The agents, set up alike."""
     common = {"seed": 0, "device": "cpu", "batch_size": 256, "learning_starts": 300}
-    peer = common | {"policy_kwargs": {"net_arch": WIDTHS}, "train_freq": 1, "gradient_steps": 1}
-    return {
+    narrow = {"convex": (32, 32)}
+    models: dict[str, OffPolicyAlgorithm] = {
         "ConcaveQ": ConcaveQ("MlpPolicy", TASK, **common),
-        "ConcaveQ, convex 32-32": ConcaveQ(
-            "MlpPolicy", TASK, policy_kwargs={"convex": (32, 32)}, **common
-        ),
-        "TD3": TD3("MlpPolicy", TASK, **peer),
-        "SAC": SAC("MlpPolicy", TASK, **peer),
-        "DDPG": DDPG("MlpPolicy", TASK, **peer),
+        "ConcaveQ, convex 32-32": ConcaveQ("MlpPolicy", TASK, policy_kwargs=narrow, **common),
     }
+    for peer in (TD3, SAC, DDPG):
+        # A dict of its own for each: SAC adds to the one that it is given.
+        widths = {"net_arch": WIDTHS}
+        models[peer.__name__] = peer(
+            "MlpPolicy", TASK, train_freq=1, gradient_steps=1, policy_kwargs=widths, **common
+        )
+    return models
 
 
 def measure(threads: int, steps: int, rounds: int) -> list[list[str]]:
