@@ -56,6 +56,7 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         self.P: Array = scipy.linalg.solve_discrete_are(*discounted, self.Q, self.R)
         gram = self.R + gamma * self.B.T @ self.P @ self.B
         self.K: Array = np.linalg.solve(gram, gamma * self.B.T @ self.P @ self.A)
+        self._noise_cost = float(noise**2 * np.trace(self.P))  # E wᵀ P w
         self._state = np.zeros(2)
 
     def optimal_action(self, x: Array) -> Array:
@@ -64,14 +65,12 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
     def optimal_value(self, x: Array) -> Array:
         """V*(x), of shape ``batch``."""
-        constant = self.gamma / (1 - self.gamma) * self.noise**2 * np.trace(self.P)
-        return -_quadratic(self.P, x) - constant
+        return -_quadratic(self.P, x) - self.gamma / (1 - self.gamma) * self._noise_cost
 
     def optimal_q(self, x: Array, u: Array) -> Array:
         """Q*(x, u), of shape ``batch``, for actions of shape ``(*batch, 1)``."""
         following = self.optimal_value(x @ self.A.T + u @ self.B.T)
-        expected = following - self.noise**2 * np.trace(self.P)
-        return self._reward(x, u) + self.gamma * expected
+        return self._reward(x, u) + self.gamma * (following - self._noise_cost)
 
     def _reward(self, x: Array, u: Array) -> Array:
         return -_quadratic(self.Q, x) - _quadratic(self.R, u)
