@@ -17,6 +17,7 @@ def states() -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (200, 2))
 
 
+@pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
 def test_gymnasium_accepts_it() -> None:
     check_env(gym.make(TASK).unwrapped, skip_render_check=True)
 
