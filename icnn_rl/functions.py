@@ -176,7 +176,30 @@ class Sum(ConvexFunction):
         return self.left.to_lp(index).plus(self.right.to_lp(index))
 
 
-class _Reduction(ConvexFunction):
+class _Derived(ConvexFunction):
+    """A function made of one other, which by default it takes after."""
+
+    def __init__(self, f: ConvexFunction) -> None:
+        self.f = f
+
+    @property
+    def dim(self) -> int | None:
+        return self.f.dim
+
+    @property
+    def like(self) -> Tensor | None:
+        return self.f.like
+
+    @property
+    def smooth(self) -> bool:
+        return self.f.smooth
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self.f.piecewise_linear
+
+
+class _Reduction(_Derived):
     """What the reductions over the leading batch axis share."""
 
     def __init__(self, f: ConvexFunction, axis: int) -> None:
@@ -185,23 +208,16 @@ class _Reduction(ConvexFunction):
                 f"axis: expected 0, the ensemble axis of a batch of shape (E, B); got {axis} for "
                 f"a batch of shape {tuple(f.batch_shape)}"
             )
-        self.f = f
-
-    @property
-    def dim(self) -> int | None:
-        return self.f.dim
+        super().__init__(f)
 
     @property
     def batch_shape(self) -> torch.Size:
         return self.f.batch_shape[1:]
 
     @property
-    def like(self) -> Tensor | None:
-        return self.f.like
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.f.piecewise_linear
+    def strong_convexity(self) -> Tensor | float:
+        gamma = self.f.strong_convexity  # the least of the members' holds for mean and maximum
+        return gamma.amin(0) if isinstance(gamma, Tensor) and gamma.dim() > 1 else gamma
 
     def take(self, index: Tensor) -> Self:
         return type(self)(self.f.take(index), 0)
@@ -210,15 +226,6 @@ class _Reduction(ConvexFunction):
 @final
 class Mean(_Reduction):
     """f(y) = 1/E Σₑ gₑ(y)."""
-
-    @property
-    def smooth(self) -> bool:
-        return self.f.smooth
-
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        gamma = self.f.strong_convexity
-        return gamma if not isinstance(gamma, Tensor) or gamma.dim() < 2 else gamma.mean(0)
 
     def value(self, y: Tensor) -> Tensor:
         return self.f.value(y).mean(0)
@@ -245,11 +252,6 @@ class Max(_Reduction):
 
     smooth = False
 
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        gamma = self.f.strong_convexity
-        return gamma if not isinstance(gamma, Tensor) or gamma.dim() < 2 else gamma.amin(0)
-
     def value(self, y: Tensor) -> Tensor:
         return self.f.value(y).amax(0)
 
@@ -268,7 +270,7 @@ class Max(_Reduction):
 
 
 @final
-class Restriction(ConvexFunction):
+class Restriction(_Derived):
     """f with some entries of y fixed: y ↦ f(where(mask, values, y)).
 
     The dimension stays n, so the fixed entries may differ from function to function; the value
@@ -284,29 +286,13 @@ class Restriction(ConvexFunction):
                 )
         if mask.dtype != torch.bool:
             raise ValueError(f"mask: expected a boolean tensor, got {mask.dtype}")
-        self.f = f
+        super().__init__(f)
         self.mask = mask
         self.values = values
 
     @property
-    def dim(self) -> int | None:
-        return self.f.dim
-
-    @property
     def batch_shape(self) -> torch.Size:
         return common_shape(self.f.batch_shape, self.mask.shape[:-1], self.values.shape[:-1])
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.f.like
-
-    @property
-    def smooth(self) -> bool:
-        return self.f.smooth
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.f.piecewise_linear
 
     def complete(self, y: Tensor) -> Tensor:
         """y with the fixed entries at their values."""
@@ -333,7 +319,7 @@ class Restriction(ConvexFunction):
 
 
 @final
-class Affine(ConvexFunction):
+class Affine(_Derived):
     """u ↦ f(A u + b)."""
 
     def __init__(self, f: ConvexFunction, A: Tensor, b: Tensor | float) -> None:
@@ -342,7 +328,7 @@ class Affine(ConvexFunction):
                 f"A: expected shape ({f.dim}, m), rows matching the dimension of the function; "
                 f"got {tuple(A.shape)}"
             )
-        self.f = f
+        super().__init__(f)
         self.A = A
         self.b = b if isinstance(b, Tensor) else A.new_full((A.shape[-2],), b)
 
@@ -357,14 +343,6 @@ class Affine(ConvexFunction):
     @property
     def like(self) -> Tensor | None:
         return self.A if self.f.like is None else self.f.like
-
-    @property
-    def smooth(self) -> bool:
-        return self.f.smooth
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.f.piecewise_linear
 
     def image(self, u: Tensor) -> Tensor:
         """y = A u + b."""
