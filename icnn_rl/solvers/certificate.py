@@ -1,0 +1,96 @@
+"""What first-order solvers keep of each sample: the best point, the bound, an average tangent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from icnn_rl.solvers.problem import Array, Index, Problem, to_array
+from icnn_rl.solvers.solution import Solution
+
+ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
+
+
+class Certificate:
+    """The best value of each sample, and the bound that its tangents prove.
+
+        f(y) ≥ f_j + g_jᵀ(y - y_j) + γ/2 ‖y - y_j‖² = a_j + h_jᵀy + γ/2 ‖y‖²
+
+    Any convex combination of (a_j, h_j) is below f as well. A solver adds its tangents to a running
+    one, with the weights that its analysis gives; its minimum over the set is a bound.
+
+    Attributes:
+        best: the least value so far, shape ``(size,)``, and ``best_y`` where it was taken.
+        bound: the highest bound so far, shape ``(size,)``.
+        noise: how far rounding may have moved the last tangent, shape ``(size,)``.
+        weight: Σ_j w_j since the last ``restart``, shape ``(size,)``.
+        slope: Σ_j w_j h_j, shape ``(size, n)``.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        size, n = problem.size, problem.dim
+        self.problem = problem
+        self.gamma = problem.flat(problem.f.strong_convexity)
+        lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
+        self._width = np.where(np.isfinite(upper - lower), upper - lower, 1.0)
+        self.best, self.bound = np.full(size, np.inf), np.full(size, -np.inf)
+        self.best_y = to_array(problem.start).reshape(size, n).copy()
+        self.evaluations = np.zeros(size, np.int64)
+        self.noise = np.zeros(size)
+        self.weight, self._offset, self.slope = np.zeros(size), np.zeros(size), np.zeros((size, n))
+
+    @property
+    def gap(self) -> Array:
+        """What is left to prove, shape ``(size,)``."""
+        return self.best - self.bound
+
+    @property
+    def done(self) -> Array:
+        """Which samples are within the tolerance, or within what rounding hides."""
+        return self.gap <= np.maximum(self.problem.tol, 2 * self.noise)
+
+    def observe(self, active: Index, y: Array, value: Array, gradient: Array) -> Array:
+        """Take note of an evaluation; returns the offsets a_j of its tangents, rounded downward."""
+        self.evaluations[active] += 1
+        better = value < self.best[active]
+        self.best[active[better]] = value[better]
+        self.best_y[active[better]] = y[better]
+        terms = np.abs(gradient) * (np.abs(y) + self._width[active])
+        noise = ROUNDING * self.problem.epsilon * (np.abs(value) + terms.sum(1))
+        self.noise[active] = noise
+        gamma = self.gamma[active, None]
+        offset = value + ((gamma / 2 * y - gradient) * y).sum(1) - noise
+        self._prove(active, offset, gradient - gamma * y)
+        return offset
+
+    def average(self, active: Index, weight: Array, offset: Array, slope: Array) -> None:
+        """Add tangents to the running combinations, each with a weight ≥ 0, and prove a bound."""
+        self.weight[active] += weight
+        self._offset[active] += weight * offset
+        self.slope[active] += weight[:, None] * slope
+        rows = active[self.weight[active] > 0]
+        total = self.weight[rows]
+        self._prove(rows, self._offset[rows] / total, self.slope[rows] / total[:, None])
+
+    def restart(self, rows: Index) -> None:
+        """Forget the running combinations."""
+        self.weight[rows] = self._offset[rows] = self.slope[rows] = 0.0
+
+    def _prove(self, rows: Index, offset: Array, slope: Array) -> None:
+        """Raise the bound to the minimum of a + hᵀy + γ/2 ‖y‖² over the set."""
+        c = np.zeros_like(self.slope)
+        c[rows] = slope
+        gamma = self.gamma[:, None]
+        curved = self.gamma > 0
+        if curved.any():
+            # Tangent to the quadratic at its minimiser v, so that an inexact v does no harm.
+            free = -np.divide(c, gamma, out=np.zeros_like(c), where=gamma > 0)
+            v = self.problem.project(free)
+            least = -self.problem.support(-(c + gamma * v)) - self.gamma / 2 * (v * v).sum(1)
+            least = np.where(curved, np.maximum(least, (c * free).sum(1) / 2), least)
+        else:
+            least = -self.problem.support(-c)
+        self.bound[rows] = np.maximum(self.bound[rows], offset + least[rows])
+
+    def solution(self) -> Solution:
+        """The best points with their certificates."""
+        return self.problem.solution(self.best_y, self.best, self.bound, self.evaluations)
