@@ -2,7 +2,7 @@
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import FICNN, PICNN
-from icnn_rl.sets import Box, ConvexSet, Euclidean, Simplex
+from icnn_rl.sets import Box, ConvexSet, Euclidean, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.terms import linear, negative_entropy, quadratic
 
@@ -15,7 +15,9 @@ __all__ = [
     "ConvexFunction",
     "ConvexSet",
     "Euclidean",
+    "Polytope",
     "Simplex",
+    "Simplices",
     "Solution",
     "linear",
     "minimize",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
-from icnn_rl.solvers.master import separable_minimum, solve_master
+from icnn_rl.interior_point import minimize_model, separable_minimum, violation
+from icnn_rl.polyhedron import TOLERANCE, Polyhedron
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
@@ -19,23 +18,25 @@ ROUNDING = 8.0  # units in the last place allowed for in a value computed in the
 
 @njit(cache=True)
 def advance(  # type: ignore[no-untyped-def]
-    active, y, value, gradient, count, cut_h, cut_a, lower, width, finite, gamma, total, epsilon,
-    tol, inner, best_y, best, bound, done,
+    active, y, value, gradient, count, cut_h, cut_a, rows, E, e, origin, width, finite, gamma,
+    epsilon, tol, kappa, stop, inner, best_y, best, bound, done,
 ):  # fmt: skip
     """Add one cut to each active sample, improve its bound, and replace y by the next point.
 
-    A cut is f_j + g_jᵀ(y - y_j) + γ/2 ‖y - y_j‖². All share the term γ/2 ‖y - lower‖², so what
-    is stored is affine: a_j + h_jᵀ(y - lower), with h in units of the box's width.
+    A cut is f_j + g_jᵀ(y - y_j) + γ/2 ‖y - y_j‖². All share the term γ/2 ‖y - origin‖², so what
+    is stored is affine: a_j + h_jᵀ(y - origin), with h in units of the bounds' width. The first
+    ``rows`` of the stored are the set's inequalities.
     """
     n = y.shape[1]
-    corner, p = np.empty(n), np.empty(n)
+    p, u, no_matrix = np.empty(n), np.empty(n), np.empty((0, 0))
+    slack = TOLERANCE + ROUNDING * epsilon
     for row in range(len(active)):
         i = active[row]
-        j = count[i]
-        count[i] = j + 1
+        j = rows + count[i]
+        count[i] += 1
         a, noise = value[row], abs(value[row])
         for k in range(n):
-            d = y[row, k] - lower[i, k]
+            d = y[row, k] - origin[i, k]
             g = gradient[row, k]
             a += (gamma[i] / 2 * d - g) * d
             cut_h[i, j, k] = (g - gamma[i] * d) * width[i, k]
@@ -44,30 +45,31 @@ def advance(  # type: ignore[no-untyped-def]
         noise *= ROUNDING * epsilon
         cut_a[i, j] = a - noise
         if value[row] < best[i]:
-            best[i] = value[row]
-            best_y[i] = y[row]
-        bound[i] = max(
-            bound[i], cut_a[i, j] + separable_minimum(cut_h[i, j], p, finite[i], total, corner)
-        )
+            for k in range(n):
+                u[k] = (y[row, k] - origin[i, k]) / max(width[i, k], 1e-300)
+            if violation(cut_h[i, :rows], cut_a[i, :rows], E[i], e[i], u) <= slack:
+                best[i] = value[row]
+                best_y[i] = y[row]
+        bound[i] = max(bound[i], cut_a[i, j] + separable_minimum(cut_h[i, j], p, finite[i]))
         gap = best[i] - bound[i]
         if gap <= max(tol, 2 * noise):
             done[i] = True
             continue
 
         m = j + 1
-        h = cut_h[i, :m] / gap
-        offsets = (cut_a[i, :m] - best[i]) / gap
-        u = inner[i].copy()
-        proved = solve_master(
-            h, offsets, m, p / gap, finite[i], total, u, KAPPA, STOP, -tol / gap, inner[i]
-        )
+        h, a_scaled = cut_h[i, :m].copy(), cut_a[i, :m].copy()
+        h[rows:] /= gap
+        a_scaled[rows:] = (a_scaled[rows:] - best[i]) / gap
+        u[:] = inner[i]
+        proved = minimize_model(
+            h, a_scaled, rows, E[i], e[i], no_matrix, p / gap, finite[i], u, kappa, stop,
+            -tol / gap, inner[i],
+        )  # fmt: skip
         bound[i] = max(bound[i], best[i] + gap * proved)
         # A master beyond float64 (γ some 1e-13 of f on an unbounded set) ends in a wide gap.
         done[i] = best[i] - bound[i] <= tol or not np.isfinite(inner[i]).all()
-        if not math.isnan(total):  # each step of the master loses a little of it to rounding
-            inner[i] *= total / inner[i].sum()
         for k in range(n):
-            y[row, k] = lower[i, k] + width[i, k] * inner[i, k]
+            y[row, k] = origin[i, k] + width[i, k] * inner[i, k]
 
 
 def solve(problem: Problem) -> Solution:
@@ -83,31 +85,35 @@ def solve(problem: Problem) -> Solution:
     generation technique", EJOR 224, 2013; the bound is that of Lemaréchal, Nemirovskii & Nesterov,
     "New variants of bundle methods", Mathematical Programming 69, 1995.
     """
+    return cutting_planes(problem, KAPPA, STOP)
+
+
+def cutting_planes(problem: Problem, kappa: float, stop: float) -> Solution:
+    """Refine a model by tangents; ``kappa`` and ``stop`` are accuracies of its minimisation."""
     size, n = problem.size, problem.dim
     oracle = Oracle(problem)
-    lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
-    finite = np.isfinite(lower)
-    lower = np.where(finite, lower, 0.0)
-    width = np.where(finite, upper - lower, 1.0)
+    polyhedron = Polyhedron.of(problem.over, problem.start)
+    rows = polyhedron.b.shape[1]
     gamma = problem.flat(problem.f.strong_convexity)
-    total = math.nan if problem.over.total is None else problem.over.total
-
-    y = to_array(problem.start).reshape(size, n)
-    middle = 0.5 if problem.over.total is None else problem.over.total / n
-    share = np.where(finite, INWARD, 0.0)
-    inner = share * middle + (1 - share) * (y - lower) / np.where(width > 0, width, 1.0)
+    scale = np.where(polyhedron.width > 0, polyhedron.width, 1.0)
+    y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
+    share = np.where(polyhedron.finite, INWARD, 0.0)
+    inner = (y + share * (center - y) - polyhedron.origin) / scale
+    inner = np.where(polyhedron.width > 0, inner, 0.5)
     best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
-    cut_h, cut_a = np.empty((size, 16, n)), np.empty((size, 16))
+    cut_h, cut_a = np.empty((size, rows + 16, n)), np.empty((size, rows + 16))
+    cut_h[:, :rows], cut_a[:, :rows] = polyhedron.A, -polyhedron.b
     active = np.arange(size)
     for evaluation in range(problem.max_evaluations):
-        if evaluation == cut_a.shape[1]:
+        if rows + evaluation == cut_a.shape[1]:
             cut_h = np.concatenate([cut_h, np.empty_like(cut_h)], axis=1)
             cut_a = np.concatenate([cut_a, np.empty_like(cut_a)], axis=1)
         y, value, gradient = oracle.value_and_gradient(y, active)
         advance(
-            active, y, value, gradient, count, cut_h, cut_a, lower, width, finite, gamma, total,
-            problem.epsilon, problem.tol, inner, best_y, best, bound, done,
+            active, y, value, gradient, count, cut_h, cut_a, rows, polyhedron.E, polyhedron.e,
+            polyhedron.origin, polyhedron.width, polyhedron.finite, gamma, problem.epsilon,
+            problem.tol, kappa, stop, inner, best_y, best, bound, done,
         )  # fmt: skip
         going = ~done[active]
         if not going.all():

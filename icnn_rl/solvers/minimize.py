@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib import import_module
 
 import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.sets import ConvexSet
+from icnn_rl.sets import Box, ConvexSet, Euclidean
+from icnn_rl.sets.convex_set import PolyhedralSet
 from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 
-SOLVERS = ("bundle", "newton", "lp")
+LINEAR_PROGRAMS = ("lp", "ecos", "clarabel")
+SOLVERS = (
+    "newton",
+    "bundle",
+    "kelley",
+    "level",
+    "bundle_entropy",
+    "projected_gradient",
+    "accelerated_gradient",
+    "admm",
+    *LINEAR_PROGRAMS,
+)
 NEWTON_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
 
 
@@ -60,14 +73,30 @@ def minimize(
         raise ValueError(f"max_evaluations: expected a number >= 1, got {max_evaluations}")
     if solver != "auto" and solver not in SOLVERS:
         raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
-    gamma = torch.as_tensor(f.strong_convexity)
-    if not over.bounded and not bool((gamma > 0).all()):
+    like = f.like.new_zeros(*f.batch_shape, f.dim)
+    strongly_convex = bool((torch.as_tensor(f.strong_convexity) > 0).all())
+    if isinstance(over, Euclidean) and not strongly_convex:
         raise ValueError(
-            "over: an unbounded set needs a strongly convex function; add quadratic(gamma, center) "
+            "over: all of space needs a strongly convex function; add quadratic(gamma, center) "
             "with gamma > 0"
         )
-    like = f.like.new_zeros(*f.batch_shape, f.dim)
-    first = over.center(like)
+    lower, upper = over.bounds(like)
+    endless = ~(upper - lower).isfinite().all(-1)
+    if solver == "auto":
+        solver = choose(f, over, bool(endless.any()) and not strongly_convex)
+    center, empty = over.interior(like)
+    given = over
+    if isinstance(over, PolyhedralSet) and bool(empty.any()):
+        over = over.relaxed(like)
+        center = over.center(like)
+    lost = endless & ~empty
+    if strongly_convex or solver in LINEAR_PROGRAMS:
+        lost = torch.zeros_like(lost)
+    if bool(lost.any()):
+        # Solved near the centre instead, so that the other samples can go on.
+        near = lost.unsqueeze(-1)
+        over &= Box(torch.where(near, center - 1, lower), torch.where(near, center + 1, upper))
+    first = center
     if start is not None:
         try:
             first = over.project(start.to(like).expand_as(like))
@@ -75,11 +104,29 @@ def minimize(
             raise ValueError(
                 f"start: expected shape {tuple(like.shape)}, got {tuple(start.shape)}"
             ) from None
-    problem = Problem(f, over, tol, max_evaluations, first.contiguous())
-    if solver == "auto":
-        newton = f.smooth and f.dim <= NEWTON_DIM and over.bounded and over.total is None
-        solver = "newton" if newton else "bundle"
+    problem = Problem(f, over, tol, max_evaluations, first.contiguous(), center.contiguous())
     # Imported when first used: compiling and linear programming are slow to load.
-    module = import_module(f"icnn_rl.solvers.{solver}")
-    solution: Solution = module.solve(problem)
-    return solution
+    solution: Solution = import_module(f"icnn_rl.solvers.{solver}").solve(problem)
+    if over is given:
+        return solution
+    infinity = torch.full_like(solution.value, torch.inf)
+    return replace(
+        solution,
+        y=solution.y.masked_fill(empty.unsqueeze(-1), torch.nan),
+        value=torch.where(empty, infinity, solution.value),
+        lower_bound=torch.where(
+            empty, infinity, torch.where(lost, -infinity, solution.lower_bound)
+        ),
+        converged=solution.converged & ~empty & ~lost,
+        infeasible=solution.infeasible | empty,
+        unbounded=solution.unbounded | lost,
+    )
+
+
+def choose(f: ConvexFunction, over: ConvexSet, endless: bool) -> str:
+    """The solver that ``auto`` takes: the table in docs/solvers.md, as code."""
+    if endless and f.piecewise_linear:
+        return "lp"  # the only one that can tell a minimum from a descent without end
+    if f.smooth and f.dim is not None and f.dim <= NEWTON_DIM:
+        return "newton"
+    return "bundle"

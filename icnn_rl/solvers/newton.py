@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from icnn_rl.interior_point import FAST, factor, minimize_model, separable_minimum, substitute
+from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.bundle import ROUNDING
-from icnn_rl.solvers.master import FAST, factor, separable_minimum, substitute
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
+EXACT = 1e-12  # accuracy of a bound, relative to the tangent's size
+MODEL = 1e-8  # accuracy of the model's minimiser, relative to the gap
 RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 
 
@@ -92,34 +95,40 @@ def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=FAST)
 def judge(  # type: ignore[no-untyped-def]
-    active, y, value, gradient, count, lower, upper, gamma, epsilon, tol,
-    base, best, step, model, share, bound, done, accepted,
+    active, y, value, gradient, count, origin, width, finite, h, a, E, e, center, gamma, epsilon,
+    tol, base, best, step, model, share, bound, done, accepted,
 ):  # fmt: skip
     """Improve each active sample's bound, and accept its trial point or halve the step to it.
 
     ``base`` and ``best`` are the last accepted point and its value, ``step`` and ``model`` the
     direction from it and the decrease promised, ``share`` how much of it is being tried. Where a
-    trial is refused, y becomes the next one.
+    trial is refused, y becomes the next one. ``h`` and ``a`` hold the set's inequalities, and a
+    last row for the tangent.
     """
     n = y.shape[1]
-    c, p, corner = np.empty(n), np.empty(n), np.empty(n)
-    finite = np.empty(n, np.bool_)
+    rows = h.shape[1] - 1
+    c, p, query, no_matrix = np.empty(n), np.empty(n), np.empty(n), np.empty((0, 0))
     for row in range(len(active)):
         i = active[row]
         count[i] += 1
-        offset, noise = value[row], abs(value[row])
+        offset, noise, size = value[row], abs(value[row]), 1e-300
         for k in range(n):
-            finite[k] = np.isfinite(lower[i, k])
-            origin = lower[i, k] if finite[k] else 0.0
-            width = upper[i, k] - lower[i, k] if finite[k] else 1.0
-            d = y[row, k] - origin
+            d = y[row, k] - origin[i, k]
             offset += (gamma[i] / 2 * d - gradient[row, k]) * d
-            c[k] = (gradient[row, k] - gamma[i] * d) * width
-            p[k] = gamma[i] * width**2
-            noise += abs(gradient[row, k]) * (abs(y[row, k]) + width)
+            c[k] = (gradient[row, k] - gamma[i] * d) * width[i, k]
+            p[k] = gamma[i] * width[i, k] ** 2
+            size += abs(c[k]) + p[k]
+            noise += abs(gradient[row, k]) * (abs(y[row, k]) + width[i, k])
         noise *= ROUNDING * epsilon
-        proved = offset - noise + separable_minimum(c, p, finite, np.nan, corner)
-        bound[i] = max(bound[i], proved)
+        if rows + e.shape[1] == 0:
+            proved = separable_minimum(c, p, finite[i])
+        else:
+            h[i, rows], a[i, rows] = c / size, 0.0
+            proved = size * minimize_model(
+                h[i], a[i], rows, E[i], e[i], no_matrix, p / size, finite[i], center[i].copy(),
+                EXACT, EXACT, np.inf, query,
+            )  # fmt: skip
+        bound[i] = max(bound[i], offset - noise + proved)
 
         accepted[row] = value[row] <= best[i] - DECREASE * share[i] * model[i] + noise
         if accepted[row]:
@@ -134,45 +143,73 @@ def judge(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=FAST)
 def propose(  # type: ignore[no-untyped-def]
-    active, y, gradient, hessian, lower, upper, epsilon, step, model, share,
+    active, y, gradient, hessian, origin, width, finite, h, a, E, e, center, epsilon, best, bound,
+    step, model, share,
 ):  # fmt: skip
     """Replace each accepted point y by the minimiser of the quadratic model there."""
     n = y.shape[1]
+    rows = h.shape[1] - 1
     low, high = np.empty(n), np.empty(n)
+    P, p, u, query = np.empty((n, n)), np.zeros(n), np.empty(n), np.empty(n)
     for row in range(len(active)):
         i = active[row]
-        for k in range(n):
-            low[k] = lower[i, k] - y[row, k]
-            high[k] = upper[i, k] - y[row, k]
-        model[i] = model_step(hessian[row], gradient[row], low, high, epsilon, step[i])
+        H, g = hessian[row], gradient[row]
+        if rows + e.shape[1] == 0:
+            for k in range(n):
+                low[k] = origin[i, k] - y[row, k] if finite[i, k] else -np.inf
+                high[k] = origin[i, k] + width[i, k] - y[row, k] if finite[i, k] else np.inf
+            model[i] = model_step(H, g, low, high, epsilon, step[i])
+        else:
+            # In u, as a quadratic form around 0 and in units of the gap.
+            gap = best[i] - bound[i]
+            ridge = np.trace(H) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
+            for k in range(n):
+                u[k] = (y[row, k] - origin[i, k]) / max(width[i, k], 1e-300)
+                for l in range(n):
+                    P[k, l] = H[k, l] * width[i, k] * width[i, l] / gap
+                P[k, k] += ridge * width[i, k] ** 2 / gap
+            h[i, rows] = g * width[i] / gap - P @ u
+            a[i, rows] = 0.0
+            minimize_model(
+                h[i], a[i], rows, E[i], e[i], P, p, finite[i], 0.9 * u + 0.1 * center[i],
+                MODEL, MODEL, np.inf, query,
+            )  # fmt: skip
+            step[i] = (query - u) * width[i]
+            model[i] = -(g @ step[i] + step[i] @ (H @ step[i]) / 2)
         share[i] = 1.0
         y[row] += step[i]
 
 
 def solve(problem: Problem) -> Solution:
-    """Minimise a smooth convex function over a box by projected Newton steps.
+    """Minimise a smooth convex function by Newton steps within the set.
 
     Each step evaluates f and ∇f, and the tangent gives a bound; where that does not yet prove the
-    point good enough, ∇²f follows, and the minimiser of the quadratic model over the box is the
-    next point. A step that brings too little is halved. Near the optimum the gap closes as fast
-    as the method converges.
+    point good enough, ∇²f follows, and the minimiser of the quadratic model over the set is the
+    next point: on a box by projected Newton steps, elsewhere by an interior-point method. A step
+    that brings too little is halved. Near the optimum the gap closes as fast as the method
+    converges.
 
     Raises:
-        TypeError: f is not smooth, or the set is not a box.
+        TypeError: f is not smooth.
 
     Source: Bertsekas, "Projected Newton methods for optimization problems with simple
     constraints", SIAM Journal on Control and Optimization 20, 1982.
     """
     if not problem.f.smooth:
         raise TypeError("solver: 'newton' needs a smooth function; use 'bundle'")
-    if problem.over.total is not None:
-        raise TypeError(f"solver: 'newton' needs a box, got {problem.over}; use 'bundle'")
     size, n = problem.size, problem.dim
     oracle = Oracle(problem)
-    lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
+    over = Polyhedron.of(problem.over, problem.start)
     gamma = problem.flat(problem.f.strong_convexity)
+    last = np.zeros((size, 1))
+    h = np.concatenate([over.A, np.zeros((size, 1, n))], 1)
+    a = np.concatenate([-over.b, last], 1)
+    constraints = (over.origin, over.width, over.finite, h, a, over.E, over.e)
+    y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
+    center = np.where(over.width > 0, center - over.origin, 0.5) / np.where(
+        over.width > 0, over.width, 1.0
+    )
 
-    y = to_array(problem.start).reshape(size, n)
     base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
@@ -181,16 +218,11 @@ def solve(problem: Problem) -> Solution:
         y, value, gradient = oracle.value_and_gradient(y, active)
         accepted = np.empty(len(active), np.bool_)
         judge(
-            active, y, value, gradient, count, lower, upper, gamma, problem.epsilon, problem.tol,
-            base, best, step, model, share, bound, done, accepted,
+            active, y, value, gradient, count, *constraints, center, gamma, problem.epsilon,
+            problem.tol, base, best, step, model, share, bound, done, accepted,
         )  # fmt: skip
         if not (going := ~done[active]).all():
-            active, y, gradient, accepted = (
-                active[going],
-                y[going],
-                gradient[going],
-                accepted[going],
-            )
+            active, y, gradient, accepted = (t[going] for t in (active, y, gradient, accepted))
         if len(active) == 0 or evaluation + 1 == problem.max_evaluations:
             break
         if accepted.any():
@@ -198,8 +230,8 @@ def solve(problem: Problem) -> Solution:
             trial = y[rows]
             hessian = oracle.hessian(trial, active[rows])
             propose(
-                active[rows], trial, gradient[rows], hessian, lower, upper, problem.epsilon,
-                step, model, share,
+                active[rows], trial, gradient[rows], hessian, *constraints, center,
+                problem.epsilon, best, bound, step, model, share,
             )  # fmt: skip
             y[rows] = trial
     return problem.solution(base, best, bound, count)

@@ -16,6 +16,7 @@ from icnn_rl.solvers.solution import Solution
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 SHRINK = 0.75  # share of unfinished samples below which the function is cut down to them
 
@@ -30,6 +31,7 @@ class Problem:
         tol: the gap at which a sample is done.
         max_evaluations: evaluations after which a sample is given up.
         start: first points, shape ``(*batch_shape, n)``, inside the set.
+        center: points well inside the set, likewise.
     """
 
     f: ConvexFunction
@@ -37,6 +39,7 @@ class Problem:
     tol: float
     max_evaluations: int
     start: Tensor
+    center: Tensor
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -65,13 +68,32 @@ class Problem:
         """Flat points in the shape, dtype and device of ``start``."""
         return torch.as_tensor(y, device=self.start.device).to(self.start.dtype).view_as(self.start)
 
-    def solution(self, y: Array, value: Array, bound: Array, evaluations: Index) -> Solution:
+    def project(self, y: Array) -> Array:
+        """The nearest feasible points to flat points."""
+        return to_array(self.over.project(self.tensor(y))).reshape(y.shape)
+
+    def support(self, c: Array) -> Array:
+        """max { cᵀy : y in the set } for flat directions, ``(size,)``."""
+        exact = torch.as_tensor(c, device=self.start.device).view_as(self.start)
+        return to_array(self.over.support(exact)).reshape(self.size)
+
+    def solution(
+        self,
+        y: Array,
+        value: Array,
+        bound: Array,
+        evaluations: Index,
+        *,
+        infeasible: Mask | None = None,
+        unbounded: Mask | None = None,
+    ) -> Solution:
         """Flat arrays as a Solution; the bound is rounded downward."""
         like = self.start
 
         def tensor(a: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
             return torch.as_tensor(a, device=like.device).to(dtype).view(self.batch_shape)
 
+        nowhere = np.zeros(self.size, np.bool_)
         # The value is rounded, the bound is not: near the minimum they may pass each other.
         lower = tensor(np.minimum(bound, value), like.dtype)
         if like.dtype != torch.float64:
@@ -82,6 +104,8 @@ class Problem:
             lower_bound=lower,
             converged=tensor(value - bound <= self.tol, torch.bool),
             evaluations=tensor(evaluations, torch.int64),
+            infeasible=tensor(nowhere if infeasible is None else infeasible, torch.bool),
+            unbounded=tensor(nowhere if unbounded is None else unbounded, torch.bool),
         )
 
 

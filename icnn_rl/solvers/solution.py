@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -15,11 +16,15 @@ class Solution:
     value - min f ≤ gap. A solver that stops early returns a larger gap, never a false one.
 
     Attributes:
-        y: the best points found, shape ``(*batch, n)``, feasible.
-        value: f(y), shape ``batch``.
+        y: the best points found, shape ``(*batch, n)``, feasible; NaN where there are none.
+        value: f(y), shape ``batch``; ∞ where the set is empty.
         lower_bound: a number below min f, shape ``batch``.
         converged: whether gap ≤ tol, shape ``batch``.
         evaluations: how often f was evaluated, shape ``batch``.
+        infeasible: where the set is empty, shape ``batch``.
+        unbounded: where the set goes to infinity and nothing in f is known to stop the descent, so
+            that nothing is proved, shape ``batch``; the solvers of linear programs know better,
+            and say so where the minimum is -∞.
     """
 
     y: Tensor
@@ -27,8 +32,11 @@ class Solution:
     lower_bound: Tensor
     converged: Tensor
     evaluations: Tensor
+    infeasible: Tensor
+    unbounded: Tensor
 
     @property
     def gap(self) -> Tensor:
-        """value - lower_bound ≥ value - min f, shape ``batch``."""
-        return self.value - self.lower_bound
+        """value - lower_bound ≥ value - min f, shape ``batch``; ∞ where nothing is proved."""
+        gap: Tensor = self.value - self.lower_bound
+        return torch.where(self.infeasible, torch.inf, gap)

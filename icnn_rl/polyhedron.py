@@ -1,0 +1,163 @@
+"""A batch of polyhedra as compiled code wants them: flat, in float64, in units of their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba import njit
+from torch import Tensor
+
+from icnn_rl.interior_point import FAST, FEASIBLE, minimize_model, violation
+
+if TYPE_CHECKING:
+    from icnn_rl.sets import ConvexSet
+
+Array = npt.NDArray[np.float64]
+
+TOLERANCE = 1e-7  # violation, relative to the bounds, that counts as feasible
+FAR = 1e3  # how far out a point is looked for where there are no bounds
+
+
+@dataclass(frozen=True)
+class Polyhedron:
+    """{ origin + width ∘ u : A u ≤ b,  E u = e,  0 ≤ uᵢ ≤ 1 where finite }, for every sample.
+
+    Rows of A and E have length one. Where a coordinate has no bounds, its width is one.
+
+    Attributes:
+        origin, width: shape ``(size, n)``.
+        finite: shape ``(size, n)``.
+        A, b: shapes ``(size, r, n)`` and ``(size, r)``.
+        E, e: shapes ``(size, q, n)`` and ``(size, q)``.
+    """
+
+    origin: Array
+    width: Array
+    finite: npt.NDArray[np.bool_]
+    A: Array
+    b: Array
+    E: Array
+    e: Array
+
+    @classmethod
+    def of(cls, over: ConvexSet, like: Tensor) -> Self:
+        """The set that points of the shape of ``like``, ``(*batch, n)``, live in."""
+        n = like.shape[-1]
+        size = like.shape[:-1].numel()
+        lower, upper = (_flat(t, like, n) for t in over.bounds(like))
+        finite = np.isfinite(lower) & np.isfinite(upper)
+        origin = np.where(finite, lower, 0.0)
+        width = np.where(finite, upper - lower, 1.0)
+        rows: list[Array] = []
+        for constraint in (over.inequalities(like), over.equations(like)):
+            if constraint is None:
+                rows += [np.zeros((size, 0, n)), np.zeros((size, 0))]
+                continue
+            matrix = _flat(constraint[0], like, constraint[0].shape[-2], n)
+            right = _flat(constraint[1], like, constraint[1].shape[-1])
+            right = right - np.einsum("srn,sn->sr", matrix, origin)
+            matrix = matrix * width[:, None]
+            length = np.linalg.norm(matrix, axis=-1)
+            length[length == 0] = 1.0
+            rows += [matrix / length[..., None], right / length]
+        return cls(origin, width, finite, *rows)
+
+    def interior(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """A point well inside each polyhedron, in units of its bounds, and which are empty."""
+        size, n = self.origin.shape
+        u, empty = np.where(self.finite, 0.5, 0.0), np.zeros(size, np.bool_)
+        if not (self.b.size or self.e.size):
+            return u, empty
+        # Where there are no bounds, far ones are made up: u = shift + stretch · (a unit interval).
+        right = np.concatenate([self.b, self.e], -1)
+        far = FAR * (1 + np.abs(right).max(-1, keepdims=True))
+        stretch = np.where(self.finite, 1.0, 2 * far)
+        shift = np.where(self.finite, 0.0, -far)
+        b = self.b - np.einsum("srn,sn->sr", self.A, shift)
+        e = self.e - np.einsum("sqn,sn->sq", self.E, shift)
+        _find_interior(self.A * stretch[:, None], b, self.E * stretch[:, None], e, u, empty)
+        return shift + stretch * u, empty
+
+    def project(self, y: Array) -> Array:
+        """The nearest point of each polyhedron to y, ``(size, n)``."""
+        u = self.interior()[0]
+        _project(self.A, self.b, self.E, self.e, self.width, self.finite, y - self.origin, u)
+        return self.origin + self.width * u
+
+    def support(self, c: Array) -> Array:
+        """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""
+        u, bound = self.interior()[0], np.empty(len(c))
+        _minimize_linear(self.A, self.b, self.E, self.e, self.finite, -c * self.width, u, bound)
+        return (c * self.origin).sum(-1) - bound
+
+
+def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
+    batch = like.shape[:-1]
+    expanded = t.expand(*batch, *trailing).reshape(batch.numel(), *trailing)
+    return expanded.detach().cpu().double().numpy()
+
+
+@njit(cache=True, fastmath=FAST)
+def _find_interior(A, b, E, e, u, empty):  # type: ignore[no-untyped-def]
+    """Minimise the largest violation, of at least -1, to ever finer accuracy until it is < 0."""
+    size, r, n = A.shape
+    h, a = np.zeros((r + 1, n)), np.empty(r + 1)
+    p, finite, query = np.zeros(n), np.ones(n, np.bool_), np.empty(n)
+    for i in range(size):
+        h[:r], a[:r], a[r] = A[i], -b[i], -1.0
+        scale = 1 + np.abs(a).max()
+        kappa = 0.1
+        while True:
+            start = np.full(n, 0.5)
+            bound = minimize_model(
+                h / scale, a / scale, 0, E[i], e[i], np.empty((0, 0)), p, finite, start, kappa,
+                kappa, 2 * TOLERANCE / scale, query,
+            )  # fmt: skip
+            outside = violation(h[:r], a[:r], E[i], e[i], query)
+            if bound * scale > TOLERANCE or outside <= FEASIBLE or kappa < 1e-12:
+                break
+            kappa /= 100
+        u[i] = query
+        empty[i] = outside > TOLERANCE
+
+
+@njit(cache=True, fastmath=FAST)
+def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
+    size, r, n = A.shape
+    h, a = np.zeros((r + 1, n)), np.zeros(r + 1)
+    for i in range(size):
+        h[:r], a[:r] = A[i], -b[i]
+        p = width[i] ** 2
+        h[r] = -width[i] * x[i]
+        scale = (p * u[i] ** 2).sum() + np.abs(h[r]).sum() + 1e-300
+        h[r] /= scale
+        query = u[i].copy()
+        minimize_model(
+            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i].copy(), 1e-16, 1e-16,
+            np.inf, query,
+        )  # fmt: skip
+        u[i] = query
+
+
+@njit(cache=True, fastmath=FAST)
+def _minimize_linear(A, b, E, e, finite, c, u, bound):  # type: ignore[no-untyped-def]
+    size, r, n = A.shape
+    h, a, p, query = np.zeros((r + 1, n)), np.zeros(r + 1), np.zeros(n), np.empty(n)
+    for i in range(size):
+        free = False
+        for k in range(n):
+            free |= not finite[i, k] and c[i, k] != 0
+        if free:
+            bound[i] = -np.inf
+            continue
+        h[:r], a[:r] = A[i], -b[i]
+        scale = np.abs(c[i]).sum() + 1e-300
+        h[r] = c[i] / scale
+        bound[i] = scale * minimize_model(
+            h, a, r, E[i], e[i], np.empty((0, 0)), p, finite[i], u[i].copy(), 1e-13, 1e-13, np.inf,
+            query,
+        )  # fmt: skip
