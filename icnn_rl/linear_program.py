@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+from scipy.sparse.linalg import spsolve_triangular
 
 Array = npt.NDArray[np.float64]
+
+AffineMap = tuple[sp.csr_array | None, sp.csr_array | None, Array | float]
+"""Matrices for y and for the layer below, None for zero, and an offset."""
+
+TINY = 1e-300  # keeps shares of zeros from being 0/0
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,9 @@ class LinearProgram:
     Attributes:
         dim: n, the length of y.
         c: objective, shape ``(n + m,)``.
-        A: constraints, sparse, shape ``(rows, n + m)``.
+        A: constraints, sparse, shape ``(rows, n + m)``. Each row bounds one auxiliary from below by
+            auxiliaries before it, 0 ≥ … - wⱼ, with its last entry, which is -1; c and the other
+            entries for auxiliaries are ≥ 0.
         b: right-hand sides, shape ``(rows,)``.
         constant: added to the objective.
     """
@@ -34,6 +42,40 @@ class LinearProgram:
     def linear(cls, c: Array) -> LinearProgram:
         """f(y) = cᵀy."""
         return cls(len(c), c, sp.csr_array((0, len(c))), np.zeros(0))
+
+    @classmethod
+    def network(
+        cls, dim: int, layers: Sequence[Sequence[AffineMap]], output: AffineMap
+    ) -> LinearProgram:
+        """A chain of layers, each the maximum of affine maps of y and of the layer below.
+
+        Each unit of a layer is one auxiliary z ≥ every map; as f is non-decreasing in z, the
+        minimum makes one of them tight.
+
+        Args:
+            dim: n, the length of y.
+            layers: maps of the hidden layers, the first ones of y alone.
+            output: f as a map of y and the last layer, with one row.
+        """
+        blocks: list[list[sp.csr_array | None]] = []
+        right: list[Array] = []
+        for k, maps in enumerate(layers):
+            for of_y, of_z, offset in maps:
+                (height,) = {m.shape[0] for m in (of_y, of_z) if m is not None}
+                row: list[sp.csr_array | None] = [None] * (len(layers) + 1)
+                row[k], row[0] = of_z, of_y
+                row[k + 1] = -sp.eye_array(height)
+                blocks.append(row)
+                right.append(np.broadcast_to(-np.asarray(offset), height))
+        A = sp.block_array(blocks, format="csr")
+        A.eliminate_zeros()
+        c = np.zeros(A.shape[1])
+        of_y, of_z, offset = output
+        if of_z is not None:
+            c[-of_z.shape[1] :] = of_z.toarray()[0]
+        if of_y is not None:
+            c[:dim] = of_y.toarray()[0]
+        return cls(dim, c, A, np.concatenate(right), float(np.sum(offset)))
 
     @classmethod
     def total(cls, parts: Sequence[LinearProgram]) -> LinearProgram:
@@ -66,6 +108,35 @@ class LinearProgram:
             sp.csr_array(sp.vstack([A, below])),
             np.concatenate([both.b, [-p.constant for p in parts]]),
         )
+
+    def tangent(self, multipliers: Array) -> tuple[float, Array, Array]:
+        """An affine function below f, from approximate multipliers of the constraints.
+
+        For any μ ≥ 0 with c_w + A_wᵀμ = 0, duality gives f(y) ≥ constant - bᵀμ + (c_y + A_yᵀμ)ᵀy.
+        Only the shares of the multipliers among the rows that bound the same auxiliary are taken
+        from the caller; what they sum to follows from the equation, which is triangular. So the
+        result is true however inexact the multipliers are.
+
+        Args:
+            multipliers: shape ``(rows,)``, nearly ≥ 0.
+
+        Returns:
+            The offset; the slope, shape ``(n,)``; and, per unit of y, how large the terms are that
+            were added up, shape ``(n + 1,)``, those of the offset last.
+        """
+        rows, auxiliaries = len(self.b), len(self.c) - self.dim
+        of_y, of_w = self.A[:, : self.dim], self.A[:, self.dim :]
+        owner = of_w.indices[of_w.indptr[1:] - 1]
+        share = np.maximum(multipliers, 0.0) + TINY
+        share /= np.bincount(owner, share, auxiliaries)[owner]
+        spread = sp.csr_array((share, (np.arange(rows), owner)), shape=(rows, auxiliaries))
+        total = spsolve_triangular(-(of_w.T @ spread).tocsr(), self.c[self.dim :], lower=False)
+        mu = spread @ total
+        size = np.append(
+            np.abs(self.c[: self.dim]) + np.abs(of_y).T @ mu,
+            abs(self.constant) + np.abs(self.b) @ mu,
+        )
+        return self.constant - float(self.b @ mu), self.c[: self.dim] + of_y.T @ mu, size
 
     def plus(self, other: LinearProgram) -> LinearProgram:
         """f + g."""

@@ -183,43 +183,30 @@ class ConditionedNetwork(ConvexFunction):
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         if not self.piecewise_linear:
             return super().to_lp(index)
-        import numpy as np
         import scipy.sparse as sp
 
-        from icnn_rl.linear_program import Array, LinearProgram
+        from icnn_rl.linear_program import AffineMap, Array, LinearProgram
 
         shown = iter(own_index(index, self.batch_shape))
         e = next(shown) if self.ensemble else 0
         b = next(shown) if self.batched else 0
-        hidden = [t.shape[-1] for t in self.bias[:-1]]
-        ends = np.cumsum([self.dim, *hidden])
 
         def array(t: Tensor) -> Array:
             return t.detach().cpu().double().numpy()
 
-        def layer(k: int) -> tuple[Array, Array]:
-            """tₖ = matrix · (y, z₁, …, z_K) + offset."""
-            matrix = np.zeros((self.bias[k].shape[-1], ends[-1]))
-            gate = 1.0 if self.gate_y is None else array(self.gate_y[e, b, k])
-            matrix[:, : self.dim] = array(self.weight_y[k][e]).T * gate
-            if k > 0:
-                gate = 1.0 if self.gate_z is None else array(self.gate_z[k - 1][e, b])
-                matrix[:, ends[k - 1] : ends[k]] = array(self.weight_z[k - 1][e]).T * gate
-            return matrix, array(self.bias[k][e, b])
+        def layer(k: int, slope: float) -> AffineMap:
+            """slope · tₖ as a map of y and zₖ."""
+            of_y = array(self.weight_y[k][e]).T
+            if self.gate_y is not None:
+                of_y = of_y * array(self.gate_y[e, b, k])
+            offset = slope * array(self.bias[k][e, b])
+            if k == 0:
+                return sp.csr_array(slope * of_y), None, offset
+            of_z = array(self.weight_z[k - 1][e]).T
+            if self.gate_z is not None:
+                of_z = of_z * array(self.gate_z[k - 1][e, b])
+            return sp.csr_array(slope * of_y), sp.csr_array(slope * of_z), offset
 
-        rows: list[Array] = []
-        right: list[Array] = []
-        for k, width in enumerate(hidden):
-            matrix, offset = layer(k)
-            z = np.eye(width, ends[-1], ends[k])
-            for slope in (1.0, self.activation.leak):
-                rows.append(slope * matrix - z)
-                right.append(-slope * offset)
-        objective, constant = layer(len(hidden))
-        return LinearProgram(
-            self.dim,
-            objective[0],
-            sp.csr_array(np.concatenate(rows)),
-            np.concatenate(right),
-            float(constant[0]),
-        )
+        *hidden, output = range(len(self.bias))
+        maps = [[layer(k, slope) for slope in (1.0, self.activation.leak)] for k in hidden]
+        return LinearProgram.network(self.dim, maps, layer(output, 1.0))

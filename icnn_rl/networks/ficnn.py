@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from icnn_rl.networks.conditioned import ConditionedNetwork
-from icnn_rl.networks.convex_path import ConvexPath, NonNegativity
+from icnn_rl.networks.convex_path import ConvexPath
+from icnn_rl.networks.non_negative import NonNegativity
 
 
 class FICNN(nn.Module):

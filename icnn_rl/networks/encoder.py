@@ -1,0 +1,112 @@
+"""Ordinary networks over images, for inputs in which nothing has to be convex."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from icnn_rl.networks.layers import Conv, Dense, Layer, Shape, shapes_along
+
+
+@final
+class Encoder(nn.Module):
+    """A feed-forward network with a ReLU after every convolution and dense layer.
+
+    Args:
+        shape: shape of an input, ``(channels, height, width)`` or ``(n,)``.
+        layers: for LeNet ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
+
+    Raises:
+        ValueError: a layer does not fit the shape it is to read.
+    """
+
+    def __init__(self, shape: Shape, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.layers = tuple(layers)
+        shapes = shapes_along(self.shape, self.layers)
+        starts = [i for i, layer in enumerate(layers) if isinstance(layer, Conv | Dense)]
+        if starts and starts[0] != 0:
+            raise ValueError(f"layers: expected a Conv or Dense first, got {layers[0]}")
+        self.level_shapes = [self.shape, *(shapes[i] for i in [*starts[1:], len(layers)] if starts)]
+        """Shapes of u₀ = x, u₁, …, u_L, where uₗ is what the l-th layer and its pools give."""
+        self.maps = nn.ModuleList(
+            nn.Conv2d(read[0], layer.channels, layer.kernel, layer.stride, layer.padding)
+            if isinstance(layer, Conv)
+            else nn.Linear(prod(read), layer.width)
+            for layer, read in zip(layers, shapes, strict=False)
+            if isinstance(layer, Conv | Dense)
+        )
+
+    @property
+    def width(self) -> int:
+        """Length of the flattened result."""
+        return prod(self.level_shapes[-1])
+
+    def reset_parameters(self) -> None:
+        """Draw weights and biases uniformly within ±1/√fan-in."""
+        for linear in self.maps:
+            linear.reset_parameters()
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """u₀ … u_L for x of shape ``(B, *shape)``, each of shape ``(B, *level_shape)``.
+
+        Raises:
+            ValueError: x has another shape.
+        """
+        if x.shape[1:] != self.shape:
+            expected = ", ".join(map(str, ("batch", *self.shape)))
+            raise ValueError(f"x: expected shape ({expected}), got {tuple(x.shape)}")
+        levels = [x]
+        maps = iter(self.maps)
+        for layer in self.layers:
+            if isinstance(layer, Conv | Dense):
+                u = levels[-1].flatten(1) if isinstance(layer, Dense) else levels[-1]
+                levels.append(F.relu(next(maps)(u)))
+            else:
+                levels[-1] = layer.apply(levels[-1])[0]
+        return levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last level, flattened, ``(B, width)``."""
+        return self.levels(x)[-1].flatten(1)
+
+
+@final
+class Connection(nn.Module):
+    """An affine map from a level of one shape to something of another.
+
+    Between images it resamples by average pooling and convolves, 3 × 3; from an image to a vector
+    it is dense; from a vector to an image it is dense too, one number for each channel.
+
+    Args:
+        source: shape of what it reads.
+        target: shape of the result.
+    """
+
+    def __init__(self, source: Shape, target: Shape) -> None:
+        super().__init__()
+        self.target = target
+        self.map: nn.Conv2d | nn.Linear
+        if len(source) == len(target) == 3:
+            self.map = nn.Conv2d(source[0], target[0], 3, padding=1)
+        else:
+            self.map = nn.Linear(prod(source), target[0])
+
+    def reset_parameters(self) -> None:
+        """Draw weights and biases uniformly within ±1/√fan-in."""
+        self.map.reset_parameters()
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Shape ``(B, *target)``, or ``(B, channels, 1, 1)`` from a vector to an image."""
+        if isinstance(self.map, nn.Linear):
+            result: Tensor = self.map(u.flatten(1))
+            return result[..., None, None] if len(self.target) == 3 else result
+        if u.shape[2:] != self.target[1:]:
+            u = F.adaptive_avg_pool2d(u, self.target[1:])
+        image: Tensor = self.map(u)
+        return image
