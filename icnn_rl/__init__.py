@@ -1,7 +1,17 @@
 """Input-convex neural networks: inference as certified convex optimisation."""
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.networks import FICNN, PICNN
+from icnn_rl.networks import (
+    FICNN,
+    PICNN,
+    AveragePool,
+    Conv,
+    ConvFICNN,
+    ConvPICNN,
+    Dense,
+    Encoder,
+    MaxPool,
+)
 from icnn_rl.sets import Box, ConvexSet, Euclidean, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.terms import linear, negative_entropy, quadratic
@@ -11,10 +21,17 @@ __version__ = "0.1.0"
 __all__ = [
     "FICNN",
     "PICNN",
+    "AveragePool",
     "Box",
+    "Conv",
+    "ConvFICNN",
+    "ConvPICNN",
     "ConvexFunction",
     "ConvexSet",
+    "Dense",
+    "Encoder",
     "Euclidean",
+    "MaxPool",
     "Polytope",
     "Simplex",
     "Simplices",

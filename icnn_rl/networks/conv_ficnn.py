@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from icnn_rl.networks.conditioned_convolution import ConditionedConvolution
 from icnn_rl.networks.convolutional_path import ConvolutionalPath
-from icnn_rl.networks.layers import Layer, Shape
+from icnn_rl.networks.layers import Layer, Shape, require_batch_of
 from icnn_rl.networks.non_negative import NonNegativity
 
 
@@ -55,9 +55,8 @@ class ConvFICNN(nn.Module):
         self.x_shape = tuple(x_shape)
         self.y_shape = tuple(y_shape)
         self.path = ConvolutionalPath(images[0], layers, activation, nonnegativity)
-        self._skips = {s: self.path.skips(s) for s in (self.x_shape, self.y_shape)}
         self.weight_y, self.weight_x = (
-            nn.ParameterList(torch.empty(skip.weight_shape) for skip in self._skips[s])
+            nn.ParameterList(torch.empty(skip.weight_shape) for skip in self.path.skips(s))
             for s in (self.y_shape, self.x_shape)
         )
         results = [layer.output_shape(read) for layer, read in self.path.affine]
@@ -99,21 +98,18 @@ class ConvFICNN(nn.Module):
         Raises:
             ValueError: not exactly one is given, or it has another shape.
         """
-        if (x is None) == (y is None):
-            raise ValueError("x, y: expected one of them, to be fixed; see also function()")
-        free_shape, free = self.x_shape, self.weight_x
-        shape, fixed, given, name = self.y_shape, self.weight_y, y, "y"
-        if x is not None:
-            free_shape, free = self.y_shape, self.weight_y
-            shape, fixed, given, name = self.x_shape, self.weight_x, x, "x"
-        assert given is not None
-        if given.shape[1:] != shape:
-            expected = ", ".join(map(str, ("batch", *shape)))
-            raise ValueError(f"{name}: expected shape ({expected}), got {tuple(given.shape)}")
-        flat = given.flatten(1)
+        if x is not None and y is None:
+            name, given, fixed = "x", x, self.weight_x
+            shape, free_shape, free = self.x_shape, self.y_shape, self.weight_y
+        elif y is not None and x is None:
+            name, given, fixed = "y", y, self.weight_y
+            shape, free_shape, free = self.y_shape, self.x_shape, self.weight_x
+        else:
+            raise ValueError("x, y: expected one of them, the one to be fixed")
+        require_batch_of(name, given, shape)
         bias = [
-            bias + skip.apply(flat, weight)
-            for bias, skip, weight in zip(self.bias, self._skips[shape], fixed, strict=True)
+            bias + skip.apply(given.flatten(1), weight)
+            for bias, skip, weight in zip(self.bias, self.path.skips(shape), fixed, strict=True)
         ]
         return self.path.function((free_shape,), [(w,) for w in free], bias, batched=True)
 

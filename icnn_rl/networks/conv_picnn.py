@@ -68,30 +68,25 @@ class ConvPICNN(nn.Module):
         above = len(shapes) - len(affine)
         self._level = [max(above + k, 0) for k in range(len(affine))]
         read = [shapes[level] for level in self._level]
-        layer_shapes = [layer.output_shape(shape) for layer, shape in affine]
         self.gate_z = nn.ModuleList(
-            Connection(u, z) for u, (_, z) in zip(read[1:], affine[1:], strict=True)
+            Connection(u, z, 1.0) for u, (_, z) in zip(read[1:], affine[1:], strict=True)
         )
-        self.gate_y = nn.ModuleList(Connection(u, self.y_shape) for u in read)
+        self.gate_y = nn.ModuleList(Connection(u, self.y_shape, 1.0) for u in read)
         self.bias = nn.ModuleList(
-            Connection(u, t) for u, t in zip(read, layer_shapes, strict=True)
+            Connection(u, layer.output_shape(shape), self.path.bias_init(k))
+            for k, (u, (layer, shape)) in enumerate(zip(read, affine, strict=True))
         )
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw weights uniformly within ±1/√fan-in; gates start around 1, biases centred."""
-        self.encoder.reset_parameters()
-        self.path.reset_parameters()
+        for module in self.modules():
+            if isinstance(module, Encoder | ConvolutionalPath | Connection):
+                module.reset_parameters()
         for weight in self.weight_y:
             bound = 1 / math.sqrt(weight[0].numel())
             weight.uniform_(-bound, bound)
-        for gate in (*self.gate_z, *self.gate_y):
-            gate.reset_parameters()
-            gate.map.bias.fill_(1.0)
-        for k, bias in enumerate(self.bias):
-            bias.reset_parameters()
-            bias.map.bias.add_(self.path.bias_init(k))
 
     def condition(self, x: Tensor) -> ConditionedConvolution:
         """Run the context path, once, and leave a batch of convex functions of y, flat.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.networks.layers import Conv, Dense, Layer, Shape, shapes_along
+from icnn_rl.networks.layers import Conv, Dense, Layer, Shape, require_batch_of, shapes_along
 
 
 @final
@@ -49,8 +50,9 @@ class Encoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw weights and biases uniformly within ±1/√fan-in."""
-        for linear in self.maps:
-            linear.reset_parameters()
+        for module in self.maps:
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.reset_parameters()
 
     def levels(self, x: Tensor) -> list[Tensor]:
         """u₀ … u_L for x of shape ``(B, *shape)``, each of shape ``(B, *level_shape)``.
@@ -58,9 +60,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: x has another shape.
         """
-        if x.shape[1:] != self.shape:
-            expected = ", ".join(map(str, ("batch", *self.shape)))
-            raise ValueError(f"x: expected shape ({expected}), got {tuple(x.shape)}")
+        require_batch_of("x", x, self.shape)
         levels = [x]
         maps = iter(self.maps)
         for layer in self.layers:
@@ -86,27 +86,34 @@ class Connection(nn.Module):
     Args:
         source: shape of what it reads.
         target: shape of the result.
+        center: what its biases lie around at first.
     """
 
-    def __init__(self, source: Shape, target: Shape) -> None:
+    def __init__(self, source: Shape, target: Shape, center: float) -> None:
         super().__init__()
         self.target = target
+        self.center = center
         self.map: nn.Conv2d | nn.Linear
         if len(source) == len(target) == 3:
             self.map = nn.Conv2d(source[0], target[0], 3, padding=1)
         else:
             self.map = nn.Linear(prod(source), target[0])
+        self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within ±1/√fan-in."""
+        """Draw weights, and biases around their centre, uniformly within ±1/√fan-in."""
         self.map.reset_parameters()
+        if self.map.bias is not None:
+            self.map.bias.add_(self.center)
 
     def forward(self, u: Tensor) -> Tensor:
         """Shape ``(B, *target)``, or ``(B, channels, 1, 1)`` from a vector to an image."""
         if isinstance(self.map, nn.Linear):
             result: Tensor = self.map(u.flatten(1))
             return result[..., None, None] if len(self.target) == 3 else result
-        if u.shape[2:] != self.target[1:]:
-            u = F.adaptive_avg_pool2d(u, self.target[1:])
+        _, height, width = self.target
+        if u.shape[2:] != (height, width):
+            u = F.adaptive_avg_pool2d(u, (height, width))
         image: Tensor = self.map(u)
         return image

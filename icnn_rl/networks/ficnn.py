@@ -23,7 +23,7 @@ class FICNN(nn.Module):
         convex: widths of the hidden layers.
         activation: σ: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
-        nonnegativity: how Wᶻ ≥ 0 is kept, see ``ConvexPath``.
+        nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
         ValueError: a size is below one, or a name is unknown.
@@ -74,30 +74,39 @@ class FICNN(nn.Module):
             batched=self.ensemble is not None,
         )
 
-    def condition(self, x: Tensor) -> ConditionedNetwork:
-        """Fix x and leave a batch of convex functions of y.
+    def condition(self, x: Tensor | None = None, *, y: Tensor | None = None) -> ConditionedNetwork:
+        """Fix x, or y, and leave a batch of convex functions of the other.
 
         Args:
             x: shape ``(B, x_dim)``.
+            y: shape ``(B, y_dim)``.
 
         Returns:
             A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
 
         Raises:
-            ValueError: x has another shape.
+            ValueError: not exactly one is given, or it has another shape.
         """
-        if x.dim() != 2 or x.shape[1] != self.x_dim:
-            raise ValueError(f"x: expected shape (batch, {self.x_dim}), got {tuple(x.shape)}")
+        rows_y, rows_x = slice(0, self.y_dim), slice(self.y_dim, None)
+        if x is not None and y is None:
+            name, given, fixed, free = "x", x, rows_x, rows_y
+        elif y is not None and x is None:
+            name, given, fixed, free = "y", y, rows_y, rows_x
+        else:
+            raise ValueError("x, y: expected one of them, the one to be fixed")
+        size = self.x_dim if name == "x" else self.y_dim
+        if given.dim() != 2 or given.shape[1] != size:
+            raise ValueError(f"{name}: expected shape (batch, {size}), got {tuple(given.shape)}")
         weights = self.path.weight_y()
-        lifted = x.expand(weights[0].shape[0], *x.shape)
+        lifted = given.expand(weights[0].shape[0], *given.shape)
         return ConditionedNetwork(
             activation=self.path.activation,
             weight_z=self.path.weight_z(),
-            weight_y=tuple(w[:, : self.y_dim] for w in weights),
+            weight_y=tuple(w[:, free] for w in weights),
             gate_z=None,
             gate_y=None,
             bias=tuple(
-                torch.baddbmm(b, lifted, w[:, self.y_dim :])
+                torch.baddbmm(b, lifted, w[:, fixed])
                 for b, w in zip(self.bias, weights, strict=True)
             ),
             ensemble=self.ensemble is not None,

@@ -24,20 +24,6 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
-def require_positive(layer: object, *sizes: int) -> None:
-    """Refuse a layer with a size below one."""
-    if min(sizes) < 1:
-        raise ValueError(f"layers: expected sizes >= 1, got {layer}")
-
-
-def require_image(layer: object, shape: Shape) -> None:
-    """Refuse a layer on images that is to read something else."""
-    if len(shape) != 3:
-        raise ValueError(
-            f"layers: {layer} expected an image of shape (channels, height, width), got {shape}"
-        )
-
-
 @final
 @dataclass(frozen=True)
 class Conv:
@@ -138,7 +124,7 @@ class Dense:
 
     def adjoint(self, delta: Tensor, weight: Tensor, shape: Shape) -> Tensor:
         """Lᵀ δ, of ``shape``."""
-        return (delta @ weight).unflatten(1, shape)
+        return (delta @ weight).view(-1, *shape)
 
     def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
         """L as a matrix between flattened vectors."""
@@ -193,7 +179,8 @@ class MaxPool(_Pool):
 
     def adjoint(self, delta: Tensor, where: Tensor | None) -> Tensor:
         """The entries of δ back where they were taken from."""
-        return F.max_unpool2d(delta, where, self.size)
+        assert where is not None
+        return F.max_unpool2d(delta, where, [self.size, self.size])
 
     def pieces(self, shape: Shape) -> list[sp.csr_array]:
         """Matrices M with result = max M z."""
@@ -232,3 +219,24 @@ def shapes_along(shape: Shape, layers: Sequence[Layer]) -> list[Shape]:
     for layer in layers:
         shapes.append(layer.output_shape(shapes[-1]))
     return shapes
+
+
+def require_positive(layer: Layer | _Pool, *sizes: int) -> None:
+    """Refuse a layer with a size below one."""
+    if min(sizes) < 1:
+        raise ValueError(f"layers: expected sizes >= 1, got {layer}")
+
+
+def require_image(layer: Layer | _Pool, shape: Shape) -> None:
+    """Refuse a vector where a layer is to read an image."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"layers: {layer} expected an image of shape (channels, height, width), got {shape}"
+        )
+
+
+def require_batch_of(name: str, t: Tensor, shape: Shape) -> None:
+    """Refuse a tensor that is no batch of a shape."""
+    if t.shape[1:] != shape:
+        expected = ", ".join(map(str, ("batch", *shape)))
+        raise ValueError(f"{name}: expected shape ({expected}), got {tuple(t.shape)}")

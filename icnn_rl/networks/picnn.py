@@ -24,14 +24,15 @@ class PICNN(nn.Module):
     next level, gates, biases) is one matrix product.
 
     Args:
-        x_dim: length of x.
+        x_dim: length of x or, with an encoder, of what it makes of x.
         y_dim: n, the length of y.
         context: widths of the context path u₁ … u_L.
         convex: widths of the convex path z₁ … z_K.
         activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
         layer_norm: normalise the context path before its ReLU.
-        nonnegativity: how Wᶻ ≥ 0 is kept, see ``ConvexPath``.
+        nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
+        encoder: a module that x passes through first, such as an ``Encoder`` for images.
 
     Raises:
         ValueError: a size is below one, or a name is unknown.
@@ -50,6 +51,7 @@ class PICNN(nn.Module):
         ensemble: int | None = None,
         layer_norm: bool = False,
         nonnegativity: NonNegativity = "projection",
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if min(x_dim, *context, 1) < 1:
@@ -59,6 +61,7 @@ class PICNN(nn.Module):
         self.x_dim = x_dim
         self.ensemble = ensemble
         self.layer_norm = layer_norm
+        self.encoder = encoder
         members = 1 if ensemble is None else ensemble
         self.path = ConvexPath(y_dim, tuple(convex), activation, members, nonnegativity)
         self.context = tuple(context)
@@ -87,7 +90,7 @@ class PICNN(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw weights uniformly within ±1/√fan-in; gates start around 1, biases centred."""
+        """Draw weights within ±1/√fan-in; gates start around 1, biases centred; keep an encoder."""
         self.path.reset_parameters()
         for level, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
             bound = 1 / math.sqrt(weight.shape[-2])
@@ -108,7 +111,7 @@ class PICNN(nn.Module):
         """Run the context path, once, and leave a batch of convex functions of y.
 
         Args:
-            x: shape ``(B, x_dim)``.
+            x: shape ``(B, x_dim)``, or what the encoder takes.
 
         Returns:
             A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
@@ -116,6 +119,8 @@ class PICNN(nn.Module):
         Raises:
             ValueError: x has another shape.
         """
+        if self.encoder is not None:
+            x = self.encoder(x)
         if x.dim() != 2 or x.shape[1] != self.x_dim:
             raise ValueError(f"x: expected shape (batch, {self.x_dim}), got {tuple(x.shape)}")
         widths = (*self.path.widths, 1)

@@ -1,0 +1,157 @@
+"""What the solvers of linear programs share: one program a sample, and the proof of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from icnn_rl.linear_program import LinearProgram
+from icnn_rl.sets.convex_set import Constraint
+from icnn_rl.solvers.certificate import ROUNDING
+from icnn_rl.solvers.problem import Array, Oracle, Problem
+from icnn_rl.solvers.solution import Solution
+
+TOLERANCE = 1e-7  # relative accuracy of an optimal value, where it has to be taken on trust
+
+
+@dataclass(frozen=True)
+class Program:
+    """min { cᵀv : A v ≤ b, E v = d, lower ≤ v ≤ upper }; bounds may be infinite."""
+
+    c: Array
+    A: sp.csr_array
+    b: Array
+    E: sp.csr_array
+    d: Array
+    lower: Array
+    upper: Array
+
+    def with_bounds_as_rows(self) -> tuple[sp.csr_array, Array]:
+        """A and b, with a further row for every finite bound."""
+        above, below = np.isfinite(self.upper), np.isfinite(self.lower)
+        axes = sp.eye_array(len(self.c), format="csr")
+        A = sp.vstack([self.A, axes[above], -axes[below]], format="csr")
+        return A, np.concatenate([self.b, self.upper[above], -self.lower[below]])
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The answer to a program.
+
+    Attributes:
+        v: the minimiser.
+        mu: multipliers ≥ 0 of A v ≤ b, and
+        nu: those of E v = d, with c + Aᵀμ + Eᵀν = 0 but for v at its bounds.
+    """
+
+    v: Array
+    mu: Array
+    nu: Array
+
+
+Answer = Optimum | Literal["infeasible", "unbounded", "failed"]
+
+
+def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answer]) -> Solution:
+    """Minimise a piecewise-linear function exactly, one sample after the other.
+
+    Each hidden unit of a network becomes one variable z ≥ t, z ≥ leak · t; each unit of a maximum
+    pool one variable z ≥ every entry of its window. As f is non-decreasing in z, the minimum makes
+    one of these tight.
+
+    The lower bound does not rest on the solver. Its multipliers only choose, for every unit, a
+    slope between those of its pieces; with all slopes chosen the network is an affine function
+    a + gᵀy below f (``LinearProgram.tangent``), and for the set, with any μ ≥ 0 and any ν,
+
+        gᵀy ≥ rᵀy - μᵀb - νᵀd ≥ Σᵢ min(rᵢ lowerᵢ, rᵢ upperᵢ) - μᵀb - νᵀd,      r = g + Aᵀμ + Eᵀν.
+
+    Only where the set is unbounded, so that r would have to vanish exactly, is the bound the
+    solver's own optimal value less a relative 1e-7.
+
+    Args:
+        problem: the problem; its f is piecewise linear.
+        name: the name of the solver, for error messages.
+        solve_one: the solver.
+
+    Raises:
+        TypeError: f is not piecewise linear.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, appendix A.
+    """
+    if not problem.f.piecewise_linear:
+        raise TypeError(
+            f"solver: {name!r} needs a piecewise-linear function; use 'newton' or 'bundle'"
+        )
+    size, n, shape = problem.size, problem.dim, problem.batch_shape
+    over, like = problem.over, problem.start
+    lower, upper = (problem.flat(t, n) for t in over.bounds(like))
+    A, b = _flat(problem, over.inequalities(like))
+    E, d = _flat(problem, over.equations(like))
+    y, bound = problem.flat(problem.center, n).copy(), np.full(size, -np.inf)
+    infeasible, unbounded = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+    for i in range(size):
+        index = tuple(int(k) for k in np.unravel_index(i, shape)) if shape else ()
+        lp = problem.f.to_lp(index)
+        program = _program(lp, A[i], b[i], E[i], d[i], lower[i], upper[i])
+        answer = solve_one(program)
+        infeasible[i] = answer == "infeasible"
+        unbounded[i] = answer == "unbounded"
+        if isinstance(answer, Optimum):
+            y[i], bound[i] = answer.v[:n], _bound(lp, program, answer)
+    y, value, _ = Oracle(problem).value_and_gradient(problem.project(y), np.arange(size))
+    ones = np.ones(size, np.int64)
+    return problem.solution(y, value, bound, ones, infeasible=infeasible, unbounded=unbounded)
+
+
+def _bound(lp: LinearProgram, program: Program, answer: Optimum) -> float:
+    """A lower bound from multipliers; see ``solve_each``."""
+    n, rows = lp.dim, len(lp.b)
+    lower, upper = program.lower[:n], program.upper[:n]
+    if not np.isfinite(upper - lower).all():
+        optimum = float(program.c @ answer.v) + lp.constant
+        return optimum - TOLERANCE * max(1.0, abs(optimum))
+    a, g, terms = lp.tangent(answer.mu[:rows])
+    matrix = sp.vstack([program.A[rows:, :n], program.E[:, :n]])
+    multipliers = np.concatenate([np.maximum(answer.mu[rows:], 0.0), answer.nu])
+    right = np.concatenate([program.b[rows:], program.d])
+    r = g + matrix.T @ multipliers
+    least = a - multipliers @ right + np.minimum(r * lower, r * upper).sum()
+    terms[:n] += abs(matrix).T @ abs(multipliers)
+    terms[n] += abs(multipliers) @ abs(right)
+    noise = ROUNDING * np.finfo(np.float64).eps * terms
+    return float(least - noise[:n] @ np.maximum(abs(lower), abs(upper)) - noise[n])
+
+
+def _flat(problem: Problem, constraint: Constraint | None) -> tuple[Array, Array]:
+    """A matrix and a right-hand side for every sample; without rows where there are none."""
+    if constraint is None:
+        return np.zeros((problem.size, 0, problem.dim)), np.zeros((problem.size, 0))
+    matrix, right = constraint
+    rows = right.shape[-1]
+    return problem.flat(matrix, rows, problem.dim), problem.flat(right, rows)
+
+
+def _program(
+    lp: LinearProgram, A: Array, b: Array, E: Array, d: Array, lower: Array, upper: Array
+) -> Program:
+    """A function and a set as one program; the function's rows come first."""
+    auxiliaries = len(lp.c) - lp.dim
+    free = np.full(auxiliaries, np.inf)
+
+    def widened(matrix: npt.NDArray[np.float64]) -> sp.csr_array:
+        return sp.hstack([sp.csr_array(matrix), sp.csr_array((len(matrix), auxiliaries))])
+
+    return Program(
+        c=lp.c,
+        A=sp.vstack([lp.A, widened(A)], format="csr"),
+        b=np.concatenate([lp.b, b]),
+        E=widened(E).tocsr(),
+        d=d,
+        lower=np.concatenate([lower, -free]),
+        upper=np.concatenate([upper, free]),
+    )
