@@ -23,7 +23,8 @@ class ConvFICNN(nn.Module):
     into every layer, see ``Skip``: images as further channels, vectors as constants.
 
     Args:
-        x_shape: shape of x, ``(channels, height, width)`` or ``(n,)``; x or y is an image.
+        x_shape: shape of x, ``(channels, height, width)`` or ``(n,)``. One of x and y is an image;
+            the first layer reads it, x if both are.
         y_shape: shape of y, likewise.
         layers: hidden layers, for LeNet
             ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.

@@ -21,6 +21,10 @@ class Encoder(nn.Module):
         shape: shape of an input, ``(channels, height, width)`` or ``(n,)``.
         layers: for LeNet ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
 
+    Attributes:
+        level_shapes: shapes of u₀ = x, u₁, …, u_L, where uₗ is what the l-th convolution or dense
+            layer and the pools after it give.
+
     Raises:
         ValueError: a layer does not fit the shape it is to read.
     """
@@ -29,12 +33,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
         self.layers = tuple(layers)
+        if layers and not isinstance(layers[0], Conv | Dense):
+            raise ValueError(f"layers: expected a Conv or Dense first, got {self.layers}")
         shapes = shapes_along(self.shape, self.layers)
         starts = [i for i, layer in enumerate(layers) if isinstance(layer, Conv | Dense)]
-        if starts and starts[0] != 0:
-            raise ValueError(f"layers: expected a Conv or Dense first, got {layers[0]}")
-        self.level_shapes = [self.shape, *(shapes[i] for i in [*starts[1:], len(layers)] if starts)]
-        """Shapes of u₀ = x, u₁, …, u_L, where uₗ is what the l-th layer and its pools give."""
+        self.level_shapes = [shapes[i] for i in (*starts, len(layers))]
         self.maps = nn.ModuleList(
             nn.Conv2d(read[0], layer.channels, layer.kernel, layer.stride, layer.padding)
             if isinstance(layer, Conv)
