@@ -12,13 +12,15 @@ import math
 import numpy as np
 from numba import njit
 
+# NaN and infinity keep their meaning, and a division by zero is infinite as everywhere in NumPy.
+compiled = njit(cache=True, fastmath={"contract", "reassoc", "arcp", "nsz"}, error_model="numpy")
+
 ITERATIONS = 40
-FAST = {"contract", "reassoc", "arcp", "nsz"}  # NaN and infinity keep their meaning
 TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
 FEASIBLE = 1e-10  # violation, relative to the unit box, up to which an iterate is feasible
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def factor(H, n):  # type: ignore[no-untyped-def]
     """Cholesky factor of the lower triangle of H, in place; tiny pivots are lifted."""
     for j in range(n):
@@ -34,7 +36,7 @@ def factor(H, n):  # type: ignore[no-untyped-def]
             H[i, j] = s / root
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def substitute(L, n, x):  # type: ignore[no-untyped-def]
     """Solve L Lᵀ x = x in place."""
     for i in range(n):
@@ -48,7 +50,7 @@ def substitute(L, n, x):  # type: ignore[no-untyped-def]
             x[k] -= L[i, k] * x[i]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def separable_minimum(c, p, finite):  # type: ignore[no-untyped-def]
     """min Σ cᵢ uᵢ + pᵢ uᵢ²/2 over 0 ≤ uᵢ ≤ 1 where ``finite``; elsewhere uᵢ is free and pᵢ > 0."""
     value = 0.0
@@ -62,7 +64,7 @@ def separable_minimum(c, p, finite):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def violation(A, a, E, e, u):  # type: ignore[no-untyped-def]
     """How far u is from A u + a ≤ 0 and E u = e: the largest violation of a row, ≥ 0."""
     worst = 0.0
@@ -79,49 +81,118 @@ def violation(A, a, E, e, u):  # type: ignore[no-untyped-def]
     return worst
 
 
-@njit(cache=True, fastmath=FAST)
-def factor_narrow(h, w, rows, E, D, P, M, X, S):  # type: ignore[no-untyped-def]
-    """Factor the Newton equations in (u, t): n + 1 unknowns, and one for each equation."""
-    m, n = h.shape
+@compiled
+def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-untyped-def]
+    """Add Eᵀν to ``mean`` so that the bound is high; returns eᵀν.
+
+    Any ν proves a bound, and near a vertex the multipliers of the Newton equations have lost their
+    digits. So ν is chosen anew: by least squares, ``mean`` coming close to ``wanted`` with the
+    weight on coordinates off their bounds, and then one by one to the maximum of the bound, which
+    for equations without common coordinates, such as those of simplices, is the maximum over all.
+    """
+    q, n = E.shape
+    for a in range(q):
+        nu[a] = 0.0
+        for i in range(n):
+            nu[a] += E[a, i] * (wanted[i] - mean[i]) / D[i]
+        for b in range(a + 1):
+            gram[a, b] = 0.0
+            for i in range(n):
+                gram[a, b] += E[a, i] * E[b, i] / D[i]
+    factor(gram, q)
+    substitute(gram, q, nu)
+    for a in range(q):
+        for i in range(n):
+            mean[i] += nu[a] * E[a, i]
+    for a in range(q):
+        low, high = np.inf, -np.inf  # around every move at which a coordinate of mean is 0 or -p
+        for i in range(n):
+            if E[a, i] != 0 and finite[i]:
+                for level in (0.0, p[i]):
+                    move = -(mean[i] + level) / E[a, i]
+                    low, high = min(low, move), max(high, move)
+        move = 0.0
+        for _ in range(100):
+            move = (low + high) / 2
+            if not low < move < high:
+                break
+            slope = -e[a]
+            for i in range(n):
+                if E[a, i] != 0:
+                    c = mean[i] + move * E[a, i]
+                    u = 1.0 if c < 0 else 0.0
+                    if p[i] > 0:
+                        u = -c / p[i]
+                        if finite[i]:
+                            u = min(max(u, 0.0), 1.0)
+                    slope += E[a, i] * u
+            if slope > 0:
+                low = move
+            else:
+                high = move
+        nu[a] += move
+        for i in range(n):
+            mean[i] += move * E[a, i]
+    return np.dot(nu, e)
+
+
+@compiled
+def factor_narrow(G, w, D, P, M, X, S):  # type: ignore[no-untyped-def]
+    """Factor the Newton equations in the space of u: D + P + Σ w_j g_j g_jᵀ + ρ EᵀE, and of E.
+
+    E du is known, so the last term changes nothing but the condition. Returns ρ.
+    """
+    size, n = G.shape
+    m = len(w)
     M[:] = 0.0
     if len(P) > 0:
-        M[:n, :n] = P
+        M[:] = P
     for j in range(m):
         for i in range(n):
-            hw = w[j] * h[j, i]
+            wg = w[j] * G[j, i]
             for k in range(i + 1):
-                M[i, k] += hw * h[j, k]
-        if j >= rows:
+                M[i, k] += wg * G[j, k]
+    rho = 0.0
+    if size > m:
+        for i in range(n):
+            rho += M[i, i]
+        for j in range(m, size):
             for i in range(n):
-                M[n, i] -= w[j] * h[j, i]
-            M[n, n] += w[j]
+                for k in range(i + 1):
+                    M[i, k] += rho * G[j, i] * G[j, k]
     for i in range(n):
         M[i, i] += D[i] + 1e-14
-    factor(M, n + 1)
-    for a in range(len(E)):
-        X[a, :n] = E[a]
-        X[a, n] = 0.0
-        substitute(M, n + 1, X[a])
+    factor(M, n)
+    for a in range(size - m):
+        X[a] = G[m + a]
+        substitute(M, n, X[a])
         for b in range(a + 1):
-            S[a, b] = np.dot(E[a], X[b, :n])
-    factor(S, len(E))
+            S[a, b] = np.dot(G[m + a], X[b])
+    factor(S, size - m)
+    return rho
 
 
-@njit(cache=True, fastmath=FAST)
-def step_narrow(E, M, X, S, residual, d, nu):  # type: ignore[no-untyped-def]
-    """Turn the right-hand side d = (d_u, d_t) into the step, and nu into its multipliers."""
-    n = len(d) - 1
-    substitute(M, n + 1, d)
-    for a in range(len(E)):
-        nu[a] = np.dot(E[a], d[:n]) - residual[a]
-    substitute(S, len(E), nu)
-    for a in range(len(E)):
-        d -= nu[a] * X[a]
+@compiled
+def step_narrow(G, m, M, X, S, rho, residual, d, nu):  # type: ignore[no-untyped-def]
+    """Turn the right-hand side d into the step, by way of the multipliers nu of E."""
+    n = G.shape[1]
+    for a in range(len(nu)):
+        for i in range(n):
+            d[i] += rho * residual[a] * G[m + a, i]
+    substitute(M, n, d)
+    for a in range(len(nu)):
+        nu[a] = -residual[a]
+        for i in range(n):
+            nu[a] += G[m + a, i] * d[i]
+    substitute(S, len(nu), nu)
+    for a in range(len(nu)):
+        for i in range(n):
+            d[i] -= nu[a] * X[a, i]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def factor_wide(G, w, rows, D, scaled, K, x):  # type: ignore[no-untyped-def]
-    """Factor the Newton equations in the multipliers: one unknown a row of G, and t.
+    """Factor the Newton equations in the space of the multipliers: G D⁻¹ Gᵀ + 1/w.
 
     Returns τᵀK⁻¹τ, where τ marks the cuts.
     """
@@ -141,41 +212,33 @@ def factor_wide(G, w, rows, D, scaled, K, x):  # type: ignore[no-untyped-def]
     x[:] = 0.0
     x[rows:m] = 1.0
     substitute(K, size, x)
-    total = 0.0
-    for j in range(rows, m):
-        total += x[j]
-    return total
+    return x[rows:m].sum()
 
 
-@njit(cache=True, fastmath=FAST)
-def step_wide(G, D, scaled, K, x, total, rows, residual, d, v):  # type: ignore[no-untyped-def]
-    """Turn the right-hand side d = (d_u, d_t) into the step, and v into its multipliers."""
+@compiled
+def step_wide(G, rows, m, D, scaled, K, x, total, residual, t, d, v):  # type: ignore[no-untyped-def]
+    """Turn the right-hand side (d, t) into the step, by way of the multipliers v; returns dt."""
     size, n = G.shape
-    m = size - (len(residual) - rows)
     for j in range(size):
-        s = 0.0
+        v[j] = 0.0
         for i in range(n):
-            s += scaled[j, i] * d[i]
-        v[j] = s
+            v[j] += scaled[j, i] * d[i]
     for j in range(rows):
         v[j] -= residual[j]
     for j in range(m, size):
         v[j] -= residual[rows + j - m]
     substitute(K, size, v)
-    t = d[n]
-    for j in range(rows, m):
-        t += v[j]
-    t /= total
-    d[n] = t
+    t = (t + v[rows:m].sum()) / total
     for j in range(size):
         v[j] -= t * x[j]
         for i in range(n):
             d[i] -= v[j] * G[j, i]
     for i in range(n):
         d[i] /= D[i]
+    return t
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def minimize_model(  # type: ignore[no-untyped-def]
     h, a, rows, E, e, P, p, finite, u, kappa, stop, target, query,
 ):  # fmt: skip
@@ -210,22 +273,22 @@ def minimize_model(  # type: ignore[no-untyped-def]
     m, n = h.shape
     q = len(e)
     wide = m + q <= n and len(P) == 0
-    if wide:
-        G = np.empty((m + q, n))
-        G[:m] = h
-        G[m:] = E
-        K, scaled = np.empty((m + q, m + q)), np.empty((m + q, n))
-        x, v = np.empty(m + q), np.empty(m + q)
-        M, X, S = np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0))
-    else:
-        G, K, scaled = np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0))
-        x, v = np.empty(0), np.empty(0)
-        M, X, S = np.empty((n + 1, n + 1)), np.empty((q, n + 1)), np.empty((q, q))
+    G = np.empty((m + q, n))  # constraints, cuts less their mean, equations
+    G[:rows] = h[:rows]
+    G[m:] = E
+    mean_h = np.empty(n)
+    space = m + q if wide else 0
+    K, scaled, x, v = np.empty((space, space)), np.empty((space, n)), np.empty(space), np.empty(space)
+    space = 0 if wide else n
+    M, X, S = np.empty((space, space)), np.empty((q, space)), np.empty((q, q))
     curved = len(P) > 0 or p.max() > 0
     s, z, ds, dz, w = np.empty(m), np.empty(m), np.zeros(m), np.zeros(m), np.empty(m)
     wl, wu, dl, du = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
-    d, predictor, D = np.zeros(n + 1), np.zeros(n + 1), np.empty(n)
-    mean, Pu, nu, new_nu = np.empty(n), np.zeros(n), np.zeros(q), np.zeros(q)
+    u = np.where(finite, np.minimum(np.maximum(u, 1e-12), 1 - 1e-12), u)
+    g = 1 - u  # kept apart from u, so that it does not end at its rounding error
+    d, predictor, D = np.zeros(n), np.zeros(n), np.empty(n)
+    mean, Pu, nu = np.empty(n), np.zeros(n), np.empty(q)
+    gram = np.empty((q, q))
     residual = np.zeros(rows + q)  # of the constraints, then of the equations
 
     top = -np.inf
@@ -248,12 +311,12 @@ def minimize_model(  # type: ignore[no-untyped-def]
     for i in range(n):
         if finite[i]:
             wl[i] = mu / u[i]
-            wu[i] = mu / (1 - u[i])
+            wu[i] = mu / g[i]
             count += 2
 
     bound = -np.inf
     captured = False
-    total = 0.0
+    dt, rho = 0.0, 0.0
     for iteration in range(ITERATIONS + 1):
         for j in range(rows):
             r = -a[j] - s[j]
@@ -277,11 +340,6 @@ def minimize_model(  # type: ignore[no-untyped-def]
             offset += weight * a[j]
             for i in range(n):
                 mean[i] += weight * h[j, i]
-        for k in range(q):
-            weight = nu[k] / mass
-            offset -= weight * e[k]
-            for i in range(n):
-                mean[i] += weight * E[k, i]
         if len(P) > 0:
             for i in range(n):
                 Pu[i] = P[i, i] * u[i]
@@ -294,6 +352,12 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 model += Pu[i] * u[i] / 2
         for i in range(n):
             model += p[i] * u[i] * u[i] / 2
+            D[i] = p[i]
+            if finite[i]:
+                D[i] += wl[i] / u[i] + wu[i] / g[i]
+        if q > 0:
+            wanted = (wl - wu) / mass - p * u
+            offset -= balance(E, e, D, wanted, p, finite, mean, gram, nu)
         bound = max(bound, offset + separable_minimum(mean, p, finite))
         if not captured and iteration > 0 and model - bound <= kappa:
             captured = violation(h[:rows], a[:rows], E, e, u) <= FEASIBLE
@@ -307,15 +371,32 @@ def minimize_model(  # type: ignore[no-untyped-def]
             mu += s[j] * z[j]
             w[j] = z[j] / s[j]
         for i in range(n):
-            D[i] = p[i]
             if finite[i]:
-                mu += wl[i] * u[i] + wu[i] * (1 - u[i])
-                D[i] += wl[i] / u[i] + wu[i] / (1 - u[i])
+                mu += wl[i] * u[i] + wu[i] * g[i]
         mu /= count
+        # With t measured from a plane of the cuts' mean slope, what is large in all cuts cancels
+        # here and not in the equations: near a kink the cuts differ in their last digits only.
+        # Differences to the heaviest cut come first, so that its own distance to the mean is exact.
+        total, heaviest = 0.0, rows
+        for j in range(rows, m):
+            total += w[j]
+            if w[j] > w[heaviest]:
+                heaviest = j
+        mean_h[:] = 0.0
+        for j in range(rows, m):
+            weight = w[j] / total
+            for i in range(n):
+                G[j, i] = h[j, i] - h[heaviest, i]
+                mean_h[i] += weight * G[j, i]
+        for j in range(rows, m):
+            for i in range(n):
+                G[j, i] -= mean_h[i]
+        for i in range(n):
+            mean_h[i] += h[heaviest, i]
         if wide:
             total = factor_wide(G, w, rows, D, scaled, K, x)
         else:
-            factor_narrow(h, w, rows, E, D, P, M, X, S)
+            rho = factor_narrow(G, w, D, P, M, X, S)
 
         sigma = 0.0
         step_p, step_d = 1.0, 1.0
@@ -325,10 +406,10 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 if finite[i]:
                     low = sigma * mu - phase * dl[i] * predictor[i]
                     high = sigma * mu + phase * du[i] * predictor[i]
-                    d[i] += low / u[i] - high / (1 - u[i])
+                    d[i] += low / u[i] - high / g[i]
                     dl[i] = low / u[i] - wl[i]
-                    du[i] = high / (1 - u[i]) - wu[i]
-            d[n] = -1.0
+                    du[i] = high / g[i] - wu[i]
+            dt = -1.0
             for j in range(m):
                 dz[j] = (sigma * mu - phase * ds[j] * dz[j]) / s[j] - z[j]
                 weight = z[j] + dz[j]
@@ -337,17 +418,19 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 for i in range(n):
                     d[i] -= h[j, i] * weight
                 if j >= rows:
-                    d[n] += weight
+                    dt += weight
+            for i in range(n):
+                d[i] += mean_h[i] * dt
             if wide:
-                step_wide(G, D, scaled, K, x, total, rows, residual, d, v)
-                new_nu[:] = v[m:]
+                dt = step_wide(G, rows, m, D, scaled, K, x, total, residual, dt, d, v)
             else:
-                step_narrow(E, M, X, S, residual[rows:], d, new_nu)
+                dt /= total
+                step_narrow(G, m, M, X, S, rho, residual[rows:], d, nu)
             step_p, step_d = 1.0, 1.0
             for j in range(m):
-                ds[j] = d[n] if j >= rows else residual[j]
+                ds[j] = dt if j >= rows else residual[j]
                 for i in range(n):
-                    ds[j] -= h[j, i] * d[i]
+                    ds[j] -= G[j, i] * d[i]
                 dz[j] -= w[j] * ds[j]
                 if ds[j] < 0:
                     step_p = min(step_p, -s[j] / ds[j])
@@ -356,11 +439,11 @@ def minimize_model(  # type: ignore[no-untyped-def]
             for i in range(n):
                 if finite[i]:
                     dl[i] -= wl[i] / u[i] * d[i]
-                    du[i] += wu[i] / (1 - u[i]) * d[i]
+                    du[i] += wu[i] / g[i] * d[i]
                     if d[i] < 0:
                         step_p = min(step_p, -u[i] / d[i])
                     if d[i] > 0:
-                        step_p = min(step_p, (1 - u[i]) / d[i])
+                        step_p = min(step_p, g[i] / d[i])
                     if dl[i] < 0:
                         step_d = min(step_d, -wl[i] / dl[i])
                     if du[i] < 0:
@@ -372,24 +455,27 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 for i in range(n):
                     if finite[i]:
                         after += (u[i] + step_p * d[i]) * (wl[i] + step_d * dl[i])
-                        after += (1 - u[i] - step_p * d[i]) * (wu[i] + step_d * du[i])
+                        after += (g[i] - step_p * d[i]) * (wu[i] + step_d * du[i])
                 sigma = max((after / count / mu) ** 3, 1e-6)
                 predictor[:] = d
+        if not math.isfinite(dt + d.sum() + dz.sum()):
+            break  # the last digits are used up
         step_p, step_d = min(1.0, TO_BOUNDARY * step_p), min(1.0, TO_BOUNDARY * step_d)
         if curved:
             step_p = step_d = min(step_p, step_d)
         for i in range(n):
             u[i] += step_p * d[i]
             if finite[i]:
-                u[i] = min(max(u[i], 1e-13), 1 - 1e-13)
+                u[i] = max(u[i], 1e-300)
+                g[i] = max(g[i] - step_p * d[i], 1e-300)
                 wl[i] = max(wl[i] + step_d * dl[i], 1e-300)
                 wu[i] = max(wu[i] + step_d * du[i], 1e-300)
-        t += step_p * d[n]
+        for i in range(n):
+            dt += mean_h[i] * d[i]
+        t += step_p * dt
         for j in range(m):
             s[j] = max(s[j] + step_p * ds[j], 1e-300)
             z[j] = max(z[j] + step_d * dz[j], 1e-300)
-        for k in range(q):
-            nu[k] += step_d * (new_nu[k] - nu[k])
     if not captured:
         query[:] = u
     return bound

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from torch import Tensor
 
-from icnn_rl.interior_point import FAST, FEASIBLE, minimize_model, violation
+from icnn_rl.interior_point import FEASIBLE, compiled, minimize_model, violation
 
 if TYPE_CHECKING:
     from icnn_rl.sets import ConvexSet
@@ -101,7 +100,7 @@ def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
     return expanded.detach().cpu().double().numpy()
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _find_interior(A, b, E, e, u, empty):  # type: ignore[no-untyped-def]
     """Minimise the largest violation, of at least -1, to ever finer accuracy until it is < 0."""
     size, r, n = A.shape
@@ -125,7 +124,7 @@ def _find_interior(A, b, E, e, u, empty):  # type: ignore[no-untyped-def]
         empty[i] = outside > TOLERANCE
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
     size, r, n = A.shape
     h, a = np.zeros((r + 1, n)), np.zeros(r + 1)
@@ -143,7 +142,7 @@ def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
         u[i] = query
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _minimize_linear(A, b, E, e, finite, c, u, bound):  # type: ignore[no-untyped-def]
     size, r, n = A.shape
     h, a, p, query = np.zeros((r + 1, n)), np.zeros(r + 1), np.zeros(n), np.empty(n)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from icnn_rl.interior_point import minimize_model, separable_minimum, violation
+from icnn_rl.interior_point import compiled, minimize_model, separable_minimum, violation
 from icnn_rl.polyhedron import TOLERANCE, Polyhedron
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
@@ -16,7 +15,7 @@ INWARD = 0.1  # share of the way to the centre that the first master starts from
 ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
 
 
-@njit(cache=True)
+@compiled
 def advance(  # type: ignore[no-untyped-def]
     active, y, value, gradient, count, cut_h, cut_a, rows, E, e, origin, width, finite, gamma,
     epsilon, tol, kappa, stop, inner, best_y, best, bound, done,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from icnn_rl.interior_point import FAST, factor, minimize_model, separable_minimum, substitute
+from icnn_rl.interior_point import (
+    compiled,
+    factor,
+    minimize_model,
+    separable_minimum,
+    substitute,
+)
 from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.bundle import ROUNDING
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
@@ -17,7 +22,7 @@ MODEL = 1e-8  # accuracy of the model's minimiser, relative to the gap
 RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
     """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, by projected Newton steps.
 
@@ -93,7 +98,7 @@ def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
     return decrease
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def judge(  # type: ignore[no-untyped-def]
     active, y, value, gradient, count, origin, width, finite, h, a, E, e, center, gamma, epsilon,
     tol, base, best, step, model, share, bound, done, accepted,
@@ -141,7 +146,7 @@ def judge(  # type: ignore[no-untyped-def]
         done[i] = best[i] - bound[i] <= max(tol, 2 * noise)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def propose(  # type: ignore[no-untyped-def]
     active, y, gradient, hessian, origin, width, finite, h, a, E, e, center, epsilon, best, bound,
     step, model, share,
