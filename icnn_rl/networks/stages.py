@@ -102,7 +102,7 @@ class AffineStage:
         skips = zip(self.skips, self.weight_y, strict=True)
         of_y = sp.hstack([skip.matrix(array(w)) for skip, w in skips])
         if self.gate_y is not None:
-            of_y = of_y * own(self.gate_y, self.skips[0].source)
+            of_y = of_y * own(self.gate_y, self.gate_y.shape[1:])
         of_z = None
         if self.weight_z is not None:
             of_z = self.layer.matrix(array(self.weight_z), self.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from icnn_rl.solvers.problem import Array, Oracle, Problem
 from icnn_rl.solvers.solution import Solution
 
 TOLERANCE = 1e-7  # relative accuracy of an optimal value, where it has to be taken on trust
+
+FEASIBLE = 1e-12  # relative violation of a constraint that is put down to rounding
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,34 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
         index = tuple(int(k) for k in np.unravel_index(i, shape)) if shape else ()
         lp = problem.f.to_lp(index)
         program = _program(lp, A[i], b[i], E[i], d[i], lower[i], upper[i])
-        answer = solve_one(program)
+        answer = _scaled(program, solve_one)
         infeasible[i] = answer == "infeasible"
         unbounded[i] = answer == "unbounded"
         if isinstance(answer, Optimum):
-            y[i], bound[i] = answer.v[:n], _bound(lp, program, answer)
-    y, value, _ = Oracle(problem).value_and_gradient(problem.project(y), np.arange(size))
+            y[i] = np.clip(answer.v[:n], lower[i], upper[i])
+            bound[i] = _bound(lp, program, answer)
+    # What is feasible is left alone: a projection may be the less accurate of the two.
+    excess = np.concatenate([_excess(A, b, y), abs(_excess(E, d, y))], axis=1)
+    outside = (excess > FEASIBLE).any(1)
+    y = np.where(outside[:, None], problem.project(y), y)
+    y, value, _ = Oracle(problem).value_and_gradient(y, np.arange(size))
     ones = np.ones(size, np.int64)
     return problem.solution(y, value, bound, ones, infeasible=infeasible, unbounded=unbounded)
+
+
+def _scaled(program: Program, solve_one: Callable[[Program], Answer]) -> Answer:
+    """The answer to a program, found with the objective at unit scale: tolerances are absolute."""
+    scale = float(np.abs(program.c).max()) or 1.0
+    answer = solve_one(replace(program, c=program.c / scale))
+    if isinstance(answer, Optimum):
+        return replace(answer, mu=scale * answer.mu, nu=scale * answer.nu)
+    return answer
+
+
+def _excess(matrix: Array, right: Array, y: Array) -> Array:
+    """matrix · y - right, relative to the size of its terms."""
+    terms = np.einsum("srn,sn->sr", abs(matrix), abs(y)) + abs(right) + 1e-300
+    return (np.einsum("srn,sn->sr", matrix, y) - right) / terms
 
 
 def _bound(lp: LinearProgram, program: Program, answer: Optimum) -> float:
