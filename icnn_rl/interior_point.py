@@ -111,7 +111,11 @@ def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-unty
                 for level in (0.0, p[i]):
                     move = -(mean[i] + level) / E[a, i]
                     low, high = min(low, move), max(high, move)
-        move = 0.0
+        if not low <= high:
+            continue
+        # Beyond them the bound goes on rising only if the equations cannot be met.
+        reach = 1e3 * (1 + abs(low) + abs(high))
+        low, high, move = low - reach, high + reach, 0.0
         for _ in range(100):
             move = (low + high) / 2
             if not low < move < high:

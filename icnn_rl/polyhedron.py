@@ -120,8 +120,9 @@ def _find_interior(A, b, E, e, u, empty):  # type: ignore[no-untyped-def]
             if bound * scale > TOLERANCE or outside <= FEASIBLE or kappa < 1e-12:
                 break
             kappa /= 100
-        u[i] = query
-        empty[i] = outside > TOLERANCE
+        empty[i] = not outside <= TOLERANCE
+        if not empty[i]:
+            u[i] = query
 
 
 @compiled
@@ -135,8 +136,9 @@ def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
         scale = (p * u[i] ** 2).sum() + np.abs(h[r]).sum() + 1e-300
         h[r] /= scale
         query = u[i].copy()
+        # A value shows half of the digits of its minimiser, so no gap is small enough to stop at.
         minimize_model(
-            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i].copy(), 1e-16, 1e-16,
+            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i].copy(), -1.0, -1.0,
             np.inf, query,
         )  # fmt: skip
         u[i] = query

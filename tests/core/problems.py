@@ -15,7 +15,9 @@ from icnn_rl import (
     ConvexFunction,
     ConvexSet,
     Euclidean,
+    Polytope,
     Simplex,
+    Simplices,
     linear,
     negative_entropy,
     quadratic,
@@ -38,7 +40,18 @@ OPERATIONS = (
     "affine",
     "all",
 )
-SETS = ("box", "coordinate box", "sample box", "degenerate box", "simplex", "euclidean")
+BOUNDED_SETS = (
+    "box",
+    "coordinate box",
+    "sample box",
+    "degenerate box",
+    "simplex",
+    "simplices",
+    "polytope",
+    "box and polytope",
+    "box and plane",
+)
+SETS = (*BOUNDED_SETS, "euclidean")
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,22 @@ def feasible_set(name: str, like: Tensor, seed: int) -> ConvexSet:
             return Box(lower, lower + width)
         case "simplex":
             return Simplex()
+        case "simplices":
+            return Simplices((n - n // 2, n // 2) if n > 1 else (1,))
+        case "polytope":  # around a point of each sample's own, and bounded by its rows alone
+            A = torch.cat([torch.eye(n), -torch.eye(n), normal(seed, 2, n)]).to(like)
+            inside = normal(seed + 1, *like.shape).to(like)
+            slack = normal(seed + 2, *like.shape[:-1], 2 * n + 2).to(like).exp()
+            return Polytope(A, (A @ inside.unsqueeze(-1)).squeeze(-1) + slack)
+        case "box and polytope":
+            A = normal(seed, *like.shape[:-1], 3, n).to(like)
+            inside = torch.tanh(normal(seed + 1, *like.shape).to(like))
+            slack = 0.1 + normal(seed + 2, *like.shape[:-1], 3).to(like).abs()
+            return Box(-1.0, 1.0) & Polytope(A, (A @ inside.unsqueeze(-1)).squeeze(-1) + slack)
+        case "box and plane":
+            E = normal(seed, 1, n).to(like)
+            inside = torch.tanh(normal(seed + 1, *like.shape).to(like))
+            return Box(-1.0, 1.0) & Polytope(E=E, d=(E @ inside.unsqueeze(-1)).squeeze(-1))
         case "euclidean":
             return Euclidean()
     raise AssertionError(name)

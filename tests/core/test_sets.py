@@ -7,19 +7,15 @@ import math
 import pytest
 import torch
 from hypothesis import given
-from problems import SEEDS, feasible_points, feasible_set, normal
+from problems import BOUNDED_SETS, SEEDS, SETS, feasible_points, feasible_set, normal
 
 from icnn_rl import Box, Euclidean, Simplex
 
 BATCH, N = 4, 3
 LIKE = torch.zeros(BATCH, N, dtype=torch.float64)
 
-each_set = pytest.mark.parametrize(
-    "name", ["box", "coordinate box", "sample box", "degenerate box", "simplex", "euclidean"]
-)
-each_bounded_set = pytest.mark.parametrize(
-    "name", ["box", "coordinate box", "sample box", "degenerate box", "simplex"]
-)
+each_set = pytest.mark.parametrize("name", SETS)
+each_bounded_set = pytest.mark.parametrize("name", BOUNDED_SETS)
 
 
 @each_set
@@ -56,7 +52,9 @@ def test_centre_and_bounds(name: str, seed: int) -> None:
     assert centre.shape == lower.shape == upper.shape == LIKE.shape
     assert over.contains(centre).all()
     assert ((lower <= centre) & (centre <= upper)).all()
-    assert over.bounded == bool(lower.isfinite().all())
+    assert bool((upper - lower).isfinite().all()) == (name != "euclidean")
+    points = feasible_points(over, LIKE, 50, seed)
+    assert ((lower - 1e-9 <= points) & (points <= upper + 1e-9)).all()
 
 
 def test_contains_has_a_tolerance() -> None:
