@@ -45,9 +45,7 @@ def _solve_one(program: Program) -> Answer:
         case "Solved" | "AlmostSolved":
             nu, mu = np.split(np.array(result.z), [equations])
             return Optimum(np.array(result.x), mu[: len(program.b)], nu)
-        case "PrimalInfeasible" | "AlmostPrimalInfeasible":
-            return "infeasible"
-        case "DualInfeasible" | "AlmostDualInfeasible":
+        case "DualInfeasible":
             return "unbounded"
         case _:
             return "failed"

@@ -33,9 +33,7 @@ def _solve_one(program: Program) -> Answer:
         case 0 | 10:
             mu = result["z"][: len(program.b)]
             return Optimum(result["x"], mu, result["y"])
-        case 1 | 11:
-            return "infeasible"
-        case 2 | 12:
+        case 2:
             return "unbounded"
         case _:
             return "failed"

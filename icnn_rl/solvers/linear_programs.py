@@ -56,7 +56,7 @@ class Optimum:
     nu: Array
 
 
-Answer = Optimum | Literal["infeasible", "unbounded", "failed"]
+Answer = Optimum | Literal["unbounded", "failed"]
 
 
 def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answer]) -> Solution:
@@ -73,7 +73,8 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
         gᵀy ≥ rᵀy - μᵀb - νᵀd ≥ Σᵢ min(rᵢ lowerᵢ, rᵢ upperᵢ) - μᵀb - νᵀd,      r = g + Aᵀμ + Eᵀν.
 
     Only where the set is unbounded, so that r would have to vanish exactly, is the bound the
-    solver's own optimal value less a relative 1e-7.
+    solver's own optimal value less a relative 1e-7. A sample that the solver fails on keeps the
+    bound -∞. Empty sets do not come this far.
 
     Args:
         problem: the problem; its f is piecewise linear.
@@ -95,24 +96,23 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
     A, b = _flat(problem, over.inequalities(like))
     E, d = _flat(problem, over.equations(like))
     y, bound = problem.flat(problem.center, n).copy(), np.full(size, -np.inf)
-    infeasible, unbounded = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+    endless, unbounded = ~np.isfinite(upper - lower).all(1), np.zeros(size, np.bool_)
     for i in range(size):
         index = tuple(int(k) for k in np.unravel_index(i, shape)) if shape else ()
         lp = problem.f.to_lp(index)
         program = _program(lp, A[i], b[i], E[i], d[i], lower[i], upper[i])
         answer = _scaled(program, solve_one)
-        infeasible[i] = answer == "infeasible"
-        unbounded[i] = answer == "unbounded"
+        unbounded[i] = answer == "unbounded" and endless[i]
         if isinstance(answer, Optimum):
             y[i] = np.clip(answer.v[:n], lower[i], upper[i])
             bound[i] = _bound(lp, program, answer)
     # What is feasible is left alone: a projection may be the less accurate of the two.
     excess = np.concatenate([_excess(A, b, y), abs(_excess(E, d, y))], axis=1)
     outside = (excess > FEASIBLE).any(1)
-    y = np.where(outside[:, None], problem.project(y), y)
+    if outside.any():
+        y[outside] = problem.project(y)[outside]
     y, value, _ = Oracle(problem).value_and_gradient(y, np.arange(size))
-    ones = np.ones(size, np.int64)
-    return problem.solution(y, value, bound, ones, infeasible=infeasible, unbounded=unbounded)
+    return problem.solution(y, value, bound, np.ones(size, np.int64), unbounded=unbounded)
 
 
 def _scaled(program: Program, solve_one: Callable[[Program], Answer]) -> Answer:

@@ -45,9 +45,7 @@ def _solve_one(program: Program) -> Answer:
             solution = solver.getSolution()
             mu, nu = np.split(-np.array(solution.row_dual), [len(program.b)])
             return Optimum(np.array(solution.col_value), mu, nu)
-        case highspy.HighsModelStatus.kInfeasible:
-            return "infeasible"
         case highspy.HighsModelStatus.kUnbounded | highspy.HighsModelStatus.kUnboundedOrInfeasible:
-            return "unbounded"  # an empty set does not come this far
+            return "unbounded"
         case _:
             return "failed"
