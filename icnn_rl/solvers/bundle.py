@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from icnn_rl.interior_point import compiled, minimize_model, separable_minimum, violation
@@ -87,8 +89,13 @@ def solve(problem: Problem) -> Solution:
     return cutting_planes(problem, KAPPA, STOP)
 
 
-def cutting_planes(problem: Problem, kappa: float, stop: float) -> Solution:
-    """Refine a model by tangents; ``kappa`` and ``stop`` are accuracies of its minimisation."""
+def cutting_planes(
+    problem: Problem, kappa: float, stop: float, propose: Callable[..., None] | None = None
+) -> Solution:
+    """Refine a model by tangents; ``kappa`` and ``stop`` are accuracies of its minimisation.
+
+    The next points are those of the master, unless ``propose`` replaces them.
+    """
     size, n = problem.size, problem.dim
     oracle = Oracle(problem)
     polyhedron = Polyhedron.of(problem.over, problem.start)
@@ -119,4 +126,8 @@ def cutting_planes(problem: Problem, kappa: float, stop: float) -> Solution:
             active, y = active[going], y[going]
         if len(active) == 0:
             break
+        if propose is not None:
+            propose(
+                active, y, count, cut_h, cut_a, polyhedron, gamma, best_y, best, bound, inner
+            )
     return problem.solution(best_y, best, bound, count)
