@@ -68,6 +68,17 @@ def test_jensen_jointly_in_y_and_x(architecture: Architecture, seed: int, steps:
         torch.testing.assert_close(net(x, y), values[0])
 
 
+@given(architectures(), SEEDS)
+def test_either_input_can_be_fixed(architecture: Architecture, seed: int) -> None:
+    net = replace(architecture, kind=FICNN).build(seed)
+    x, y = normal(seed, BATCH, net.x_dim), normal(seed + 1, BATCH, net.y_dim)
+    of_x = net.condition(y=y)
+    assert of_x.dim == net.x_dim
+    torch.testing.assert_close(of_x.value(x), net.condition(x).value(y))
+    with pytest.raises(ValueError, match="expected one of them"):
+        net.condition(x, y=y)
+
+
 @given(architectures(), SEEDS, st.integers(0, 3))
 def test_gradient_is_that_of_autograd(architecture: Architecture, seed: int, steps: int) -> None:
     net = architecture.build(seed, steps=steps)
