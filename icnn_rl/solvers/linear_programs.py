@@ -96,20 +96,20 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
     A, b = _flat(problem, over.inequalities(like))
     E, d = _flat(problem, over.equations(like))
     y, bound = problem.flat(problem.center, n).copy(), np.full(size, -np.inf)
-    endless, unbounded = ~np.isfinite(upper - lower).all(1), np.zeros(size, np.bool_)
+    unbounded = np.zeros(size, np.bool_)
     for i in range(size):
         index = tuple(int(k) for k in np.unravel_index(i, shape)) if shape else ()
         lp = problem.f.to_lp(index)
         program = _program(lp, A[i], b[i], E[i], d[i], lower[i], upper[i])
         answer = _scaled(program, solve_one)
-        unbounded[i] = answer == "unbounded" and endless[i]
+        unbounded[i] = answer == "unbounded" and not np.isfinite(upper[i] - lower[i]).all()
         if isinstance(answer, Optimum):
             y[i] = np.clip(answer.v[:n], lower[i], upper[i])
             bound[i] = _bound(lp, program, answer)
     # What is feasible is left alone: a projection may be the less accurate of the two.
     excess = np.concatenate([_excess(A, b, y), abs(_excess(E, d, y))], axis=1)
-    outside = (excess > FEASIBLE).any(1)
-    if outside.any():
+    outside = np.flatnonzero((excess > FEASIBLE).any(1))
+    if outside.size:
         y[outside] = problem.project(y)[outside]
     y, value, _ = Oracle(problem).value_and_gradient(y, np.arange(size))
     return problem.solution(y, value, bound, np.ones(size, np.int64), unbounded=unbounded)
@@ -127,7 +127,8 @@ def _scaled(program: Program, solve_one: Callable[[Program], Answer]) -> Answer:
 def _excess(matrix: Array, right: Array, y: Array) -> Array:
     """matrix · y - right, relative to the size of its terms."""
     terms = np.einsum("srn,sn->sr", abs(matrix), abs(y)) + abs(right) + 1e-300
-    return (np.einsum("srn,sn->sr", matrix, y) - right) / terms
+    excess: Array = (np.einsum("srn,sn->sr", matrix, y) - right) / terms
+    return excess
 
 
 def _bound(lp: LinearProgram, program: Program, answer: Optimum) -> float:
