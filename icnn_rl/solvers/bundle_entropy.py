@@ -6,11 +6,10 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 
 from icnn_rl.functions import ConvexFunction, Sum
+from icnn_rl.interior_point import compiled, factor, substitute
 from icnn_rl.solvers.certificate import ROUNDING
-from icnn_rl.interior_point import factor, substitute
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 from icnn_rl.terms import BOUNDARY, NegativeEntropy
@@ -24,7 +23,7 @@ EDGE = 1 - 2 * BOUNDARY  # |y| from which the entropy continues as a quadratic
 STEEP = math.atanh(EDGE)  # its slope there, for α = 1
 
 
-@njit(cache=True)
+@compiled
 def negative_entropy(y):  # type: ignore[no-untyped-def]
     """The entropy term of one coordinate, for α = 1, as ``NegativeEntropy`` defines it."""
     inside = min(abs(y), EDGE)
@@ -33,7 +32,7 @@ def negative_entropy(y):  # type: ignore[no-untyped-def]
     return p * math.log(p) + (1 - p) * math.log(1 - p) + (STEEP + outside / 2) * outside
 
 
-@njit(cache=True)
+@compiled
 def respond(c, alpha, lower, upper, y, flexibility):  # type: ignore[no-untyped-def]
     """min Σ cᵢ yᵢ + α h(yᵢ) over lower ≤ y ≤ upper; the minimiser and -dyᵢ/dcᵢ are left behind."""
     total = 0.0
@@ -52,7 +51,7 @@ def respond(c, alpha, lower, upper, y, flexibility):  # type: ignore[no-untyped-
     return total
 
 
-@njit(cache=True)
+@compiled
 def solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ignore[no-untyped-def]
     """max over λ in the simplex of Σ_j λ_j a_j + min_y { (Σ_j λ_j h_j)ᵀy + α h(y) }.
 
@@ -163,7 +162,7 @@ def solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ign
     return bound
 
 
-@njit(cache=True)
+@compiled
 def advance(  # type: ignore[no-untyped-def]
     active, y, value, gradient, count, cut_h, cut_a, weights, lower, upper, alpha, epsilon, tol,
     best_y, best, bound, done,
@@ -218,8 +217,9 @@ def split(f: ConvexFunction) -> tuple[ConvexFunction | None, float]:
 def solve(problem: Problem) -> Solution:
     """Minimise f = g + α Σᵢ h(yᵢ), h the negative entropy, by the bundle entropy method.
 
-    The model keeps the entropy as it is and replaces g by the maximum of its tangents. Its minimiser
-    is unique, has a closed form in the multipliers of the tangents, and is the next point.
+    The model keeps the entropy as it is and replaces g by the maximum of its tangents. Its
+    minimiser is unique, has a closed form in the multipliers of the tangents, and is the next
+    point.
 
     Raises:
         TypeError: f has no entropy term, or the set has constraints that couple coordinates.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.solvers.problem import Array, Index, Problem, to_array
+from icnn_rl.interior_point import compiled, minimize_model, separable_minimum
+from icnn_rl.polyhedron import TOLERANCE, Polyhedron
+from icnn_rl.solvers.problem import Array, Index, Mask, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
+ACCURACY = 1e-12  # of the minimum of a tangent over a polyhedron, relative to its slope
 
 
 class Certificate:
@@ -30,8 +33,10 @@ class Certificate:
         size, n = problem.size, problem.dim
         self.problem = problem
         self.gamma = problem.flat(problem.f.strong_convexity)
-        lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
-        self._width = np.where(np.isfinite(upper - lower), upper - lower, 1.0)
+        self._polyhedron = Polyhedron.of(problem.over, problem.start)
+        width = self._polyhedron.width
+        center = problem.flat(problem.center, n) - self._polyhedron.origin
+        self._inner = np.where(width > 0, center / np.where(width > 0, width, 1.0), 0.5)
         self.best, self.bound = np.full(size, np.inf), np.full(size, -np.inf)
         self.best_y = to_array(problem.start).reshape(size, n).copy()
         self.evaluations = np.zeros(size, np.int64)
@@ -41,26 +46,38 @@ class Certificate:
     @property
     def gap(self) -> Array:
         """What is left to prove, shape ``(size,)``."""
-        return self.best - self.bound
+        gap: Array = self.best - self.bound
+        return gap
 
     @property
-    def done(self) -> Array:
+    def done(self) -> Mask:
         """Which samples are within the tolerance, or within what rounding hides."""
-        return self.gap <= np.maximum(self.problem.tol, 2 * self.noise)
+        done: Mask = self.gap <= np.maximum(self.problem.tol, 2 * self.noise)
+        return done
 
     def observe(self, active: Index, y: Array, value: Array, gradient: Array) -> Array:
         """Take note of an evaluation; returns the offsets a_j of its tangents, rounded downward."""
         self.evaluations[active] += 1
-        better = value < self.best[active]
+        better = (value < self.best[active]) & self._feasible(active, y)
         self.best[active[better]] = value[better]
         self.best_y[active[better]] = y[better]
-        terms = np.abs(gradient) * (np.abs(y) + self._width[active])
+        terms = np.abs(gradient) * (np.abs(y) + self._polyhedron.width[active])
         noise = ROUNDING * self.problem.epsilon * (np.abs(value) + terms.sum(1))
         self.noise[active] = noise
         gamma = self.gamma[active, None]
-        offset = value + ((gamma / 2 * y - gradient) * y).sum(1) - noise
-        self._prove(active, offset, gradient - gamma * y)
+        offset: Array = value + ((gamma / 2 * y - gradient) * y).sum(1) - noise
+        self.prove(active, offset, gradient - gamma * y)
         return offset
+
+    def _feasible(self, active: Index, y: Array) -> Mask:
+        """Which points meet the inequalities and equations, as far as rounding lets them."""
+        over = self._polyhedron
+        u = (y - over.origin[active]) / np.maximum(over.width[active], 1e-300)
+        above = np.einsum("srn,sn->sr", over.A[active], u) - over.b[active]
+        off = np.einsum("sqn,sn->sq", over.E[active], u) - over.e[active]
+        violation = np.concatenate([above, abs(off)], axis=1).max(1, initial=0.0)
+        feasible: Mask = violation <= TOLERANCE + ROUNDING * self.problem.epsilon
+        return feasible
 
     def average(self, active: Index, weight: Array, offset: Array, slope: Array) -> None:
         """Add tangents to the running combinations, each with a weight ≥ 0, and prove a bound."""
@@ -69,28 +86,56 @@ class Certificate:
         self.slope[active] += weight[:, None] * slope
         rows = active[self.weight[active] > 0]
         total = self.weight[rows]
-        self._prove(rows, self._offset[rows] / total, self.slope[rows] / total[:, None])
+        self.prove(rows, self._offset[rows] / total, self.slope[rows] / total[:, None])
 
     def restart(self, rows: Index) -> None:
         """Forget the running combinations."""
         self.weight[rows] = self._offset[rows] = self.slope[rows] = 0.0
 
-    def _prove(self, rows: Index, offset: Array, slope: Array) -> None:
+    def prove(self, rows: Index, offset: Array, slope: Array) -> None:
         """Raise the bound to the minimum of a + hᵀy + γ/2 ‖y‖² over the set."""
-        c = np.zeros_like(self.slope)
-        c[rows] = slope
-        gamma = self.gamma[:, None]
-        curved = self.gamma > 0
+        curved = self.gamma[rows] > 0
+        least = np.empty(len(rows))
+        if not curved.all():
+            c = np.zeros_like(self.slope)
+            c[rows] = slope
+            least = -self.problem.support(-c)[rows]
         if curved.any():
-            # Tangent to the quadratic at its minimiser v, so that an inexact v does no harm.
-            free = -np.divide(c, gamma, out=np.zeros_like(c), where=gamma > 0)
-            v = self.problem.project(free)
-            least = -self.problem.support(-(c + gamma * v)) - self.gamma / 2 * (v * v).sum(1)
-            least = np.where(curved, np.maximum(least, (c * free).sum(1) / 2), least)
-        else:
-            least = -self.problem.support(-c)
-        self.bound[rows] = np.maximum(self.bound[rows], offset + least[rows])
+            over, inner, gamma = self._polyhedron, self._inner, self.gamma
+            _curved_minima(
+                np.flatnonzero(curved), rows, slope, gamma, over.A, over.b, over.E, over.e,
+                over.origin, over.width, over.finite, inner, least,
+            )  # fmt: skip
+        self.bound[rows] = np.maximum(self.bound[rows], offset + least)
 
     def solution(self) -> Solution:
         """The best points with their certificates."""
         return self.problem.solution(self.best_y, self.best, self.bound, self.evaluations)
+
+
+@compiled
+def _curved_minima(  # type: ignore[no-untyped-def]
+    chosen, rows, slope, gamma, A, b, E, e, origin, width, finite, inner, least
+):
+    """min hᵀy + γ/2 ‖y‖² over a polyhedron, or less, for γ > 0."""
+    r, n = A.shape[1:]
+    h, a, p = np.empty((r + 1, n)), np.zeros(r + 1), np.empty(n)
+    for k in chosen:
+        i = rows[k]
+        fixed, scale = 0.0, 1e-300
+        for j in range(n):
+            g = slope[k, j] + gamma[i] * origin[i, j]
+            fixed += (slope[k, j] + g) / 2 * origin[i, j]
+            h[r, j] = g * width[i, j]
+            p[j] = gamma[i] * width[i, j] ** 2
+            scale += abs(h[r, j])
+        if r + E.shape[1] == 0:
+            least[k] = fixed + separable_minimum(h[r], p, finite[i])
+            continue
+        h[:r], a[:r] = A[i], -b[i]
+        scale += p.max()
+        h[r] /= scale
+        least[k] = fixed + scale * minimize_model(
+            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], inner[i].copy(), ACCURACY,
+            ACCURACY, np.inf, np.empty(n),
+        )  # fmt: skip
