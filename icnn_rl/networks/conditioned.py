@@ -74,8 +74,9 @@ class ConditionedNetwork(ConvexFunction):
     @cached_property
     def _output_z(self) -> Tensor:
         """The last layer's weights with their gates, shape ``(E, B or 1, n_K)``."""
-        w = self.weight_z[-1].mT
-        return w if self.gate_z is None else w * self.gate_z[-1]
+        with torch.enable_grad():  # kept for later uses, which may need gradients if this does not
+            w = self.weight_z[-1].mT
+            return w if self.gate_z is None else w * self.gate_z[-1]
 
     def _lift(self, y: Tensor) -> Tensor:
         """Points as ``(E, B, n)``."""
@@ -126,11 +127,12 @@ class ConditionedNetwork(ConvexFunction):
     @cached_property
     def _skip(self) -> tuple[Tensor, ...]:
         """∂tₖ/∂y at fixed zₖ, transposed, k = 0 … K - 1, each ``(E, B or 1, n, nₖ₊₁)``."""
-        hidden = [w.unsqueeze(1) for w in self.weight_y[:-1]]
-        if self.gate_y is None:
-            return tuple(hidden)
-        gates = self.gate_y.unsqueeze(-1).unbind(-3)
-        return tuple(w * g for w, g in zip(hidden, gates, strict=False))
+        with torch.enable_grad():
+            hidden = [w.unsqueeze(1) for w in self.weight_y[:-1]]
+            if self.gate_y is None:
+                return tuple(hidden)
+            gates = self.gate_y.unsqueeze(-1).unbind(-3)
+            return tuple(w * g for w, g in zip(hidden, gates, strict=False))
 
     def value(self, y: Tensor) -> Tensor:
         return self._drop(self._forward(self._lift(y))[0], y, 0)
