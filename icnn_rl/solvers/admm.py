@@ -101,11 +101,11 @@ def _solve_group(
             x = problem.project(everyone)[group]
             p = relaxed - x
 
-        violation = np.maximum(abs(rows - q).max(1), abs(v[:, :n] - x).max(1))
+        violation = np.maximum(abs(rows - q).max(1, initial=0.0), abs(v[:, :n] - x).max(1))
         force = (AT @ u.ravel()).reshape(v.shape)
         force[:, :n] += p
         stationarity = abs(c / rho + force).max(1) / abs(c / rho).max(1)
-        ratio = violation / np.maximum(abs(q).max(1), abs(x).max(1)) / stationarity
+        ratio = violation / np.maximum(abs(q).max(1, initial=1e-300), abs(x).max(1)) / stationarity
         ratio = np.where((ratio < 1 / UNBALANCED**2) | (ratio > UNBALANCED**2), ratio, 1.0)
         change = np.sqrt(np.clip(ratio, 1e-2, 1e2))[:, None]
         rho, u, p = rho * change, u / change, p / change

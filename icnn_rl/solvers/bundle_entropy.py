@@ -150,7 +150,7 @@ def solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ign
             if reached + barrier >= merit - 1e-12 * abs(merit):
                 break
             step /= 2
-        if not math.isfinite(reached):
+        if not abs(reached) < np.inf:  # NaN as well
             return np.nan
         value = reached
         bound = max(bound, value)
@@ -188,7 +188,7 @@ def advance(  # type: ignore[no-untyped-def]
         weights[i, : m - 1] *= 1 - FRESH
         weights[i, m - 1] = FRESH if m > 1 else 1.0
         gap = best[i] - bound[i]
-        if not math.isfinite(gap):
+        if bound[i] == -np.inf:
             gap = max(abs(best[i]), alpha, 1e-300)
 
         proved = solve_master(
