@@ -69,6 +69,7 @@ class Polyhedron:
         """A point well inside each polyhedron, in units of its bounds, and which are empty."""
         size, n = self.origin.shape
         u, empty = np.where(self.finite, 0.5, 0.0), np.zeros(size, np.bool_)
+        undecided = empty.copy()
         if not (self.b.size or self.e.size):
             return u, empty
         # Where there are no bounds, far ones are made up: u = shift + stretch · (a unit interval).
@@ -78,7 +79,10 @@ class Polyhedron:
         shift = np.where(self.finite, 0.0, -far)
         b = self.b - np.einsum("srn,sn->sr", self.A, shift)
         e = self.e - np.einsum("sqn,sn->sq", self.E, shift)
-        _find_interior(self.A * stretch[:, None], b, self.E * stretch[:, None], e, u, empty)
+        A, E = self.A * stretch[:, None], self.E * stretch[:, None]
+        _find_interior(A, b, E, e, u, empty, undecided)
+        for i in np.flatnonzero(undecided):  # thinner than the interior-point method can resolve
+            u[i], empty[i] = _deepest(A[i], b[i], E[i], e[i], u[i])
         return shift + stretch * u, empty
 
     def project(self, y: Array) -> Array:
@@ -100,8 +104,28 @@ def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
     return expanded.detach().cpu().double().numpy()
 
 
+def _deepest(A: Array, b: Array, E: Array, e: Array, center: Array) -> tuple[Array, bool]:
+    """The point of [0, 1]ⁿ farthest from the inequalities, exactly; and whether it breaks one."""
+    from scipy.optimize import linprog
+
+    n = A.shape[1]
+    result = linprog(
+        np.append(np.zeros(n), -1.0),
+        A_ub=np.column_stack([A, np.ones(len(b))]) if len(b) else None,
+        b_ub=b if len(b) else None,
+        A_eq=np.column_stack([E, np.zeros(len(e))]) if len(e) else None,
+        b_eq=e if len(e) else None,
+        bounds=[(0, 1)] * n + [(-np.inf, 1)],
+        options={"primal_feasibility_tolerance": FEASIBLE},
+    )
+    if result.x is None:
+        return center, True
+    u: Array = result.x[:n]
+    return u, not violation(A, -b, E, e, u) <= TOLERANCE
+
+
 @compiled
-def _find_interior(A, b, E, e, u, empty):  # type: ignore[no-untyped-def]
+def _find_interior(A, b, E, e, u, empty, undecided):  # type: ignore[no-untyped-def]
     """Minimise the largest violation, of at least -1, to ever finer accuracy until it is < 0."""
     size, r, n = A.shape
     h, a = np.zeros((r + 1, n)), np.empty(r + 1)
@@ -120,8 +144,9 @@ def _find_interior(A, b, E, e, u, empty):  # type: ignore[no-untyped-def]
             if bound * scale > TOLERANCE or outside <= FEASIBLE or kappa < 1e-12:
                 break
             kappa /= 100
-        empty[i] = not outside <= TOLERANCE
-        if not empty[i]:
+        empty[i] = bound * scale > TOLERANCE
+        undecided[i] = not empty[i] and not outside <= TOLERANCE
+        if not (empty[i] or undecided[i]):
             u[i] = query
 
 
