@@ -17,6 +17,7 @@ compiled = njit(cache=True, fastmath={"contract", "reassoc", "arcp", "nsz"}, err
 
 ITERATIONS = 40
 TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
+ROUNDING = 1e-15  # relative error of a sum
 FEASIBLE = 1e-10  # violation, relative to the unit box, up to which an iterate is feasible
 
 
@@ -83,7 +84,7 @@ def violation(A, a, E, e, u):  # type: ignore[no-untyped-def]
 
 @compiled
 def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-untyped-def]
-    """Add Eᵀν to ``mean`` so that the bound is high; returns eᵀν.
+    """Add Eᵀν to ``mean`` so that the bound is high; returns eᵀν and what rounding may take.
 
     Any ν proves a bound, and near a vertex the multipliers of the Newton equations have lost their
     digits. So ν is chosen anew: by least squares, ``mean`` coming close to ``wanted`` with the
@@ -101,7 +102,9 @@ def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-unty
                 gram[a, b] += E[a, i] * E[b, i] / D[i]
     factor(gram, q)
     substitute(gram, q, nu)
+    lost = 0.0  # where an equation pins coordinates to their bounds, ν grows, and digits go
     for a in range(q):
+        lost += ROUNDING * abs(nu[a]) * (abs(e[a]) + np.abs(E[a]).sum())
         for i in range(n):
             mean[i] += nu[a] * E[a, i]
     for a in range(q):
@@ -130,14 +133,17 @@ def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-unty
                         if finite[i]:
                             u = min(max(u, 0.0), 1.0)
                     slope += E[a, i] * u
+            if slope == 0:
+                break
             if slope > 0:
                 low = move
             else:
                 high = move
+        lost += ROUNDING * abs(move) * (abs(e[a]) + np.abs(E[a]).sum())
         nu[a] += move
         for i in range(n):
             mean[i] += move * E[a, i]
-    return np.dot(nu, e)
+    return np.dot(nu, e) + lost
 
 
 @compiled
@@ -243,6 +249,41 @@ def step_wide(G, rows, m, D, scaled, K, x, total, residual, t, d, v):  # type: i
 
 
 @compiled
+def restore(h, s, E, e, u, g, finite, gram, nu, move):  # type: ignore[no-untyped-def]
+    """Move u back onto E u = e, in the metric in which bounds are far, if it stays inside.
+
+    Newton steps lose digits of the equations as iterates come close to bounds.
+    """
+    q, n = E.shape
+    for a in range(q):
+        nu[a] = e[a]
+        for i in range(n):
+            nu[a] -= E[a, i] * u[i]
+        for b in range(a + 1):
+            gram[a, b] = 0.0
+            for i in range(n):
+                room = min(u[i], g[i]) if finite[i] else 1.0
+                gram[a, b] += E[a, i] * E[b, i] * room * room
+    factor(gram, q)
+    substitute(gram, q, nu)
+    for i in range(n):
+        room = min(u[i], g[i]) if finite[i] else 1.0
+        move[i] = 0.0
+        for a in range(q):
+            move[i] += E[a, i] * nu[a] * room * room
+        if finite[i] and not abs(move[i]) <= 0.5 * room:
+            return
+    for j in range(len(s)):
+        if not np.dot(h[j], move) <= 0.5 * s[j]:
+            return
+    for j in range(len(s)):
+        s[j] -= np.dot(h[j], move)
+    for i in range(n):
+        u[i] += move[i]
+        g[i] -= move[i]
+
+
+@compiled
 def minimize_model(  # type: ignore[no-untyped-def]
     h, a, rows, E, e, P, p, finite, u, kappa, stop, target, query,
 ):  # fmt: skip
@@ -320,7 +361,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
 
     bound = -np.inf
     captured = False
-    dt, rho = 0.0, 0.0
+    dt, rho, first_mu, first_off = 0.0, 0.0, 0.0, 0.0
     for iteration in range(ITERATIONS + 1):
         for j in range(rows):
             r = -a[j] - s[j]
@@ -378,6 +419,9 @@ def minimize_model(  # type: ignore[no-untyped-def]
             if finite[i]:
                 mu += wl[i] * u[i] + wu[i] * g[i]
         mu /= count
+        off = np.abs(residual).max() if rows + q > 0 else 0.0
+        if iteration == 0:
+            first_mu, first_off = mu, off
         # With t measured from a plane of the cuts' mean slope, what is large in all cuts cancels
         # here and not in the equations: near a kink the cuts differ in their last digits only.
         # Differences to the heaviest cut come first, so that its own distance to the mean is exact.
@@ -461,8 +505,10 @@ def minimize_model(  # type: ignore[no-untyped-def]
                         after += (u[i] + step_p * d[i]) * (wl[i] + step_d * dl[i])
                         after += (g[i] - step_p * d[i]) * (wu[i] + step_d * du[i])
                 sigma = max((after / count / mu) ** 3, 1e-6)
+                if off * first_mu > 10 * first_off * mu and off > FEASIBLE:
+                    sigma = 1.0  # feasibility first: iterates must not jam at a bound
                 predictor[:] = d
-        if not math.isfinite(dt + d.sum() + dz.sum()):
+        if not abs(dt + d.sum() + dz.sum()) < np.inf:  # isfinite is folded to True by reassoc
             break  # the last digits are used up
         step_p, step_d = min(1.0, TO_BOUNDARY * step_p), min(1.0, TO_BOUNDARY * step_d)
         if curved:
@@ -480,6 +526,8 @@ def minimize_model(  # type: ignore[no-untyped-def]
         for j in range(m):
             s[j] = max(s[j] + step_p * ds[j], 1e-300)
             z[j] = max(z[j] + step_d * dz[j], 1e-300)
+        if q > 0:
+            restore(h, s, E, e, u, g, finite, gram, nu, d)
     if not captured:
         query[:] = u
     return bound

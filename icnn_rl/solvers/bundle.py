@@ -42,7 +42,8 @@ def advance(  # type: ignore[no-untyped-def]
             a += (gamma[i] / 2 * d - g) * d
             cut_h[i, j, k] = (g - gamma[i] * d) * width[i, k]
             p[k] = gamma[i] * width[i, k] ** 2
-            noise += abs(g) * (abs(y[row, k]) + width[i, k])
+            reach = width[i, k] if finite[i, k] else abs(cut_h[i, j, k]) / gamma[i]
+            noise += abs(g) * (abs(y[row, k]) + reach)
         noise *= ROUNDING * epsilon
         cut_a[i, j] = a - noise
         if value[row] < best[i]:

@@ -119,7 +119,7 @@ def minimize(
         ),
         converged=solution.converged & ~empty & ~lost,
         infeasible=solution.infeasible | empty,
-        unbounded=solution.unbounded | lost,
+        unbounded=(solution.unbounded | lost) & ~empty,
     )
 
 

@@ -123,7 +123,8 @@ def judge(  # type: ignore[no-untyped-def]
             c[k] = (gradient[row, k] - gamma[i] * d) * width[i, k]
             p[k] = gamma[i] * width[i, k] ** 2
             size += abs(c[k]) + p[k]
-            noise += abs(gradient[row, k]) * (abs(y[row, k]) + width[i, k])
+            reach = width[i, k] if finite[i, k] else abs(c[k]) / gamma[i]
+            noise += abs(gradient[row, k]) * (abs(y[row, k]) + reach)
         noise *= ROUNDING * epsilon
         if rows + e.shape[1] == 0:
             proved = separable_minimum(c, p, finite[i])

@@ -36,7 +36,7 @@ def assert_certified(f: ConvexFunction, over: ConvexSet, solution: Solution) -> 
     """
     exact, y = cast(f, torch.float64), solution.y.double()
     nearest = over.project(y)
-    assert (nearest - y).abs().max() <= 4 * torch.finfo(f.like.dtype).eps * f.dim
+    assert (nearest - y).abs().max() <= 4 * torch.finfo(f.like.dtype).eps * f.dim + 1e-9
     points = torch.cat([nearest[None], feasible_points(over, y, POINTS, 0)])
     slack = rounding(f, torch.cat([nearest[None], points[:: POINTS // 64]]))
     lowest = each_value(exact, points).amin(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -20,8 +21,11 @@ from icnn_rl import (
     PICNN,
     Box,
     ConvexFunction,
+    ConvexSet,
     Euclidean,
+    Polytope,
     Simplex,
+    Simplices,
     Solution,
     linear,
     minimize,
@@ -170,8 +174,7 @@ def test_permuting_or_splitting_a_batch_changes_no_answer(solver: str) -> None:
     whole = minimize(f, Box(-1.0, 1.0), 1e-4, solver)
 
     def rows(index: Tensor) -> Solution:
-        parts = ("y", "value", "lower_bound", "converged", "evaluations")
-        return Solution(**{k: getattr(whole, k)[index] for k in parts})
+        return Solution(*(getattr(whole, field.name)[index] for field in fields(Solution)))
 
     for index in (order, order[:2], order[2:], order[:1], torch.tensor([3, 3, 3])):
         assert_same(minimize(f.take(index), Box(-1.0, 1.0), 1e-4, solver), rows(index))
@@ -285,7 +288,7 @@ def test_gradient_of_the_minimum_is_that_at_the_minimiser(activation: str) -> No
         ({"max_evaluations": 0}, r"max_evaluations: expected a number >= 1, got 0"),
         ({"solver": "adam"}, r"solver: expected 'auto' or one of .*'bundle'.*, got 'adam'"),
         ({"start": torch.zeros(2, N)}, r"start: expected shape \(6, 3\), got \(2, 3\)"),
-        ({"over": Euclidean()}, r"over: an unbounded set needs a strongly convex function"),
+        ({"over": Euclidean()}, r"over: all of space needs a strongly convex function"),
         ({"over": Box(torch.zeros(2), 1.0)}, r"points of shape \(6, 3\), got shapes \(2,\)"),
         ({"f": negative_entropy(1.0)}, r"f: expected a function that fixes the dimension"),
     ],
@@ -297,11 +300,82 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
         minimize(**arguments)  # type: ignore[arg-type]
 
 
-def test_solvers_refuse_sets_they_cannot_handle() -> None:
-    with pytest.raises(TypeError, match=r"'newton' needs a box, got Simplex\(\)"):
-        minimize(network("softplus"), Simplex(), solver="newton")
-    with pytest.raises(TypeError, match=r"'lp' needs a box, got Simplex\(\)"):
-        minimize(network("relu"), Simplex(), solver="lp")
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+@pytest.mark.parametrize(
+    "over",
+    [Simplex(), Simplices((2, 1)), Box(-1.0, 1.0) & Polytope(torch.ones(1, N), torch.zeros(1))],
+    ids=["simplex", "simplices", "box and polytope"],
+)
+def test_solvers_agree_on_polyhedra(over: ConvexSet, activation: str) -> None:
+    f = network(activation)
+    solvers = ("bundle", "lp") if activation == "relu" else ("bundle", "newton")
+    one, other = (minimize(f, over, 1e-7, s) for s in solvers)
+    assert one.converged.all()
+    assert other.converged.all()
+    assert over.contains(one.y, 1e-9).all()
+    assert over.contains(other.y, 1e-9).all()
+    torch.testing.assert_close(one.value, other.value, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_empty_sets_are_reported_and_spoil_nothing(activation: str) -> None:
+    f, row = network(activation), torch.ones(1, N).double()
+    limit = torch.tensor([0.0, -9.0, 1.0, -4.0, 2.0, -2.9]).double().unsqueeze(-1)  # Σ y ≥ -3
+    empty = torch.tensor([False, True, False, True, False, False])
+    for over in (
+        Box(-1.0, 1.0) & Polytope(row, limit),
+        Box(-1.0, 1.0) & Polytope(E=row, d=limit),
+        Box(-1.0, 1.0) & Box(torch.zeros(N), torch.ones(N)) & Polytope(row, limit + 3),
+    ):
+        solution = minimize(f, over, 1e-6)
+        if over.inequalities(solution.y) is not None and over.bounds(solution.y)[0].min() == 0:
+            expected = limit.squeeze(-1) + 3 < 0
+        else:
+            expected = empty
+        assert torch.equal(solution.infeasible, expected)
+        assert torch.equal(solution.converged, ~expected)
+        assert torch.equal(solution.value.isinf(), expected)
+        assert torch.equal(solution.lower_bound.isinf(), expected)
+        assert torch.equal(solution.gap.isinf(), expected)
+        assert torch.equal(solution.y.isnan().all(-1), expected)
+        kept = (~expected).nonzero().squeeze(-1)
+        alone = minimize(f.take(kept), _of_samples(over, solution.y, kept), 1e-6)
+        torch.testing.assert_close(solution.value[kept], alone.value, rtol=0, atol=1e-6)
+
+
+def _of_samples(over: ConvexSet, like: Tensor, kept: Tensor) -> ConvexSet:
+    """The set of some samples, from its bounds and rows."""
+    lower, upper = over.bounds(like)
+    rows = [over.inequalities(like), over.equations(like)]
+    parts = [t for c in rows for t in ((None, None) if c is None else (c[0], c[1][kept]))]
+    return Box(lower[kept], upper[kept]) & Polytope(*parts)
+
+
+def test_contradicting_boxes_are_empty() -> None:
+    lower = torch.tensor([[0.0, 0.0, 0.0]] * 3 + [[2.0, 0.0, 0.0]] * 3).double()
+    solution = minimize(network("softplus"), Box(-1.0, 1.0) & Box(lower, lower + 1), 1e-6)
+    assert solution.infeasible.tolist() == [False] * 3 + [True] * 3
+    assert solution.converged.tolist() == [True] * 3 + [False] * 3
+
+
+def test_a_descent_without_end_is_reported() -> None:
+    orthant = Polytope(-torch.eye(N).double(), torch.zeros(N).double())
+    up, down = torch.ones(N).double(), torch.tensor([1.0, -1.0, 1.0]).double()
+    f = linear(torch.stack([up, down, 2 * up]))
+    exact = minimize(f, orthant)  # a linear program knows
+    assert exact.unbounded.tolist() == [False, True, False]
+    assert exact.converged.tolist() == [True, False, True]
+    torch.testing.assert_close(exact.value[[0, 2]], torch.zeros(2).double(), rtol=0, atol=1e-6)
+    careful = minimize(f, orthant, solver="bundle")  # a model of tangents does not
+    assert careful.unbounded.all()
+    assert careful.lower_bound.eq(-torch.inf).all()
+    assert orthant.contains(careful.y).all()
+    strong = minimize(f + quadratic(1.0, torch.zeros(N).double()), orthant, 1e-8)
+    assert strong.converged.all()
+    assert not strong.unbounded.any()
+    torch.testing.assert_close(
+        strong.value, torch.tensor([0.0, -0.5, 0.0]).double(), atol=1e-7, rtol=0
+    )
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
