@@ -20,7 +20,7 @@ CENTERING = 0.1  # share of the complementarity that a step of the master aims a
 TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
 FRESH = 0.5  # weight that the newest cut starts with
 EDGE = 1 - 2 * BOUNDARY  # |y| from which the entropy continues as a quadratic
-STEEP = math.atanh(EDGE)  # its slope there, for α = 1
+STEEP = math.log((1 + EDGE) / 2 / (1 - (1 + EDGE) / 2)) / 2  # its slope, rounded as there
 
 
 @compiled

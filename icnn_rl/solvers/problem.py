@@ -61,7 +61,9 @@ class Problem:
 
     def flat(self, t: Tensor | float, *trailing: int) -> Array:
         """A number or tensor that broadcasts over the batch, as ``(size, *trailing)``."""
-        t = torch.as_tensor(t, device=self.start.device).expand((*self.batch_shape, *trailing))
+        if not isinstance(t, Tensor):
+            t = torch.tensor(t, dtype=torch.float64)
+        t = t.expand((*self.batch_shape, *trailing))
         return to_array(t.reshape(self.size, *trailing))
 
     def tensor(self, y: Array) -> Tensor:
