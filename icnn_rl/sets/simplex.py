@@ -16,6 +16,7 @@ def _project(y: Tensor) -> Tensor:
 
     Source: Held, Wolfe & Crowder, "Validation of subgradient optimization", 1974.
     """
+    y = y - y.amax(-1, keepdim=True)  # changes nothing but the rounding: entries may be huge
     ordered = y.sort(-1, descending=True).values
     count = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device)
     threshold = (ordered.cumsum(-1) - 1) / count
