@@ -67,7 +67,8 @@ def _solve_group(
     b, c = lengths * np.array([lp.b for lp in lps]), np.array([lp.c for lp in lps])
     ridge = np.where(np.arange(columns) < n, 1.0, 0.0) + PROXIMITY
     gram = np.array([(block.T @ block).toarray() for block in blocks])
-    factors = torch.linalg.cholesky(torch.from_numpy(gram + np.diag(ridge)))
+    # Unchecked: where a weight is not finite, the first evaluation says so.
+    factors = torch.linalg.cholesky_ex(torch.from_numpy(gram + np.diag(ridge))).L
     del gram
 
     oracle = Oracle(problem)

@@ -98,6 +98,8 @@ def minimize(
         over &= Box(torch.where(near, center - 1, lower), torch.where(near, center + 1, upper))
     first = center
     if start is not None:
+        if not bool(start.isfinite().all()):
+            raise ValueError("start: expected finite entries, got NaN or infinity")
         try:
             first = over.project(start.to(like).expand_as(like))
         except RuntimeError:

@@ -129,17 +129,17 @@ class Oracle:
         """Points rounded to the function's precision, inside the bounds; values; gradients.
 
         Raises:
-            ValueError: a value is not finite.
+            ValueError: a value or a gradient is not finite.
         """
         self._hold(active)
         rounded = torch.as_tensor(y).to(self._problem.start.dtype).double().numpy()
         rounded = np.clip(rounded, self._lower[active], self._upper[active])
         value, gradient = self._apply("value_and_gradient", rounded, active)
-        if not np.isfinite(value).all():
-            row = np.flatnonzero(~np.isfinite(value))[0]
-            raise ValueError(
-                f"f: expected finite values, got {value[row]} for sample {active[row]}"
-            )
+        finite = np.isfinite(value) & np.isfinite(gradient).all(1)
+        if not finite.all():
+            row = np.flatnonzero(~finite)[0]
+            got = f"the gradient {gradient[row]}" if np.isfinite(value[row]) else value[row]
+            raise ValueError(f"f: expected finite values, got {got} for sample {active[row]}")
         return rounded, value, gradient
 
     def hessian(self, y: Array, active: Index) -> Array:
