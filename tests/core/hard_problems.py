@@ -11,7 +11,6 @@ from problems import (
     SMOOTH,
     Architecture,
     cast,
-    each_value,
     feasible_points,
     normal,
     rounding,
@@ -156,7 +155,7 @@ def unit_function(name: str, seed: int, batch: int, n: int, size: float) -> Conv
             return linear(slopes[0])
         case "kink":  # the slopes sum to zero, so that the minimum, 0, is where all pieces meet
             slopes[-1] = -slopes[:-1].sum(0)
-            return pieces(slopes, torch.zeros_like(level), kink)
+            return pieces(slopes, 0.0 * level, kink)
         case "valley":
             return pieces(
                 torch.stack([slopes[0], -slopes[0]]), torch.zeros(2, batch).double(), kink
@@ -277,9 +276,8 @@ class Truth:
         solver = "lp" if self.exact.piecewise_linear else "bundle"
         best = minimize(self.exact, problem.over, 1e-10 * problem.size, solver)
         near = torch.where(problem.empty.unsqueeze(-1), like, best.y)
-        self.points = near[None]
-        if not bool(problem.empty.any()):
-            self.points = torch.cat([near[None], feasible_points(problem.over, near, points, 0)])
+        spread = feasible_points(problem.over, near, points, 0).nan_to_num()  # NaN: no such point
+        self.points = torch.cat([near[None], spread])
         # Rounding to the set's own precision may move a point across a constraint.
         terms = self.points[:: max(1, len(self.points) // 32)]
         self.slack = rounding(problem.f, terms)
