@@ -8,6 +8,7 @@ import torch
 from scipy.sparse.linalg import norm
 
 from icnn_rl.linear_program import LinearProgram
+from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.certificate import ROUNDING, Certificate
 from icnn_rl.solvers.problem import Array, Index, Oracle, Problem
 from icnn_rl.solvers.solution import Solution
@@ -22,14 +23,15 @@ FACTORS = 2**24  # entries of the factorised matrices held at a time
 def solve(problem: Problem) -> Solution:
     """Minimise a piecewise-linear function by the alternating direction method of multipliers.
 
-        min cᵀv    subject to    q = A v,  q ≤ b,    x = y,  x ∈ 𝒴,        v = (y, w)
+        min cᵀv    subject to    q = A v,  low ≤ q ≤ high,        v = (y, w)
 
-    with one variable w for every hidden unit. A sweep solves a linear system in v, whose matrix is
-    factorised once a sample, clips q, projects x, and adds the violations to the multipliers. The
-    penalty ρ of each sample follows the ratio of its residuals; for a linear objective that leaves
-    the factors as they are. Every twenty sweeps f is evaluated at x, and the multipliers prove a
-    bound as those of any solver do (``LinearProgram.tangent``). Samples are taken in groups, as
-    many as fit the memory.
+    with one variable w for every hidden unit; the rows of A are those of the function, those of 𝒴
+    and y itself. A sweep solves a linear system in v, whose matrix is factorised once a sample,
+    clips q, and adds the violation to the multipliers. The penalty ρ of each sample follows the
+    ratio of its residuals; for a linear objective that leaves the factors as they are. Every twenty
+    sweeps f is evaluated at the point of 𝒴 nearest to y, and the multipliers prove a bound as those
+    of any solver do (``LinearProgram.tangent``). Samples are taken in groups, as many as fit the
+    memory.
 
     Raises:
         TypeError: f is not piecewise linear.
@@ -59,57 +61,76 @@ def _solve_group(
     problem: Problem, lps: list[LinearProgram], group: Index, certificate: Certificate
 ) -> None:
     """Run sweeps until every sample of the group is done, and tell the certificate."""
-    n, columns = problem.dim, len(lps[0].c)
-    lengths = np.array([1 / norm(lp.A, axis=1) for lp in lps])  # rows of length one
-    blocks = [sp.diags_array(s) @ lp.A for s, lp in zip(lengths, lps, strict=True)]
+    n, columns, own = problem.dim, len(lps[0].c), len(lps[0].b)
+    c, b = np.array([lp.c for lp in lps]), np.array([lp.b for lp in lps])
+    matrix, low, high = _set_rows(problem, group)
+    auxiliaries = sp.csr_array((matrix.shape[1], columns - n))
+    blocks = [
+        sp.vstack([lp.A, sp.hstack([inside, auxiliaries])])
+        for lp, inside in zip(lps, matrix, strict=True)
+    ]
+    lengths = np.array([1 / norm(block, axis=1) for block in blocks])  # to rows of length one
+    blocks = [sp.diags_array(s) @ block for s, block in zip(lengths, blocks, strict=True)]
+    low = lengths * np.concatenate([np.full_like(b, -np.inf), low], axis=1)
+    high = lengths * np.concatenate([b, high], axis=1)
     A = sp.block_diag(blocks, format="csr")
     AT = A.T.tocsr()
-    b, c = lengths * np.array([lp.b for lp in lps]), np.array([lp.c for lp in lps])
-    ridge = np.where(np.arange(columns) < n, 1.0, 0.0) + PROXIMITY
     gram = np.array([(block.T @ block).toarray() for block in blocks])
+    gram += PROXIMITY * np.eye(columns)
     # Unchecked: where a weight is not finite, the first evaluation says so.
-    factors = torch.linalg.cholesky_ex(torch.from_numpy(gram + np.diag(ridge))).L
+    factors = torch.linalg.cholesky_ex(torch.from_numpy(gram)).L
     del gram
 
     oracle = Oracle(problem)
-    everyone = problem.flat(problem.start, n).copy()
-    x = everyone[group]
-    v = np.concatenate([x, np.zeros((len(lps), columns - n))], axis=1)
-    q, u, p = np.minimum((A @ v.ravel()).reshape(b.shape), b), np.zeros_like(b), np.zeros_like(x)
+    points = problem.flat(problem.start, n).copy()
+    v = np.concatenate([points[group], np.zeros((len(lps), columns - n))], axis=1)
+    q = np.clip((A @ v.ravel()).reshape(low.shape), low, high)
+    u = np.zeros_like(q)
     rho = np.maximum(abs(c).max(1, keepdims=True), 1e-300)
     for _ in range(problem.max_evaluations):
         active = np.flatnonzero(~certificate.done[group])
-        y, value, gradient = oracle.value_and_gradient(x[active], group[active])
+        y, value, gradient = oracle.value_and_gradient(points[group[active]], group[active])
         certificate.observe(group[active], y, value, gradient)
-        _prove(problem, [lps[i] for i in active], group[active], (lengths * u)[active], certificate)
+        multipliers = (lengths * u)[active, :own]
+        _prove(problem, [lps[i] for i in active], group[active], multipliers, certificate)
         if certificate.done[group].all():
             return
 
         for _ in range(SWEEPS):
             pull = PROXIMITY * v - c / rho + (AT @ (q - u).ravel()).reshape(v.shape)
-            pull[:, :n] += x - p
-            v = (
-                torch.cholesky_solve(torch.from_numpy(pull).unsqueeze(-1), factors)
-                .squeeze(-1)
-                .numpy()
-            )
-            rows = (A @ v.ravel()).reshape(b.shape)
-            relaxed = RELAXATION * rows + (1 - RELAXATION) * q + u
-            q = np.minimum(relaxed, b)
+            solved = torch.cholesky_solve(torch.from_numpy(pull).unsqueeze(-1), factors)
+            v = solved.squeeze(-1).numpy()
+            image = (A @ v.ravel()).reshape(q.shape)
+            relaxed = RELAXATION * image + (1 - RELAXATION) * q + u
+            q = np.clip(relaxed, low, high)
             u = relaxed - q
-            relaxed = RELAXATION * v[:, :n] + (1 - RELAXATION) * x + p
-            everyone[group] = relaxed
-            x = problem.project(everyone)[group]
-            p = relaxed - x
+        points[group] = v[:, :n]
+        points = problem.project(points)
 
-        violation = np.maximum(abs(rows - q).max(1, initial=0.0), abs(v[:, :n] - x).max(1))
+        violation = abs(image - q).max(1) / abs(q).max(1)
         force = (AT @ u.ravel()).reshape(v.shape)
-        force[:, :n] += p
         stationarity = abs(c / rho + force).max(1) / abs(c / rho).max(1)
-        ratio = violation / np.maximum(abs(q).max(1, initial=1e-300), abs(x).max(1)) / stationarity
+        ratio = violation / stationarity
         ratio = np.where((ratio < 1 / UNBALANCED**2) | (ratio > UNBALANCED**2), ratio, 1.0)
         change = np.sqrt(np.clip(ratio, 1e-2, 1e2))[:, None]
-        rho, u, p = rho * change, u / change, p / change
+        rho, u = rho * change, u / change
+
+
+def _set_rows(problem: Problem, group: Index) -> tuple[Array, Array, Array]:
+    """The set as low ≤ M y ≤ high: its inequalities, its equations and its bounds."""
+    over, n = Polyhedron.of(problem.over, problem.start), problem.dim
+    matrix = np.concatenate([over.A, over.E], axis=1)[group]
+    matrix = matrix / np.maximum(over.width[group], 1e-300)[:, None]
+    shift = np.einsum("srn,sn->sr", matrix, over.origin[group])
+    lower, upper = (problem.flat(t, n)[group] for t in problem.over.bounds(problem.start))
+    b, e = over.b[group], over.e[group]
+    return (
+        np.concatenate([matrix, np.broadcast_to(np.eye(n), (len(group), n, n))], axis=1),
+        np.concatenate(
+            [np.concatenate([np.full_like(b, -np.inf), e], axis=1) + shift, lower], axis=1
+        ),
+        np.concatenate([np.concatenate([b, e], axis=1) + shift, upper], axis=1),
+    )
 
 
 def _prove(
