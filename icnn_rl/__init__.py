@@ -1,5 +1,6 @@
 """Input-convex neural networks: inference as certified convex optimisation."""
 
+from icnn_rl.adjoints import ArgMin, argmin, minimum, unrolled
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import (
     FICNN,
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FICNN",
     "PICNN",
+    "ArgMin",
     "AveragePool",
     "Box",
     "Conv",
@@ -36,8 +38,11 @@ __all__ = [
     "Simplex",
     "Simplices",
     "Solution",
+    "argmin",
     "linear",
     "minimize",
+    "minimum",
     "negative_entropy",
     "quadratic",
+    "unrolled",
 ]

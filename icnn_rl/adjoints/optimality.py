@@ -1,0 +1,175 @@
+"""The optimality conditions on an active set, as one masked linear system a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from icnn_rl.adjoints.constraints import Constraints
+
+NEAR = 1e-4  # distance to a constraint, relative to |y| + 1, at which it is first taken as active
+ROUNDS = 20  # changes of the active set before it is left as it is
+ROUNDING = 1e-13  # what counts as zero in the signs of multipliers and slacks, in relative terms
+
+
+@dataclass(frozen=True)
+class ActiveSet:
+    """Which constraints hold with equality.
+
+    Attributes:
+        lower, upper: bounds, shape ``(*batch, n)``.
+        rows: rows of C, shape ``(*batch, rows)``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    rows: Tensor
+
+    @classmethod
+    def near(cls, y: Tensor, c: Constraints) -> Self:
+        """The constraints that y is close to."""
+        near = NEAR * (1 + y.abs())
+        slack = c.right - (c.C @ y.unsqueeze(-1)).squeeze(-1)
+        lower = y - c.lower <= near
+        upper = (c.upper - y <= near) & ~lower
+        return cls(lower, upper, c.equation | (slack <= near.amax(-1, keepdim=True)))
+
+    @property
+    def fixed(self) -> Tensor:
+        """Coordinates at a bound."""
+        return self.lower | self.upper
+
+    def place(self, y: Tensor, c: Constraints) -> Tensor:
+        """y with the fixed coordinates at their bounds."""
+        return torch.where(self.lower, c.lower, torch.where(self.upper, c.upper, y))
+
+    def same(self, other: ActiveSet) -> bool:
+        """Whether the two agree for every sample."""
+        return all(
+            torch.equal(a, b)
+            for a, b in zip(
+                (self.lower, self.upper, self.rows),
+                (other.lower, other.upper, other.rows),
+                strict=True,
+            )
+        )
+
+
+class _Solve(torch.autograd.Function):
+    """K⁻¹ r for a symmetric K that is held fixed, and so once differentiable only."""
+
+    @staticmethod
+    def forward(ctx: Any, inverse: Tensor, r: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse, r)
+        return (inverse @ r.unsqueeze(-1)).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        inverse, r = ctx.saved_tensors
+        result = (inverse @ gradient.unsqueeze(-1)).squeeze(-1)
+        if torch.is_grad_enabled():  # a second derivative may follow, and would be wrong
+            result = _Refuse.apply(result, r)  # type: ignore[no-untyped-call]
+        return None, result
+
+
+class _Refuse(torch.autograd.Function):
+    """A tensor that pretends to depend on another, and raises where that is followed up."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, r: Tensor) -> Tensor:
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        raise RuntimeError(
+            "argmin: expected first derivatives only, got a request for second ones; use unrolled"
+        )
+
+
+class NewtonSystem:
+    """One Newton step on the optimality conditions of min f over a set, its active set given.
+
+        ∇f + H d + Cᵀμ = 0   for free coordinates,      d = bound - y   for the others,
+        C (y + d) = right    for active rows,           μ = 0           for the others.
+
+    Rows that repeat others leave μ open, and directions without curvature d; the shortest solution
+    is taken, through the pseudo-inverse of the symmetric matrix.
+
+    Args:
+        H: ∇²f, shape ``(*batch, n, n)``, float64.
+        c: the constraints, without a graph.
+        active: the active set.
+    """
+
+    def __init__(self, H: Tensor, c: Constraints, active: ActiveSet) -> None:
+        n, rows = H.shape[-1], c.C.shape[-2]
+        self.active, self.H, self.C = active, H, c.C
+        free, row = (~active.fixed).to(H.dtype), active.rows.to(H.dtype)
+        diagonal = torch.diagonal(H, dim1=-2, dim2=-1)
+        # In units of the curvature, so that the cutoff of the pseudo-inverse suits all blocks.
+        self.scale = diagonal.amax(-1, keepdim=True).clamp_min(1e-300)
+        K = H.new_zeros(*H.shape[:-2], n + rows, n + rows)
+        K[..., :n, :n] = H / self.scale.unsqueeze(-1) * free.unsqueeze(-1) * free.unsqueeze(-2)
+        K[..., n:, :n] = c.C * row.unsqueeze(-1) * free.unsqueeze(-2)
+        K[..., :n, n:] = K[..., n:, :n].mT
+        torch.diagonal(K, dim1=-2, dim2=-1).add_(torch.cat([1 - free, row - 1], -1))
+        self.inverse = torch.linalg.pinv(K, hermitian=True)
+
+    def step(
+        self, gradient: Tensor, y: Tensor, c: Constraints, multipliers: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """d and μ, differentiable with respect to ∇f and the constraints.
+
+        Args:
+            gradient: ∇f(y), shape ``(*batch, n)``.
+            y: the point, likewise.
+            c: the constraints.
+            multipliers: μ at y, shape ``(*batch, rows)``; with it the step is that from μ, which
+                has the right derivative with respect to C.
+        """
+        active, n = self.active, y.shape[-1]
+        if multipliers is not None:
+            gradient = gradient + (multipliers.unsqueeze(-2) @ c.C).squeeze(-2)
+        to_bound = active.place(y, c) - y
+        top = -gradient - (self.H @ to_bound.unsqueeze(-1)).squeeze(-1)
+        top = torch.where(active.fixed, to_bound, top / self.scale)
+        moved = (c.C @ y.unsqueeze(-1) + self.C @ to_bound.unsqueeze(-1)).squeeze(-1)
+        bottom = torch.where(active.rows, c.right - moved, 0.0)
+        solution: Tensor = _Solve.apply(self.inverse, torch.cat([top, bottom], -1))  # type: ignore[no-untyped-call]
+        return solution[..., :n], solution[..., n:] * self.scale
+
+
+def quadratic_step(
+    gradient: Tensor, H: Tensor, y: Tensor, c: Constraints
+) -> tuple[Tensor, NewtonSystem]:
+    """The step to the minimiser of the quadratic model at y over the set, and its system.
+
+    From the constraints that y is close to, those with a multiplier of the wrong sign are dropped
+    and those that the step would violate are added, until nothing changes.
+
+    Source: Hintermüller, Ito & Kunisch, "The primal-dual active set strategy as a semismooth Newton
+    method", SIAM Journal on Optimization 13, 2002.
+    """
+    active = ActiveSet.near(y, c)
+    pinned = c.lower == c.upper
+    for _ in range(ROUNDS):
+        system = NewtonSystem(H, c, active)
+        step, multipliers = system.step(gradient, y, c)
+        slope = gradient + (H @ step.unsqueeze(-1) + c.C.mT @ multipliers.unsqueeze(-1)).squeeze(-1)
+        zero = ROUNDING * (gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, True))
+        reached = y + step
+        edge = ROUNDING * (1 + reached.abs())
+        slack = c.right - (c.C @ reached.unsqueeze(-1)).squeeze(-1)
+        new = ActiveSet(
+            torch.where(active.lower, (slope > zero) | pinned, c.lower - reached > edge),
+            torch.where(active.upper, slope < -zero, reached - c.upper > edge),
+            c.equation
+            | torch.where(active.rows, multipliers > zero, -slack > edge.amax(-1, keepdim=True)),
+        )
+        if new.same(active):
+            break
+        active = new
+    return step, system

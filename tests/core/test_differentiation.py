@@ -1,0 +1,319 @@
+"""Minima and minimisers as differentiable functions, against central differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from problems import feasible_set, normal
+from torch import Tensor, nn
+
+from icnn_rl import (
+    FICNN,
+    PICNN,
+    ArgMin,
+    Box,
+    Conv,
+    ConvexFunction,
+    ConvexSet,
+    ConvFICNN,
+    Euclidean,
+    Polytope,
+    Simplex,
+    argmin,
+    linear,
+    minimize,
+    minimum,
+    negative_entropy,
+    quadratic,
+    unrolled,
+)
+from icnn_rl.functions import Max
+
+BATCH, N, TOL = 5, 4, 1e-12
+SETS = (
+    "box",
+    "sample box",
+    "degenerate box",
+    "simplex",
+    "simplices",
+    "polytope",
+    "box and polytope",
+    "box and plane",
+    "euclidean",
+)
+
+
+def network(activation: str = "softplus", ensemble: int | None = None) -> PICNN:
+    torch.manual_seed(3)
+    return PICNN(3, N, (6,), (8, 6), activation, ensemble=ensemble).double()
+
+
+def tilted(f: ConvexFunction) -> ConvexFunction:
+    """f with a slope and a curvature that put some minimisers at the boundary and some inside."""
+    return f + linear(normal(1, BATCH, N)) + quadratic(0.5, normal(2, N))
+
+
+def assert_derivative(fun: Callable[[], Tensor], inputs: list[Tensor]) -> None:
+    """Autograd's derivative of a number, along random directions, is that of differences."""
+    gradients = torch.autograd.grad(fun(), inputs, allow_unused=True)
+    step = 1e-6
+    for seed, (t, gradient) in enumerate(zip(inputs, gradients, strict=True)):
+        direction = normal(100 + seed, *t.shape)
+        held, ends = t.detach().clone(), []
+        for sign in (1, -1):
+            t.data.copy_(held + sign * step * direction)
+            ends.append(float(fun().detach()))
+        t.data.copy_(held)
+        expected = 0.0 if gradient is None else float((gradient * direction).sum())
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("activation", ["softplus", "elu"])
+@pytest.mark.parametrize("name", SETS)
+def test_minimiser(name: str, activation: str) -> None:
+    net, x = network(activation), normal(0, BATCH, 3).requires_grad_()
+    over, weight = feasible_set(name, torch.zeros(BATCH, N).double(), 5), normal(4, BATCH, N)
+    solution = argmin(tilted(net.condition(x)), over, TOL)
+    assert over.contains(solution.y.detach(), 1e-9).all()
+    assert (solution.gap >= 0).all()
+    assert (solution.gap < 1e-9).all()
+    if name in (
+        "box",
+        "simplex",
+    ):  # the case is one with constraints that hold and some that do not
+        at_bound = solution.y == over.bounds(solution.y)[0]
+        assert at_bound.any()
+        assert not at_bound.all()
+    assert_derivative(
+        lambda: (weight * argmin(tilted(net.condition(x)), over, TOL).y).sum(),
+        [x, *net.parameters()],
+    )
+
+
+@pytest.mark.parametrize("operation", ["mean", "ensemble", "restrict", "affine", "entropy"])
+def test_minimiser_of_functions_made_of_others(operation: str) -> None:
+    operations: dict[str, Callable[[ConvexFunction], ConvexFunction]] = {
+        "mean": lambda f: tilted(f.mean(0)),
+        "ensemble": lambda f: f + linear(normal(1, BATCH, N)),
+        "restrict": lambda f: f.mean(0).restrict(normal(1, BATCH, N) > 0.5, normal(2, N)),
+        "affine": lambda f: f.mean(0).affine(normal(1, N, N), normal(2, BATCH, N)),
+        "entropy": lambda f: f.mean(0) + negative_entropy(0.3),
+    }
+    net, x = network(ensemble=2), normal(0, BATCH, 3).requires_grad_()
+
+    def objective() -> Tensor:
+        f = operations[operation](net.condition(x))
+        solution = argmin(f, Box(-1.0, 1.0), TOL)
+        if operation == "restrict":  # f says nothing of the entries it holds fixed
+            assert isinstance(solution.y, Tensor)
+            return (normal(4, BATCH, N) * f.complete(solution.y)).sum()  # type: ignore[attr-defined]
+        return (normal(4, *solution.y.shape) * solution.y).sum()
+
+    assert_derivative(objective, [x, *net.parameters()])
+
+
+def test_minimiser_passes_gradcheck() -> None:
+    net = network().requires_grad_(False)
+    b = torch.tensor([0.2, 0.1]).double().requires_grad_()
+    A = normal(6, 2, N).requires_grad_()
+
+    def f(x: Tensor, c: Tensor, A: Tensor, b: Tensor) -> Tensor:
+        over = Box(-1.0, 1.0) & Polytope(A, b)
+        return argmin(net.condition(x) + linear(c), over, TOL).y
+
+    x, c = (normal(k, 2, size).requires_grad_() for k, size in ((0, 3), (1, N)))
+    assert torch.autograd.gradcheck(f, (x, c, A, b), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", ["y", "value"])
+def test_what_the_set_is_made_of(wanted: str) -> None:
+    f = tilted(network().requires_grad_(False).condition(normal(0, BATCH, 3)))
+    lower, upper = (torch.full((N,), b).double().requires_grad_() for b in (-0.4, 0.3))
+    A, E = normal(6, 2, N).requires_grad_(), normal(7, 1, N).requires_grad_()
+    b, d = (t.double().requires_grad_() for t in (torch.tensor([0.05, 0.1]), torch.tensor([0.1])))
+
+    def objective() -> Tensor:
+        solution = argmin(f, Box(lower, upper) & Polytope(A, b, E, d), TOL)
+        result = solution.y if wanted == "y" else solution.value
+        return (normal(4, *result.shape) * result).sum()
+
+    assert_derivative(objective, [lower, upper, A, b, E, d])
+
+
+def test_minimum() -> None:
+    net, x = network(), normal(0, BATCH, 3).requires_grad_()
+
+    def solve() -> Tensor:
+        solution = minimum(tilted(net.condition(x)), Box(-1.0, 1.0), 1e-11)
+        assert solution.converged.all()
+        return (normal(4, BATCH) * solution.value).sum()
+
+    assert_derivative(solve, [x, *net.parameters()])
+
+
+def test_a_function_may_be_used_before_and_after() -> None:
+    net, x = network(), normal(0, BATCH, 3)
+    f = net.condition(x)
+    y = minimize(f, Box(-1.0, 1.0)).y
+    used, fresh = (
+        torch.autograd.grad(g.value(y).sum(), list(net.parameters())) for g in (f, net.condition(x))
+    )
+    for a, b in zip(used, fresh, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize("over", [Box(-1.0, 1.0), Simplex(), Euclidean()], ids=str)
+def test_unrolled(over: ConvexSet, momentum: float) -> None:
+    net, x = network(), normal(0, BATCH, 3).requires_grad_()
+    weight = normal(4, BATCH, N)
+
+    def solve(iterations: int) -> Tensor:
+        return (
+            weight * unrolled(tilted(net.condition(x)), over, 0.2, iterations, momentum).y
+        ).sum()
+
+    assert_derivative(lambda: solve(6), [x, *net.parameters()])
+    exact = (weight * argmin(tilted(net.condition(x)), over, TOL).y).sum()
+    for long, short in zip(
+        torch.autograd.grad(solve(300), [x, net.bias[0]]),
+        torch.autograd.grad(exact, [x, net.bias[0]]),
+        strict=True,
+    ):
+        torch.testing.assert_close(long, short, rtol=1e-6, atol=1e-8)
+
+
+def test_unrolled_proves_its_last_iterate() -> None:
+    f = tilted(network("relu").requires_grad_(False).condition(normal(0, BATCH, 3)))
+    optimum = minimize(f, Box(-1.0, 1.0), 1e-9).value
+    for iterations in (1, 50):
+        solution = unrolled(f, Box(-1.0, 1.0), 0.05, iterations)
+        assert (solution.value - solution.gap <= optimum + 1e-9).all()
+        assert (solution.value >= optimum - 1e-9).all()
+
+
+@pytest.mark.parametrize(("tol", "accuracy"), [(1e-3, 3e-3), (1e-6, 1e-5)])
+def test_one_newton_step_makes_a_coarse_answer_a_good_one(tol: float, accuracy: float) -> None:
+    f = tilted(network().requires_grad_(False).condition(normal(0, BATCH, 3)))
+    for over in (Box(-1.0, 1.0), Simplex()):
+        exact = argmin(f, over, TOL).y
+        for solver in ("bundle", "newton"):
+            assert float((argmin(f, over, tol, solver).y - exact).abs().max()) < accuracy
+
+
+def test_float32() -> None:
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        net, x = network().to(dtype), normal(0, BATCH, 3).to(dtype).requires_grad_()
+        y = argmin(net.condition(x) + linear(normal(1, N).to(dtype)), Simplex(), 1e-5).y
+        assert y.dtype == dtype
+        results.append(torch.autograd.grad((normal(4, N).to(dtype) * y).sum(), x)[0].double())
+    torch.testing.assert_close(results[0], results[1], rtol=1e-2, atol=1e-4)
+
+
+def test_an_empty_set_does_not_spoil_the_others() -> None:
+    net = network()
+    b = torch.ones(BATCH, 1).double()
+    b[2] = -5.0
+    over = Box(-1.0, 1.0) & Polytope(torch.ones(1, N).double(), b)
+    for solve in (argmin, minimum):
+        solution = solve(tilted(net.condition(normal(0, BATCH, 3))), over, 1e-8)
+        assert solution.infeasible.tolist() == [i == 2 for i in range(BATCH)]
+        assert solution.y[2].isnan().all()
+        kept = ~solution.infeasible
+        loss = solution.value[kept].sum() + solution.y[kept].square().sum()
+        for gradient in torch.autograd.grad(loss, list(net.parameters())):
+            assert gradient.isfinite().all()
+
+
+def test_layer_learns_between_two_linear_layers() -> None:
+    """The maximum of two numbers, learned as a decision on the simplex."""
+    torch.manual_seed(0)
+    choice = ArgMin(
+        FICNN(3, 4, (8, 8)), Simplex(), transform=lambda f: f + quadratic(1.0, torch.zeros(3))
+    )
+    model = nn.Sequential(nn.Linear(2, 4), choice, nn.Linear(3, 1))
+    x = torch.rand(64, 2) * 2 - 1
+    target = x.amax(-1, keepdim=True)
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    losses = []
+    for _ in range(100):
+        loss = (model(x) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        choice.net.project_()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.1
+    assert losses[-1] < 0.01
+    assert choice.solution is not None
+    assert (choice.solution.gap < 1e-4).all()
+
+
+def test_layer_takes_a_set_and_a_start_for_one_call() -> None:
+    net, x = network(), normal(0, BATCH, 3)
+    layer = ArgMin(net, Box(-1.0, 1.0), tol=1e-8)
+    y = layer(x)
+    assert layer.solution is not None
+    assert not layer.solution.y.requires_grad
+    evaluations = layer.solution.evaluations
+    torch.testing.assert_close(layer(x, start=y.detach()), y)
+    assert (layer.solution.evaluations <= evaluations).all()
+    upper = (y.detach() - 0.1).clamp(min=-0.9)
+    assert (layer(x, over=Box(-1.0, upper)) <= upper).all()
+    steps = ArgMin(net, Box(-1.0, 1.0), "unrolled", step=0.5, iterations=400, momentum=0.5)
+    torch.testing.assert_close(steps(x), y, rtol=0, atol=1e-4)
+    assert set(layer.state_dict()) == {f"net.{name}" for name in net.state_dict()}
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        network("relu").condition(normal(0, BATCH, 3)),
+        Max(network(ensemble=2).condition(normal(0, BATCH, 3)), 0),
+        ConvFICNN((1, 6, 6), (2,), (Conv(2, 3),), "softplus")
+        .double()
+        .condition(normal(0, BATCH, 1, 6, 6)),
+    ],
+    ids=lambda f: type(f).__name__,
+)
+def test_a_minimiser_that_may_jump_is_refused(f: ConvexFunction) -> None:
+    with pytest.raises(TypeError, match=f"f: expected a smooth function, got {type(f).__name__}"):
+        argmin(f, Box(-1.0, 1.0))
+
+
+def test_second_derivatives_are_refused() -> None:
+    net, x = network(), normal(0, BATCH, 3).requires_grad_()
+    y = argmin(net.condition(x), Box(-1.0, 1.0)).y
+    (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="argmin: expected first derivatives only"):
+        torch.autograd.grad(gradient.sum(), x)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": 0.0}, "step: expected a finite number > 0, got 0.0"),
+        ({"iterations": 0}, "iterations: expected a number >= 1, got 0"),
+        ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), got 1.0"),
+        ({"f": negative_entropy(1.0)}, "f: expected a function that fixes the dimension"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
+)
+def test_bad_arguments_of_unrolled_are_named(change: dict[str, object], message: str) -> None:
+    f = network().condition(normal(0, BATCH, 3))
+    arguments = {"f": f, "over": Box(-1.0, 1.0), "step": 0.1, "iterations": 5, **change}
+    with pytest.raises(ValueError, match=message):
+        unrolled(**arguments)  # type: ignore[arg-type]
+
+
+def test_bad_arguments_are_named() -> None:
+    over = Polytope(torch.eye(N).double(), torch.ones(N).double())
+    with pytest.raises(TypeError, match="over: expected a set whose projection has a closed form"):
+        unrolled(network().condition(normal(0, BATCH, 3)), over, 0.1, 5)
+    with pytest.raises(TypeError, match=r"net: expected a module with condition\(x\), got Linear"):
+        ArgMin(nn.Linear(2, 2), Simplex())
+    with pytest.raises(ValueError, match=r"method: expected one of .*'implicit'.*, got 'envelope'"):
+        ArgMin(network(), Simplex(), "envelope")  # type: ignore[arg-type]
