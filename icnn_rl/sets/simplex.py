@@ -66,7 +66,9 @@ class Simplices(ConvexSet):
             raise ValueError(f"sizes: expected at least one block of length >= 1, got {self.sizes}")
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(like), torch.ones_like(like)
+        # A block of one is fixed; its bounds are wide, so that interior points exist.
+        upper = [torch.full_like(t, 1.0 if t.shape[-1] > 1 else 2.0) for t in self._split(like)]
+        return torch.zeros_like(like), torch.cat(upper, -1)
 
     def equations(self, like: Tensor) -> Constraint:
         blocks = [like.new_ones(1, size) for size in self.sizes]
@@ -88,4 +90,4 @@ class Simplices(ConvexSet):
             raise ValueError(
                 f"sizes: expected blocks that sum to {y.shape[-1]}, the dimension; got {self.sizes}"
             )
-        return y.split(self.sizes, -1)
+        return torch.split(y, list(self.sizes), -1)
