@@ -6,10 +6,8 @@ import numpy as np
 
 from icnn_rl.solvers.certificate import Certificate
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.solvers.projected_gradient import SLACK, first_curvature
 from icnn_rl.solvers.solution import Solution
-
-SLACK = 0.25  # share of the gap by which f may exceed the quadratic model of a step
-FLAT = 1e-9  # least curvature tried, relative to the first
 
 
 def solve(problem: Problem) -> Solution:
@@ -39,9 +37,7 @@ def solve(problem: Problem) -> Solution:
     certificate.observe(everyone, x, value, gradient)
     origin, z = x.copy(), x.copy()
     goal = certificate.gap / 2
-    L = (gradient**2).sum(1) / np.where(goal > 0, 2 * goal, 1.0)
-    floor = np.maximum(FLAT * L, 1e-300)
-    L = np.maximum(L, floor)
+    L, floor = first_curvature(goal, gradient)
     for _ in range((problem.max_evaluations - 1) // 2):
         active = np.flatnonzero(~certificate.done)
         if len(active) == 0:

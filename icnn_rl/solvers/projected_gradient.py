@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from icnn_rl.solvers.certificate import Certificate
-from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.solvers.problem import Array, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 SLACK = 0.25  # share of the gap by which f may exceed the quadratic model of a step
@@ -33,9 +33,7 @@ def solve(problem: Problem) -> Solution:
     y, value, gradient = oracle.value_and_gradient(start, active)
     offset = certificate.observe(active, y, value, gradient)
     goal = certificate.gap / 2
-    L = (gradient**2).sum(1) / np.where(goal > 0, 2 * goal, 1.0)
-    floor = np.maximum(FLAT * L, 1e-300)
-    L = np.maximum(L, floor)
+    L, floor = first_curvature(goal, gradient)
     for _ in range(problem.max_evaluations - 1):
         active = np.flatnonzero(~certificate.done)
         if len(active) == 0:
@@ -62,3 +60,10 @@ def solve(problem: Problem) -> Solution:
         goal[halved] = certificate.gap[halved] / 2
         certificate.restart(halved)
     return certificate.solution()
+
+
+def first_curvature(goal: Array, gradient: Array) -> tuple[Array, Array]:
+    """The first L, a step of which would close the gap were f linear, and the least to try."""
+    L: Array = (gradient**2).sum(1) / np.where(goal > 0, 2 * goal, 1.0)
+    floor = np.maximum(FLAT * L, 1e-300)
+    return np.maximum(L, floor), floor
