@@ -1,0 +1,129 @@
+"""Thousands of hard problems through every method: no certificate may be false.
+
+    python benchmarks/robustness.py [--problems 2500] [--solver NAME] [--seed 0]
+
+Problems are those of tests/core/hard_problems.py: flat functions, coinciding tangents, kinks and
+vertices at the optimum, scales from 1e-6 to 1e6, sets that are thin, a point or empty, in float32
+and float64. Every method that applies solves each to 1e-4 of the function's scale, within 200
+evaluations. A certificate is false if its bound exceeds the least value, in float64, at any of a
+hundred feasible points, the exact solution's and every method's among them, by more than rounding
+explains. Results go to benchmarks/results/robustness.csv, a row for every batch and method, as they
+come, and in sum to robustness.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from report import machine, table
+
+from icnn_rl import minimize
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))
+from hard_problems import FUNCTIONS, SETS, SOLVERS, Truth, entropic, hard_problem
+
+RESULTS = Path(__file__).parent / "results"
+TOL = 1e-4  # of the function's scale
+CAP = 200
+POINTS = 100
+BATCHES = (1, 8, 32)
+FIELDS = ("function", "set", "seed", "dtype", "solver", "problems", "false certificates")
+FIELDS += ("other faults", "out of evaluations", "stopped by rounding", "evaluations")
+Row = dict[str, object]
+
+
+def solve_batch(seed: int, solvers: list[str]) -> list[Row]:
+    """One batch of problems by every method that applies: a row for each."""
+    draw = random.Random(seed)
+    function, where, batch = (draw.choice(c) for c in (FUNCTIONS, SETS, BATCHES))
+    dtype = draw.choice((torch.float32, torch.float64))
+    problem = hard_problem(function, where, seed, batch, dtype)
+    variants = {False: problem, True: entropic(problem)}
+    truths = {}
+    solutions = {}
+    for solver in solvers:
+        if problem.applies(solver):
+            entropy = solver == "bundle_entropy"
+            if entropy not in truths:
+                truths[entropy] = Truth(variants[entropy], POINTS)
+            f, over, tol = variants[entropy].f, problem.over, TOL * problem.size
+            solutions[solver] = minimize(f, over, tol, solver, max_evaluations=CAP)
+            truths[entropy].learn(solutions[solver].y.double())
+    rows: list[Row] = []
+    for solver, solution in solutions.items():
+        faults = truths[solver == "bundle_entropy"].faults(solution)
+        false = faults.pop("false certificate")
+        open_ = ~(solution.converged | problem.empty)
+        spent = solution.evaluations >= CAP - 1
+        counts = (batch, false, torch.stack(list(faults.values())).any(0), open_ & spent)
+        counts += (open_ & ~spent,)
+        values = (
+            function,
+            where,
+            seed,
+            dtype,
+            solver,
+            *(int(torch.as_tensor(c).sum()) for c in counts),
+        )
+        evaluations = " ".join(map(str, solution.evaluations[~problem.empty].tolist()))
+        rows.append(dict(zip(FIELDS, (*values, evaluations), strict=True)))
+    return rows
+
+
+def summary(rows: list[Row]) -> str:
+    """The table: a line for every method."""
+    lines = []
+    for solver in SOLVERS:
+        mine = [row for row in rows if row["solver"] == solver]
+        counts = {field: sum(int(str(row[field])) for row in mine) for field in FIELDS[5:10]}
+        evaluations = [int(k) for row in mine for k in str(row["evaluations"]).split()]
+        if evaluations:
+            spread = torch.tensor(evaluations)
+            shares = [f"{counts[field] / counts['problems']:.1%}" for field in FIELDS[8:10]]
+            exact = [counts[field] for field in FIELDS[5:8]]
+            lines.append([solver, *exact, *shares, int(spread.median()), int(spread.max())])
+    header = ["method", *FIELDS[5:10], "evaluations (median)", "(max)"]
+    return table(header, lines)
+
+
+def run(problems: int, solvers: list[str], seed: int, file: TextIO) -> None:
+    """Solve batches until there are enough problems, and write down each."""
+    writer = csv.DictWriter(file, FIELDS)
+    writer.writeheader()
+    rows: list[Row] = []
+    done = 0
+    while done < problems:
+        new = solve_batch(seed, solvers)
+        writer.writerows(new)
+        file.flush()
+        for row in new:
+            if row["false certificates"] or row["other faults"]:
+                print(row, flush=True)
+        rows += new
+        done += max((int(str(row["problems"])) for row in new), default=0)
+        seed += 1
+        (RESULTS / "robustness.md").write_text(f"{machine()}\n\n{summary(rows)}\n")
+    print(summary(rows))
+
+
+def main() -> None:
+    """Run and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problems", type=int, default=2500)
+    parser.add_argument("--solver", choices=SOLVERS)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    solvers = [arguments.solver] if arguments.solver else list(SOLVERS)
+    with (RESULTS / "robustness.csv").open("w", newline="") as file:
+        run(arguments.problems, solvers, arguments.seed, file)
+
+
+if __name__ == "__main__":
+    main()
