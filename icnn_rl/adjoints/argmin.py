@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,10 +11,12 @@ from torch import Tensor
 from icnn_rl.adjoints.constraints import Constraints
 from icnn_rl.adjoints.minimum import somewhere
 from icnn_rl.adjoints.optimality import ActiveSet, NewtonSystem, quadratic_step
+from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution, minimize
 
+KINK_TOL = 1e-12  # gap to which f with kinks is solved, so that its pieces can be told
 CONTRACTION = 0.5  # ratio of two Newton steps at which the first is taken
 
 
@@ -26,7 +29,7 @@ def argmin(
     start: Tensor | None = None,
     max_evaluations: int = 200,
 ) -> Solution:
-    """Minimise a smooth f, and let gradients flow through the minimiser.
+    """Minimise f, and let gradients flow through the minimiser.
 
         y*(θ) = argmin { f(y; θ) : y ∈ 𝒴 },      K ∂(y*, μ)/∂θ = -∂/∂θ (∇f + Cᵀμ, C y - right)
 
@@ -35,35 +38,62 @@ def argmin(
     improved by one Newton step on the constraints found active. Where a constraint is active with
     multiplier zero, y* has a kink in θ and the derivative is one-sided.
 
-    Beyond ``minimize`` this costs two Hessians and two evaluations, and on the way back one pass
-    through ∇f. There are no second derivatives: y* is differentiable once.
+    A piecewise-linear f must come with a strongly convex smooth term, f = h + p. Then it is the
+    problem min h(y) + t under a_k + g_kᵀy ≤ t, of which the pieces that meet at y* are active.
 
-    Args: as for ``minimize``; the gradient is about as accurate as y, so ``tol`` is smaller.
+    Beyond ``minimize`` this costs two Hessians and two evaluations, and on the way back one pass
+    through ∇f; where f has kinks, 2 (n + 10) evaluations and passes more. There are no second
+    derivatives.
+
+    Args: as for ``minimize``. The gradient is about as accurate as y, so ``tol`` is smaller; f with
+        kinks is solved to a gap of 1e-12 whatever ``tol``.
 
     Returns:
         A ``Solution`` whose ``y`` and ``value`` are differentiable.
 
     Raises:
         ValueError: as ``minimize`` does.
-        TypeError: f is not smooth, so y* may jump or rest where θ changes.
+        TypeError: f is neither smooth nor piecewise linear with a strongly convex term, so that y*
+            may jump where θ changes; or it has kinks and is not in float64.
 
     Source: Amos & Kolter, "OptNet: differentiable optimization as a layer in neural networks", ICML
-    2017, section 3; Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, appendix.
+    2017, section 3; for the pieces, Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017,
+    on argmin differentiation.
     """
-    if not f.smooth:
-        raise TypeError(
-            f"f: expected a smooth function, got {type(f).__name__} with kinks or without a "
-            "Hessian, whose minimiser may not be differentiable; take a smooth activation "
-            "('softplus' or 'elu'), or use minimum() for the gradient of the minimum's value"
-        )
-    solution = minimize(f, over, tol, solver, start=start, max_evaluations=max_evaluations)
-    return attach(f, over, solution)
-
-
-def attach(f: ConvexFunction, over: ConvexSet, solution: Solution) -> Solution:
-    """Give the answer of a solver the derivatives of the minimiser of a smooth f."""
+    parts = None if f.smooth else split(f)
+    sharp = tol if parts is None else min(tol, KINK_TOL)
+    solution = minimize(f, over, sharp, solver, start=start, max_evaluations=max_evaluations)
     y = somewhere(solution)
     constraints = Constraints.of(over, y)
+    if parts is None:
+        y, value, moving = _differentiate(f, y, constraints)
+    else:
+        h, p = parts
+        gap = solution.gap.clamp(KINK_TOL, KINK_TOL + tol)
+        radius = RADIUS * (2 * gap / h.strong_convexity).sqrt()
+        constraints = with_pieces(p, y, radius, constraints)
+        lifted = torch.cat([y, p.value(y).detach().unsqueeze(-1)], -1)
+        lifted, value, moving = _differentiate(Epigraph(h), lifted, constraints)
+        y, moving = lifted[..., :-1], moving[..., :-1]
+    return replace(
+        solution,
+        y=torch.where(solution.infeasible.unsqueeze(-1), torch.nan, y + moving),
+        value=torch.where(solution.infeasible, torch.inf, value),
+        lower_bound=torch.minimum(solution.lower_bound, value.detach()),
+        converged=solution.gap <= tol,
+    )
+
+
+class Smooth(Protocol):
+    """What is needed of a function."""
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def hessian(self, y: Tensor) -> Tensor: ...
+
+
+def _differentiate(f: Smooth, y: Tensor, constraints: Constraints) -> tuple[Tensor, Tensor, Tensor]:
+    """A better y, f(y) with its derivative, and zeros with the derivative of the minimiser."""
     fixed = constraints.detach()
     with torch.no_grad():
         y, active = _polish(f, y, fixed)
@@ -74,17 +104,11 @@ def attach(f: ConvexFunction, over: ConvexSet, solution: Solution) -> Solution:
     if constraints.differentiable:
         multipliers = system.step(gradient.detach().double(), point, fixed)[1]
     step, _ = system.step(gradient.double(), point, constraints, multipliers)
-    moving = (step - step.detach()).to(y.dtype)  # zero, with the derivative of y*
-    value = value + (gradient.detach() * moving).sum(-1)
-    return replace(
-        solution,
-        y=torch.where(solution.infeasible.unsqueeze(-1), torch.nan, y + moving),
-        value=torch.where(solution.infeasible, torch.inf, value),
-        lower_bound=torch.minimum(solution.lower_bound, value.detach()),
-    )
+    moving = (step - step.detach()).to(y.dtype)
+    return y, value + (gradient.detach() * moving).sum(-1), moving
 
 
-def _polish(f: ConvexFunction, y: Tensor, c: Constraints) -> tuple[Tensor, ActiveSet]:
+def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, ActiveSet]:
     """One Newton step within the set, where the next would be much shorter; and what is active.
 
     Values of f would not do to judge the step: near the minimum they are all rounding.

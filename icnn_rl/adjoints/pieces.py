@@ -1,0 +1,98 @@
+"""A function with kinks as a smooth one of one variable more, with a constraint for each piece."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from icnn_rl.adjoints.constraints import Constraints
+from icnn_rl.functions import ConvexFunction, Sum
+
+RADIUS = 4.0  # of the ball that pieces are looked for in, in units of the distance to the minimiser
+SPARE = 10  # pairs of points beyond n: a kink is missed with probability 2^-SPARE or less
+
+
+@dataclass(frozen=True)
+class Epigraph:
+    """(y, t) ↦ h(y) + t, for f = h + p and t ≥ p(y)."""
+
+    h: ConvexFunction
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Its value and its gradient, at points of shape ``(*batch, n + 1)``."""
+        value, gradient = self.h.value_and_gradient(y[..., :-1])
+        return value + y[..., -1], F.pad(gradient.expand_as(y[..., :-1]), (0, 1), value=1.0)
+
+    def hessian(self, y: Tensor) -> Tensor:
+        """Its Hessian, without curvature along t."""
+        H = self.h.hessian(y[..., :-1])
+        return F.pad(H.expand(*y.shape[:-1], *H.shape[-2:]), (0, 1, 0, 1))
+
+
+def split(f: ConvexFunction) -> tuple[ConvexFunction, ConvexFunction]:
+    """f = h + p, with h smooth and strongly convex and p piecewise linear.
+
+    Raises:
+        TypeError: f is not of this form.
+    """
+    leaves, terms = [f], []
+    while leaves:
+        term = leaves.pop()
+        if isinstance(term, Sum):
+            leaves += [term.left, term.right]
+        else:
+            terms.append(term)
+    smooth = [t for t in terms if t.smooth]
+    rest = [t for t in terms if not t.smooth]
+    curved = any(bool((torch.as_tensor(t.strong_convexity) > 0).all()) for t in smooth)
+    if not (curved and all(t.piecewise_linear for t in rest)):
+        names = " + ".join(type(t).__name__ for t in reversed(terms))
+        raise TypeError(
+            f"f: expected a smooth function, or a piecewise-linear one plus quadratic(gamma, "
+            f"center) or negative_entropy(alpha), whose minimiser is differentiable; got {names}"
+        )
+    if f.like is None or f.like.dtype != torch.float64:
+        raise TypeError("f: expected float64, which it takes to tell the pieces at a kink")
+    return reduce(add, smooth), reduce(add, rest)
+
+
+def with_pieces(p: ConvexFunction, y: Tensor, radius: Tensor, c: Constraints) -> Constraints:
+    """The constraints on (y, t): those on y, and a_k + g_kᵀy = t for the pieces of p near y.
+
+    Pieces are what p is at pairs of opposite points around y: the two lie on different sides of
+    every kink that passes through the middle. Their tangents agree where all of them meet, and on
+    that set the minimiser stays.
+
+    Args:
+        p: piecewise linear.
+        y: shape ``(*batch, n)``.
+        radius: distance of the points from y, shape ``batch``.
+        c: the constraints on y.
+
+    Source: Burke, Lewis & Overton, "A robust gradient sampling algorithm for nonsmooth, nonconvex
+    optimization", SIAM Journal on Optimization 15, 2005, for the sampling.
+    """
+    n = y.shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    directions = F.normalize(torch.randn(n + SPARE, n, generator=generator), dim=-1).to(y)
+    rows, rights = [], []
+    for direction in torch.cat([directions, -directions]):
+        point = y + radius.unsqueeze(-1) * direction
+        value, gradient = p.value_and_gradient(point)
+        length = (1 + gradient.detach().square().sum(-1)).sqrt()
+        rows.append(F.pad(gradient, (0, 1), value=-1.0) / length.unsqueeze(-1))
+        rights.append(((gradient * point).sum(-1) - value) / length)
+    C = torch.cat([F.pad(c.C, (0, 1)), torch.stack(rows, -2)], -2)
+    return replace(
+        c,
+        lower=F.pad(c.lower, (0, 1), value=-torch.inf),
+        upper=F.pad(c.upper, (0, 1), value=torch.inf),
+        C=C,
+        right=torch.cat([c.right, torch.stack(rights, -1)], -1),
+        equation=F.pad(c.equation, (0, len(rows)), value=True),
+    )
