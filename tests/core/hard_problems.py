@@ -50,6 +50,7 @@ FUNCTIONS = (
 UNSCALED_SETS = ("simplex", "simplices", "orthant", "space")
 SETS = (
     "box",
+    "box of uneven sides",
     "box with fixed coordinates",
     "box that is a point",
     "simplex",
@@ -89,7 +90,7 @@ class HardProblem:
         f: the functions, of batch shape ``(batch,)``.
         over: the set, its numbers in the precision of f.
         size: the order of magnitude of what f varies by.
-        width: the order of magnitude of the set.
+        width: the order of magnitude of the set in each coordinate, ``(n,)``.
         empty: where the set is empty, ``(batch,)``.
         name: what it is, for a report.
     """
@@ -97,7 +98,7 @@ class HardProblem:
     f: ConvexFunction
     over: ConvexSet
     size: float
-    width: float
+    width: Tensor
     empty: Tensor
     name: str
 
@@ -109,7 +110,9 @@ class HardProblem:
         """Whether the solver takes such a function and set."""
         if solver == "bundle_entropy":  # which is given the function plus an entropy
             coupled = self.over.equations(self.like) or self.over.inequalities(self.like)
-            return not coupled and self.width >= 1  # on less, the entropy is a linear function
+            return not coupled and bool(
+                (self.width >= 1).all()
+            )  # on less, the entropy is a linear function
         if solver == "newton":
             return self.f.smooth
         return self.f.piecewise_linear or solver not in ("admm", "lp", "ecos", "clarabel")
@@ -121,18 +124,22 @@ def hard_problem(
     """A batch of problems in one to six dimensions, at random scales of f and of the set."""
     draw = random.Random(seed)
     n, size = draw.randint(1, 6), draw.choice(SCALES)
-    width = 1.0 if where in UNSCALED_SETS else draw.choice(SCALES)
+    width = torch.ones(n).double()
+    if where not in UNSCALED_SETS:
+        width *= draw.choice(SCALES)
+    if where == "box of uneven sides":
+        width *= torch.tensor([draw.choice(SCALES) for _ in range(n)]).double()
     moved = draw.choice((0.0, 1.0)) if where not in ("simplex", "simplices") else 0.0
     center = moved * width * grid(seed + 9, n)
     f = unit_function(function, seed, batch, n, size)
-    if width != 1.0 or moved:
-        f = f.affine(torch.eye(n).double() / width, -center / width)
+    if moved or bool((width != 1).any()):
+        f = f.affine(torch.diag(1 / width), -center / width)
     if where in ("orthant", "space"):
         f = f + quadratic(size, center + grid(seed + 8, batch, n))
     f = cast(f, dtype)
     like = f.like.new_zeros(batch, n)
-    over, empty = hard_set(where, seed, like, center.to(dtype), width)
-    name = f"{function}, {where}, seed {seed}, size {size:g}, width {width:g}, n {n}, {dtype}"
+    over, empty = hard_set(where, seed, like, center.to(dtype), width.to(dtype))
+    name = f"{function}, {where}, seed {seed}, size {size:g}, width {width.tolist()}, {dtype}"
     return HardProblem(f, over, size, width, empty, name)
 
 
@@ -191,7 +198,7 @@ def unit_function(name: str, seed: int, batch: int, n: int, size: float) -> Conv
 
 
 def hard_set(
-    name: str, seed: int, like: Tensor, center: Tensor, width: float
+    name: str, seed: int, like: Tensor, center: Tensor, width: Tensor
 ) -> tuple[ConvexSet, Tensor]:
     """A set around ``center`` of the order of ``width``, and where it is empty."""
     batch, n = like.shape
@@ -202,13 +209,13 @@ def hard_set(
 
     def polytope(A: Tensor, b: Tensor) -> Polytope:  # of u in y = center + width u
         A = (A / width).to(like)
-        return Polytope(A, (b + (center / width).double() @ (A.double() * width).mT).to(like))
+        return Polytope(A, (b + (center / width).double() @ (A * width).double().mT).to(like))
 
     def at(A: Tensor) -> Tensor:
         return inside @ A.mT
 
     match name:
-        case "box":
+        case "box" | "box of uneven sides":
             return box, nowhere
         case "box with fixed coordinates":
             moves = width * normal(seed + 6, batch, n).clamp(min=0)

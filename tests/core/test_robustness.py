@@ -36,16 +36,23 @@ each_solver = pytest.mark.parametrize("solver", SOLVERS)
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @settings(max_examples=EXAMPLES)
-@given(st.sampled_from(SETS), SEEDS, st.sampled_from([torch.float32, torch.float64]))
-def test_no_method_is_wrong(function: str, where: str, seed: int, dtype: torch.dtype) -> None:
+@given(st.data())
+def test_no_method_is_wrong(function: str, data: st.DataObject) -> None:
+    where, seed = data.draw(st.sampled_from(SETS)), data.draw(SEEDS)
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
+    share, limit = data.draw(st.sampled_from([(1e-4, 30), (0.0, 10), (1e-8, 30), (1e-4, 1)]))
     problem = hard_problem(function, where, seed, 1 + seed % 4, dtype)
+    start = data.draw(st.sampled_from([None, 1e3 * normal(seed, *problem.like.shape)]))
     solvers = [s for s in SOLVERS if problem.applies(s)]
     groups = [(problem, [s for s in solvers if s != "bundle_entropy"])]
     if "bundle_entropy" in solvers:
         groups.append((entropic(problem), ["bundle_entropy"]))
     for variant, group in groups:
-        truth, tol = Truth(variant, 40), 1e-4 * variant.size
-        solutions = [minimize(variant.f, variant.over, tol, s, max_evaluations=30) for s in group]
+        truth, tol = Truth(variant, 40), share * variant.size
+        solutions = [
+            minimize(variant.f, variant.over, tol, s, start=start, max_evaluations=limit)
+            for s in group
+        ]
         for solution in solutions:
             truth.learn(solution.y.double())
         for solver, solution in zip(group, solutions, strict=True):
