@@ -12,7 +12,13 @@ STEPS = 300
 
 
 def conditioned(
-    batch: int, widths: tuple[int, ...], n: int, activation: str = "relu", *, trained: bool = False
+    batch: int,
+    widths: tuple[int, ...],
+    n: int,
+    activation: str = "relu",
+    *,
+    trained: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> ConvexFunction:
     """A batch of convex functions of n variables: one network, x ~ N(0, I)."""
     torch.manual_seed(0)
@@ -20,7 +26,7 @@ def conditioned(
     if trained:
         fit(net, n)
     with torch.no_grad():
-        return net.condition(torch.randn(batch, X_DIM))
+        return net.to(dtype).condition(torch.randn(batch, X_DIM).to(dtype))
 
 
 def fit(net: PICNN, n: int) -> None:
