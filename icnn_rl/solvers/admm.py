@@ -17,6 +17,7 @@ SWEEPS = 20  # between two evaluations of f
 RELAXATION = 1.6
 PROXIMITY = 1e-6  # weight that keeps the linear system regular
 UNBALANCED = 3.0  # ratio of the residuals from which the penalty is adapted
+TINY = 1e-300  # keeps 0/0 away
 FACTORS = 2**24  # entries of the factorised matrices held at a time
 
 
@@ -86,7 +87,7 @@ def _solve_group(
     v = np.concatenate([points[group], np.zeros((len(lps), columns - n))], axis=1)
     q = np.clip((A @ v.ravel()).reshape(low.shape), low, high)
     u = np.zeros_like(q)
-    rho = np.maximum(abs(c).max(1, keepdims=True), 1e-300)
+    rho = np.maximum(abs(c).max(1, keepdims=True), TINY)
     for _ in range(problem.max_evaluations):
         active = np.flatnonzero(~certificate.done[group])
         y, value, gradient = oracle.value_and_gradient(points[group[active]], group[active])
@@ -107,10 +108,10 @@ def _solve_group(
         points[group] = v[:, :n]
         points = problem.project(points)
 
-        violation = abs(image - q).max(1) / abs(q).max(1)
+        violation = abs(image - q).max(1) / (abs(q).max(1) + TINY)
         force = (AT @ u.ravel()).reshape(v.shape)
-        stationarity = abs(c / rho + force).max(1) / abs(c / rho).max(1)
-        ratio = violation / stationarity
+        stationarity = abs(c / rho + force).max(1) / (abs(c / rho).max(1) + TINY)
+        ratio = (violation + TINY) / (stationarity + TINY)
         ratio = np.where((ratio < 1 / UNBALANCED**2) | (ratio > UNBALANCED**2), ratio, 1.0)
         change = np.sqrt(np.clip(ratio, 1e-2, 1e2))[:, None]
         rho, u = rho * change, u / change
@@ -120,7 +121,7 @@ def _set_rows(problem: Problem, group: Index) -> tuple[Array, Array, Array]:
     """The set as low ≤ M y ≤ high: its inequalities, its equations and its bounds."""
     over, n = Polyhedron.of(problem.over, problem.start), problem.dim
     matrix = np.concatenate([over.A, over.E], axis=1)[group]
-    matrix = matrix / np.maximum(over.width[group], 1e-300)[:, None]
+    matrix = matrix / np.maximum(over.width[group], TINY)[:, None]
     shift = np.einsum("srn,sn->sr", matrix, over.origin[group])
     lower, upper = (problem.flat(t, n)[group] for t in problem.over.bounds(problem.start))
     b, e = over.b[group], over.e[group]

@@ -24,7 +24,7 @@ class Certificate:
     Attributes:
         best: the least value so far, shape ``(size,)``, and ``best_y`` where it was taken.
         bound: the highest bound so far, shape ``(size,)``.
-        noise: how far rounding may have moved the last tangent, shape ``(size,)``.
+        noise: how far rounding may have moved a tangent at least, shape ``(size,)``.
         weight: Σ_j w_j since the last ``restart``, shape ``(size,)``.
         slope: Σ_j w_j h_j, shape ``(size, n)``.
     """
@@ -63,7 +63,8 @@ class Certificate:
         self.best_y[active[better]] = y[better]
         terms = np.abs(gradient) * (np.abs(y) + self._polyhedron.width[active])
         noise = ROUNDING * self.problem.epsilon * (np.abs(value) + terms.sum(1))
-        self.noise[active] = noise
+        first = self.evaluations[active] == 1
+        self.noise[active] = np.where(first, noise, np.minimum(noise, self.noise[active]))
         gamma = self.gamma[active, None]
         offset: Array = value + ((gamma / 2 * y - gradient) * y).sum(1) - noise
         self.prove(active, offset, gradient - gamma * y)
