@@ -49,7 +49,8 @@ def advance(  # type: ignore[no-untyped-def]
         if value[row] < best[i]:
             for k in range(n):
                 u[k] = (y[row, k] - origin[i, k]) / max(width[i, k], 1e-300)
-            if violation(cut_h[i, :rows], cut_a[i, :rows], E[i], e[i], u) <= slack:
+            off = violation(cut_h[i, :rows], cut_a[i, :rows], E[i], e[i], u)
+            if off <= slack or count[i] == 1:  # the first point is feasible as given
                 best[i] = value[row]
                 best_y[i] = y[row]
         bound[i] = max(bound[i], cut_a[i, j] + separable_minimum(cut_h[i, j], p, finite[i]))
