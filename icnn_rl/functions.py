@@ -102,6 +102,8 @@ class ConvexFunction(ABC):
 
 def common_shape(*shapes: tuple[int, ...]) -> torch.Size:
     """The shape that all of ``shapes`` broadcast to."""
+    if len(set(shapes)) == 1:  # torch takes as long as a layer does
+        return torch.Size(shapes[0])
     return torch.Size(torch.broadcast_shapes(*shapes))
 
 

@@ -132,8 +132,8 @@ class Oracle:
             ValueError: a value or a gradient is not finite.
         """
         self._hold(active)
-        rounded = torch.as_tensor(y).to(self._problem.start.dtype).double().numpy()
-        rounded = np.clip(rounded, self._lower[active], self._upper[active])
+        rounded = to_array(torch.as_tensor(y).to(self._problem.start.dtype))
+        rounded = np.minimum(np.maximum(rounded, self._lower[active]), self._upper[active])
         value, gradient = self._apply("value_and_gradient", rounded, active)
         finite = np.isfinite(value) & np.isfinite(gradient).all(1)
         if not finite.all():
@@ -158,11 +158,13 @@ class Oracle:
         self, method: Literal["value_and_gradient", "hessian"], y: Array, active: Index
     ) -> list[Array]:
         problem, like = self._problem, self._problem.start
-        whole = len(active) == len(self._held)
-        rows = slice(None) if whole else np.searchsorted(self._held, active)
-        points = np.zeros((len(self._held), problem.dim))
-        points[rows] = y
-        tensor = torch.as_tensor(points, device=like.device).to(like.dtype)
+        rows: slice | Index = slice(None)
+        if len(active) < len(self._held):
+            rows = np.searchsorted(self._held, active)
+            points = np.zeros((len(self._held), problem.dim))
+            points[rows] = y
+            y = points
+        tensor = torch.tensor(y, dtype=like.dtype, device=like.device)  # never shared
         if len(self._held) == problem.size:
             tensor = tensor.view_as(like)
         result = getattr(self._f, method)(tensor)
