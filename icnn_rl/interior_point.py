@@ -18,6 +18,7 @@ compiled = njit(cache=True, fastmath={"contract", "reassoc", "arcp", "nsz"}, err
 ITERATIONS = 40
 TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
 ROUNDING = 1e-15  # relative error of a sum
+EXHAUSTED = 1e-12  # complementarity below which a step that brings little is rounding error
 FEASIBLE = 1e-10  # violation, relative to the unit box, up to which an iterate is feasible
 
 
@@ -361,7 +362,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
 
     bound = -np.inf
     captured = False
-    dt, rho, first_mu, first_off = 0.0, 0.0, 0.0, 0.0
+    dt, rho, first_mu, first_off, last_mu = 0.0, 0.0, 0.0, 0.0, np.inf
     for iteration in range(ITERATIONS + 1):
         for j in range(rows):
             r = -a[j] - s[j]
@@ -419,6 +420,9 @@ def minimize_model(  # type: ignore[no-untyped-def]
             if finite[i]:
                 mu += wl[i] * u[i] + wu[i] * g[i]
         mu /= count
+        if mu < EXHAUSTED and mu > 0.5 * last_mu or mu < EXHAUSTED**2:
+            break
+        last_mu = mu
         off = np.abs(residual).max() if rows + q > 0 else 0.0
         if iteration == 0:
             first_mu, first_off = mu, off

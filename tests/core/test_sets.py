@@ -28,7 +28,7 @@ def test_projection_is_the_nearest_point(name: str, seed: int) -> None:
     torch.testing.assert_close(over.project(nearest), nearest)
     # The variational inequality: (y - P y)ᵀ(z - P y) ≤ 0 for every z in the set.
     others = feasible_points(over, nearest, 200, seed)
-    assert ((y - nearest) * (others - nearest)).sum(-1).max() <= 2e-6
+    assert ((y - nearest) * (others - nearest)).sum(-1).max() <= 1e-8
 
 
 @each_bounded_set
