@@ -58,12 +58,12 @@ class Certificate:
     def observe(self, active: Index, y: Array, value: Array, gradient: Array) -> Array:
         """Take note of an evaluation; returns the offsets a_j of its tangents, rounded downward."""
         self.evaluations[active] += 1
-        better = (value < self.best[active]) & self._feasible(active, y)
+        first = self.evaluations[active] == 1  # which is feasible as given
+        better = (value < self.best[active]) & (first | self._feasible(active, y))
         self.best[active[better]] = value[better]
         self.best_y[active[better]] = y[better]
         terms = np.abs(gradient) * (np.abs(y) + self._polyhedron.width[active])
         noise = ROUNDING * self.problem.epsilon * (np.abs(value) + terms.sum(1))
-        first = self.evaluations[active] == 1
         self.noise[active] = np.where(first, noise, np.minimum(noise, self.noise[active]))
         gamma = self.gamma[active, None]
         offset: Array = value + ((gamma / 2 * y - gradient) * y).sum(1) - noise

@@ -28,7 +28,12 @@ def solve(problem: Problem) -> Solution:
 def _solve_one(program: Program) -> Answer:
     G, h = program.with_bounds_as_rows()
     equations = (sp.csc_matrix(program.E), program.d) if len(program.d) else ()
-    result = ecos.solve(program.c, sp.csc_matrix(G), h, {"l": len(h)}, *equations, verbose=False)
+    try:
+        result = ecos.solve(
+            program.c, sp.csc_matrix(G), h, {"l": len(h)}, *equations, verbose=False
+        )
+    except RuntimeError:  # it takes no equation without coefficients
+        return "failed"
     match result["info"]["exitFlag"]:
         case 0 | 10:
             mu = result["z"][: len(program.b)]

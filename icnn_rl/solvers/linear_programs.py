@@ -151,12 +151,17 @@ def _bound(lp: LinearProgram, program: Program, answer: Optimum) -> float:
 
 
 def _flat(problem: Problem, constraint: Constraint | None) -> tuple[Array, Array]:
-    """A matrix and a right-hand side for every sample; without rows where there are none."""
+    """Rows of length one and right-hand sides for every sample; none where there are none."""
     if constraint is None:
         return np.zeros((problem.size, 0, problem.dim)), np.zeros((problem.size, 0))
-    matrix, right = constraint
-    rows = right.shape[-1]
-    return problem.flat(matrix, rows, problem.dim), problem.flat(right, rows)
+    rows = constraint[1].shape[-1]
+    matrix, right = (
+        problem.flat(constraint[0], rows, problem.dim),
+        problem.flat(constraint[1], rows),
+    )
+    length = np.linalg.norm(matrix, axis=-1)
+    length[length == 0] = 1.0
+    return matrix / length[..., None], right / length
 
 
 def _program(
