@@ -11,22 +11,29 @@ X_DIM = 17
 STEPS = 300
 
 
-def conditioned(
-    batch: int,
-    widths: tuple[int, ...],
-    n: int,
-    activation: str = "relu",
-    *,
-    trained: bool = False,
-    dtype: torch.dtype = torch.float32,
-) -> ConvexFunction:
-    """A batch of convex functions of n variables: one network, x ~ N(0, I)."""
+def network(
+    widths: tuple[int, ...], n: int, activation: str = "relu", *, trained: bool = False
+) -> PICNN:
+    """A network of n convex variables; the same seed gives the same one."""
     torch.manual_seed(0)
     net = PICNN(X_DIM, n, context=widths, convex=widths, activation=activation)
     if trained:
         fit(net, n)
+    return net
+
+
+def conditioned(
+    batch: int,
+    widths: tuple[int, ...],
+    n: int,
+    *,
+    trained: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> ConvexFunction:
+    """A batch of functions of n variables: one ReLU network, x ~ N(0, I)."""
+    net = network(widths, n, trained=trained).to(dtype)
     with torch.no_grad():
-        return net.to(dtype).condition(torch.randn(batch, X_DIM).to(dtype))
+        return net.condition(torch.randn(batch, X_DIM).to(dtype))
 
 
 def fit(net: PICNN, n: int) -> None:
