@@ -197,8 +197,8 @@ class ConcaveQPolicy(BasePolicy):
             state: ignored, and returned as it came.
             episode_start: ignored.
             deterministic: ignored, the greedy action always is.
-            action_set: where the action may lie, in the environment's units; a box is intersected
-                with the action space, any other set has to lie inside it.
+            action_set: where the action may lie, in the environment's units; the part of it inside
+                the action space counts.
 
         Returns:
             The action, or one for each environment, and ``state``.

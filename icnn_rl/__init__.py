@@ -14,7 +14,7 @@ from icnn_rl.networks import (
     MaxPool,
 )
 from icnn_rl.sets import Box, ConvexSet, Euclidean, Polytope, Simplex, Simplices
-from icnn_rl.solvers import Solution, minimize
+from icnn_rl.solvers import Solution, minimize, minimize_modes
 from icnn_rl.terms import linear, negative_entropy, quadratic
 
 __version__ = "0.1.0"
@@ -41,6 +41,7 @@ __all__ = [
     "argmin",
     "linear",
     "minimize",
+    "minimize_modes",
     "minimum",
     "negative_entropy",
     "quadratic",

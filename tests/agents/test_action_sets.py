@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from toy_environments import HIGH, LOW, Bandit
 
-from icnn_rl import Box, Euclidean, Simplex
+from icnn_rl import Box, Euclidean, Polytope, Simplex
 from icnn_rl.agents import ConcaveQ
 
 OPTIONS = {"policy_kwargs": {"context": (16,), "convex": (16,)}, "seed": 0}
@@ -87,14 +87,33 @@ def test_best_action_on_the_simplex() -> None:
     assert (q[0] >= best.amax(0) - 2e-4).all()
 
 
+def test_best_action_under_a_budget_for_each_observation(model: ConcaveQ) -> None:
+    row = torch.tensor([[1.0, 4.0]])
+    limit = torch.linspace(-1.0, 2.0, 20).unsqueeze(-1)
+    actions, _ = model.predict(OBSERVATIONS, action_set=Polytope(row, limit))
+    used = actions @ row[0].numpy()
+    assert (used <= limit[:, 0].numpy() + 1e-6).all()
+    assert ((actions >= LOW - 1e-6) & (actions <= HIGH + 1e-6)).all()
+    others = np.random.default_rng(1).uniform(LOW, HIGH, (4000, 20, 2))
+    feasible = others @ row[0].numpy() <= limit[:, 0].numpy()
+    best = np.where(feasible, q_values(model, others), -np.inf).max(0)
+    assert (q_values(model, actions)[0] >= best - 2e-4).all()
+
+
+def test_all_of_space_changes_nothing(model: ConcaveQ) -> None:
+    free, _ = model.predict(OBSERVATIONS)
+    same, _ = model.predict(OBSERVATIONS, action_set=Euclidean())
+    np.testing.assert_allclose(same, free, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("action_set", "message"),
     [
         (Box(torch.zeros(3), torch.ones(3)), r"expected a box in 2 dimensions.*shape \(3,\)"),
         (Box(torch.zeros(1), torch.ones(1)), r"expected a box in 2 dimensions.*shape \(1,\)"),
-        (Box(4.0, 5.0), "expected a box that meets the action space"),
-        (Simplex(), r"inside the action space.*coordinate 1.*\[0, 0\.5\]"),
-        (Euclidean(), "inside the action space"),
+        (Box(4.0, 5.0), "expected a set that meets the action space"),
+        (Polytope(torch.ones(1, 2), torch.tensor([-9.0])), "expected a set that meets the action"),
+        (Polytope(torch.ones(1, 3), torch.ones(1)), "expected a set in 2 dimensions.*Polytope"),
     ],
 )
 def test_sets_that_do_not_fit(model: ConcaveQ, action_set: object, message: str) -> None:
