@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -116,11 +116,27 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
 
 
 def _scaled(program: Program, solve_one: Callable[[Program], Answer]) -> Answer:
-    """The answer to a program, found with the objective at unit scale: tolerances are absolute."""
-    scale = float(np.abs(program.c).max()) or 1.0
-    answer = solve_one(replace(program, c=program.c / scale))
+    """The answer to a program with y in units of its bounds and the objective at unit scale.
+
+    Tolerances of solvers are absolute.
+    """
+    spread = program.upper - program.lower
+    unit = np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
+    units = sp.diags_array(unit)
+    scale = float(np.abs(program.c * unit).max()) or 1.0
+    answer = solve_one(
+        Program(
+            c=program.c * unit / scale,
+            A=(program.A @ units).tocsr(),
+            b=program.b,
+            E=(program.E @ units).tocsr(),
+            d=program.d,
+            lower=program.lower / unit,
+            upper=program.upper / unit,
+        )
+    )
     if isinstance(answer, Optimum):
-        return replace(answer, mu=scale * answer.mu, nu=scale * answer.nu)
+        return Optimum(unit * answer.v, scale * answer.mu, scale * answer.nu)
     return answer
 
 
