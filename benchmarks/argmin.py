@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -225,7 +226,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    print(machine())
+    peers = ("ecos", "clarabel", "cvxpy", "cvxpylayers", "diffcp")
+    print(machine(), *(f"{peer} {version(peer)}" for peer in peers), sep=", ")
     for name in arguments.only:
         print(f"\n{name}: {TABLES[name].__doc__}\n")
         with (FOLDER / f"{name}.csv").open("w", newline="") as file:

@@ -1,7 +1,8 @@
 """What one could pick instead of this package for the argmin of a network, written as its users do.
 
 Each takes a batch of functions of the package and a set, and returns an ``Answer``; a solver that
-takes one problem at a time is given the first samples only.
+takes one problem at a time is given the first samples only. qpth is not among them: its release
+0.0.18 needs numpy 1, and the other peers run beside numpy 2 here.
 """
 
 from __future__ import annotations
