@@ -54,7 +54,7 @@ def substitute(L, n, x):  # type: ignore[no-untyped-def]
 
 @compiled
 def separable_minimum(c, p, finite):  # type: ignore[no-untyped-def]
-    """min Σ cᵢ uᵢ + pᵢ uᵢ²/2 over 0 ≤ uᵢ ≤ 1 where ``finite``; elsewhere uᵢ is free and pᵢ > 0."""
+    """min Σ cᵢ uᵢ + pᵢ uᵢ²/2 over 0 ≤ uᵢ ≤ 1 where ``finite``; elsewhere uᵢ is free."""
     value = 0.0
     for i in range(len(c)):
         u = 1.0 if c[i] < 0 else 0.0
@@ -62,6 +62,8 @@ def separable_minimum(c, p, finite):  # type: ignore[no-untyped-def]
             u = -c[i] / p[i]
             if finite[i]:
                 u = min(max(u, 0.0), 1.0)
+        elif c[i] != 0 and not finite[i]:
+            return -np.inf
         value += (c[i] + p[i] * u / 2) * u
     return value
 
@@ -286,7 +288,7 @@ def restore(h, s, E, e, u, g, finite, gram, nu, move):  # type: ignore[no-untype
 
 @compiled
 def minimize_model(  # type: ignore[no-untyped-def]
-    h, a, rows, E, e, P, p, finite, u, kappa, stop, target, query,
+    h, a, rows, E, e, P, p, finite, u, accuracy, target,
 ):  # fmt: skip
     """A primal-dual interior-point method for the maximum of affine functions.
 
@@ -304,11 +306,11 @@ def minimize_model(  # type: ignore[no-untyped-def]
         P: a positive semidefinite matrix, lower triangle, ``(n, n)``, or empty for none.
         p: a diagonal added to it, ``(n,)``, ≥ 0, and > 0 where a coordinate is not finite.
         finite: which coordinates live in [0, 1].
-        u: a start strictly inside (0, 1), best the last query: it is well centred; overwritten.
-        kappa: accuracy at which an iterate, still well centred, is copied to ``query``.
-        stop: accuracy at which to stop.
+        u: a start strictly inside (0, 1), best the last answer to a like problem, which is well
+            centred; overwritten by the minimiser.
+        accuracy: distance between value and bound at which to stop; below 0 to go on to the last
+            digits.
         target: stop, too, once the bound reaches this value.
-        query: the next point to evaluate; overwritten.
 
     Returns:
         The lower bound.
@@ -324,13 +326,16 @@ def minimize_model(  # type: ignore[no-untyped-def]
     G[m:] = E
     mean_h = np.empty(n)
     space = m + q if wide else 0
-    K, scaled, x, v = np.empty((space, space)), np.empty((space, n)), np.empty(space), np.empty(space)
+    K, scaled = np.empty((space, space)), np.empty((space, n))
+    x, v = np.empty(space), np.empty(space)
     space = 0 if wide else n
     M, X, S = np.empty((space, space)), np.empty((q, space)), np.empty((q, q))
     curved = len(P) > 0 or p.max() > 0
     s, z, ds, dz, w = np.empty(m), np.empty(m), np.zeros(m), np.zeros(m), np.empty(m)
     wl, wu, dl, du = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
-    u = np.where(finite, np.minimum(np.maximum(u, 1e-12), 1 - 1e-12), u)
+    for i in range(n):
+        if finite[i]:
+            u[i] = min(max(u[i], 1e-12), 1 - 1e-12)
     g = 1 - u  # kept apart from u, so that it does not end at its rounding error
     d, predictor, D = np.zeros(n), np.zeros(n), np.empty(n)
     mean, Pu, nu = np.empty(n), np.zeros(n), np.empty(q)
@@ -361,7 +366,6 @@ def minimize_model(  # type: ignore[no-untyped-def]
             count += 2
 
     bound = -np.inf
-    captured = False
     dt, rho, first_mu, first_off, last_mu = 0.0, 0.0, 0.0, 0.0, np.inf
     for iteration in range(ITERATIONS + 1):
         for j in range(rows):
@@ -405,11 +409,10 @@ def minimize_model(  # type: ignore[no-untyped-def]
             wanted = (wl - wu) / mass - p * u
             offset -= balance(E, e, D, wanted, p, finite, mean, gram, nu)
         bound = max(bound, offset + separable_minimum(mean, p, finite))
-        if not captured and iteration > 0 and model - bound <= kappa:
-            captured = violation(h[:rows], a[:rows], E, e, u) <= FEASIBLE
-            if captured:
-                query[:] = u
-        if bound >= target or (captured and model - bound <= stop) or iteration == ITERATIONS:
+        if bound >= target or iteration == ITERATIONS:
+            break
+        close = iteration > 0 and model - bound <= accuracy
+        if close and violation(h[:rows], a[:rows], E, e, u) <= FEASIBLE:
             break
 
         mu = 0.0
@@ -420,7 +423,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
             if finite[i]:
                 mu += wl[i] * u[i] + wu[i] * g[i]
         mu /= count
-        if mu < EXHAUSTED and mu > 0.5 * last_mu or mu < EXHAUSTED**2:
+        if mu < EXHAUSTED and (mu > 0.5 * last_mu or mu < EXHAUSTED**2):
             break
         last_mu = mu
         off = np.abs(residual).max() if rows + q > 0 else 0.0
@@ -532,6 +535,4 @@ def minimize_model(  # type: ignore[no-untyped-def]
             z[j] = max(z[j] + step_d * dz[j], 1e-300)
         if q > 0:
             restore(h, s, E, e, u, g, finite, gram, nu, d)
-    if not captured:
-        query[:] = u
     return bound

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from icnn_rl.interior_point import FEASIBLE, compiled, minimize_model, violation
@@ -67,7 +66,7 @@ class Polyhedron:
 
     def interior(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """A point well inside each polyhedron, in units of its bounds, and which are empty."""
-        size, n = self.origin.shape
+        size = len(self.origin)
         u, empty = np.where(self.finite, 0.5, 0.0), np.zeros(size, np.bool_)
         undecided = empty.copy()
         if not (self.b.size or self.e.size):
@@ -86,16 +85,35 @@ class Polyhedron:
         return shift + stretch * u, empty
 
     def project(self, y: Array) -> Array:
-        """The nearest point of each polyhedron to y, ``(size, n)``."""
+        """The nearest point of each polyhedron to y, ``(size, n)``; y itself where it is inside."""
         u = self.interior()[0]
-        _project(self.A, self.b, self.E, self.e, self.width, self.finite, y - self.origin, u)
-        return self.origin + self.width * u
+        inside = self.contains(y)
+        rows = ~inside
+        if rows.any():
+            parts = (self.A, self.b, self.E, self.e, self.width, self.finite, y - self.origin)
+            moved = u[rows]
+            _project(*(t[rows] for t in parts), moved)
+            u[rows] = moved
+        return np.where(inside[:, None], y, self.origin + self.width * u)
+
+    def contains(self, y: Array) -> npt.NDArray[np.bool_]:
+        """Which points y, ``(size, n)``, violate nothing by more than 1e-10."""
+        u = np.divide(y - self.origin, self.width, where=self.width > 0, out=np.zeros_like(y))
+        off = np.where(self.finite, np.maximum(-u, u - 1), 0.0)
+        fixed = np.where(self.width > 0, 0.0, np.abs(y - self.origin))
+        sides = (
+            np.einsum("srn,sn->sr", self.A, u) - self.b,
+            np.abs(np.einsum("sqn,sn->sq", self.E, u) - self.e),
+        )
+        worst: Array = np.concatenate([off, fixed, *sides], -1).max(-1)
+        return worst <= FEASIBLE
 
     def support(self, c: Array) -> Array:
         """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""
         u, bound = self.interior()[0], np.empty(len(c))
         _minimize_linear(self.A, self.b, self.E, self.e, self.finite, -c * self.width, u, bound)
-        return (c * self.origin).sum(-1) - bound
+        upper: Array = (c * self.origin).sum(-1) - bound
+        return upper
 
 
 def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
@@ -129,25 +147,25 @@ def _find_interior(A, b, E, e, u, empty, undecided):  # type: ignore[no-untyped-
     """Minimise the largest violation, of at least -1, to ever finer accuracy until it is < 0."""
     size, r, n = A.shape
     h, a = np.zeros((r + 1, n)), np.empty(r + 1)
-    p, finite, query = np.zeros(n), np.ones(n, np.bool_), np.empty(n)
+    p, finite, point = np.zeros(n), np.ones(n, np.bool_), np.empty(n)
     for i in range(size):
         h[:r], a[:r], a[r] = A[i], -b[i], -1.0
         scale = 1 + np.abs(a).max()
-        kappa = 0.1
+        accuracy = 0.1
         while True:
-            start = np.full(n, 0.5)
+            point[:] = 0.5
             bound = minimize_model(
-                h / scale, a / scale, 0, E[i], e[i], np.empty((0, 0)), p, finite, start, kappa,
-                kappa, 2 * TOLERANCE / scale, query,
+                h / scale, a / scale, 0, E[i], e[i], np.empty((0, 0)), p, finite, point, accuracy,
+                2 * TOLERANCE / scale,
             )  # fmt: skip
-            outside = violation(h[:r], a[:r], E[i], e[i], query)
-            if bound * scale > TOLERANCE or outside <= FEASIBLE or kappa < 1e-12:
+            outside = violation(h[:r], a[:r], E[i], e[i], point)
+            if bound * scale > TOLERANCE or outside <= FEASIBLE or accuracy < 1e-12:
                 break
-            kappa /= 100
+            accuracy /= 100
         empty[i] = bound * scale > TOLERANCE
         undecided[i] = not empty[i] and not outside <= TOLERANCE
         if not (empty[i] or undecided[i]):
-            u[i] = query
+            u[i] = point
 
 
 @compiled
@@ -160,19 +178,16 @@ def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
         h[r] = -width[i] * x[i]
         scale = (p * u[i] ** 2).sum() + np.abs(h[r]).sum() + 1e-300
         h[r] /= scale
-        query = u[i].copy()
         # A value shows half of the digits of its minimiser, so no gap is small enough to stop at.
         minimize_model(
-            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i].copy(), -1.0, -1.0,
-            np.inf, query,
+            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i], -1.0, np.inf,
         )  # fmt: skip
-        u[i] = query
 
 
 @compiled
 def _minimize_linear(A, b, E, e, finite, c, u, bound):  # type: ignore[no-untyped-def]
     size, r, n = A.shape
-    h, a, p, query = np.zeros((r + 1, n)), np.zeros(r + 1), np.zeros(n), np.empty(n)
+    h, a, p = np.zeros((r + 1, n)), np.zeros(r + 1), np.zeros(n)
     for i in range(size):
         free = False
         for k in range(n):
@@ -184,6 +199,5 @@ def _minimize_linear(A, b, E, e, finite, c, u, bound):  # type: ignore[no-untype
         scale = np.abs(c[i]).sum() + 1e-300
         h[r] = c[i] / scale
         bound[i] = scale * minimize_model(
-            h, a, r, E[i], e[i], np.empty((0, 0)), p, finite[i], u[i].copy(), 1e-13, 1e-13, np.inf,
-            query,
+            h, a, r, E[i], e[i], np.empty((0, 0)), p, finite[i], u[i], 1e-13, np.inf,
         )  # fmt: skip

@@ -51,7 +51,9 @@ def implied_bounds(
     matrices = []
     rights = []
     for constraint in (inequalities, equations):
-        matrix, right = (lower.new_zeros(0, n), lower.new_zeros(0)) if constraint is None else constraint
+        matrix, right = (
+            (lower.new_zeros(0, n), lower.new_zeros(0)) if constraint is None else constraint
+        )
         matrices.append(flat(matrix, matrix.shape[-2], n)[: 1 if shared else size])
         rights.append(flat(right, right.shape[-1]))
     b = np.concatenate([rights[0], high[:, bounded], -low[:, bounded]], -1)
@@ -68,8 +70,7 @@ def implied_bounds(
                     bound += SLACK * (1 + np.abs(b[rows]) @ mu + np.abs(d[rows]) @ np.abs(nu))
                     tighter = np.minimum if sign > 0 else np.maximum
                     side[rows, i] = tighter(side[rows, i], sign * bound)
-    like = {"dtype": lower.dtype, "device": lower.device}
-    filled_low, filled_high = (torch.as_tensor(t, **like).view_as(lower) for t in (low, high))
+    filled_low, filled_high = (torch.as_tensor(t).to(lower).view_as(lower) for t in (low, high))
     return filled_low, torch.maximum(filled_low, filled_high)
 
 

@@ -63,7 +63,9 @@ class Polytope(PolyhedralSet):
         return _fitted(self._equations, "E", "d", like)
 
 
-def _checked(name: str, matrix: Tensor | None, right_name: str, right: Tensor | None) -> Constraint | None:
+def _checked(
+    name: str, matrix: Tensor | None, right_name: str, right: Tensor | None
+) -> Constraint | None:
     if matrix is None and right is None:
         return None
     if matrix is None or right is None:

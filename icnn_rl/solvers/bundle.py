@@ -11,8 +11,7 @@ from icnn_rl.polyhedron import TOLERANCE, Polyhedron
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
-KAPPA = 0.3  # share of the gap at which the master's iterate becomes the next point
-STOP = 0.1  # share of the gap at which the master's bound is good enough
+ACCURACY = 0.4  # to which the model is minimised, relative to the gap
 INWARD = 0.1  # share of the way to the centre that the first master starts from the first point
 ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
 
@@ -20,7 +19,7 @@ ROUNDING = 8.0  # units in the last place allowed for in a value computed in the
 @compiled
 def advance(  # type: ignore[no-untyped-def]
     active, y, value, gradient, count, cut_h, cut_a, rows, E, e, origin, width, finite, gamma,
-    epsilon, tol, kappa, stop, inner, best_y, best, bound, done,
+    epsilon, tol, accuracy, inner, best_y, best, bound, done,
 ):  # fmt: skip
     """Add one cut to each active sample, improve its bound, and replace y by the next point.
 
@@ -63,10 +62,9 @@ def advance(  # type: ignore[no-untyped-def]
         h, a_scaled = cut_h[i, :m].copy(), cut_a[i, :m].copy()
         h[rows:] /= gap
         a_scaled[rows:] = (a_scaled[rows:] - best[i]) / gap
-        u[:] = inner[i]
         proved = minimize_model(
-            h, a_scaled, rows, E[i], e[i], no_matrix, p / gap, finite[i], u, kappa, stop,
-            -tol / gap, inner[i],
+            h, a_scaled, rows, E[i], e[i], no_matrix, p / gap, finite[i], inner[i],
+            accuracy, -tol / gap,
         )  # fmt: skip
         bound[i] = max(bound[i], best[i] + gap * proved)
         # A master beyond float64 (γ some 1e-13 of f on an unbounded set) ends in a wide gap.
@@ -79,22 +77,22 @@ def solve(problem: Problem) -> Solution:
     """Minimise any convex function by a bundle of its tangents.
 
     Each step evaluates f once and adds the tangent there to the model m(y) = max_j ℓ_j(y) ≤ f(y).
-    A primal-dual interior-point method then minimises m. The first of its iterates that is
-    optimal to within a share κ of the gap is the next point: being well centred, it avoids the
-    corners that Kelley's method runs into and needs no proximal term. Its last multipliers λ give
-    the bound min_y Σ_j λ_j ℓ_j(y) ≤ min f, so one master problem a step serves both ends.
+    A primal-dual interior-point method then minimises m, to within a share of the gap only. Its
+    last iterate is the next point: being well centred, it avoids the corners that Kelley's method
+    runs into and needs no proximal term. Its last multipliers λ give the bound
+    min_y Σ_j λ_j ℓ_j(y) ≤ min f, so one master problem a step serves both ends.
 
     Source: Gondzio, González-Brevis & Munari, "New developments in the primal-dual column
     generation technique", EJOR 224, 2013; the bound is that of Lemaréchal, Nemirovskii & Nesterov,
     "New variants of bundle methods", Mathematical Programming 69, 1995.
     """
-    return cutting_planes(problem, KAPPA, STOP)
+    return cutting_planes(problem, ACCURACY)
 
 
 def cutting_planes(
-    problem: Problem, kappa: float, stop: float, propose: Callable[..., None] | None = None
+    problem: Problem, accuracy: float, propose: Callable[..., None] | None = None
 ) -> Solution:
-    """Refine a model by tangents; ``kappa`` and ``stop`` are accuracies of its minimisation.
+    """Refine a model by tangents, minimised each time to ``accuracy``, relative to the gap.
 
     The next points are those of the master, unless ``propose`` replaces them.
     """
@@ -121,7 +119,7 @@ def cutting_planes(
         advance(
             active, y, value, gradient, count, cut_h, cut_a, rows, polyhedron.E, polyhedron.e,
             polyhedron.origin, polyhedron.width, polyhedron.finite, gamma, problem.epsilon,
-            problem.tol, kappa, stop, inner, best_y, best, bound, done,
+            problem.tol, accuracy, inner, best_y, best, bound, done,
         )  # fmt: skip
         going = ~done[active]
         if not going.all():
@@ -129,7 +127,5 @@ def cutting_planes(
         if len(active) == 0:
             break
         if propose is not None:
-            propose(
-                active, y, count, cut_h, cut_a, polyhedron, gamma, best_y, best, bound, inner
-            )
+            propose(active, y, count, cut_h, cut_a, polyhedron, gamma, best_y, best, bound, inner)
     return problem.solution(best_y, best, bound, count)

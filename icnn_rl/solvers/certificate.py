@@ -138,5 +138,5 @@ def _curved_minima(  # type: ignore[no-untyped-def]
         h[r] /= scale
         least[k] = fixed + scale * minimize_model(
             h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], inner[i].copy(), ACCURACY,
-            ACCURACY, np.inf, np.empty(n),
+            np.inf,
         )  # fmt: skip

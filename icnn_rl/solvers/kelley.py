@@ -21,4 +21,4 @@ def solve(problem: Problem) -> Solution:
     Source: Kelley, "The cutting-plane method for solving convex programs", Journal of the Society
     for Industrial and Applied Mathematics 8, 1960.
     """
-    return cutting_planes(problem, ACCURACY, ACCURACY)
+    return cutting_planes(problem, ACCURACY)

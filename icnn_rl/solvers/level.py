@@ -6,11 +6,12 @@ import numpy as np
 
 from icnn_rl.interior_point import compiled, minimize_model
 from icnn_rl.polyhedron import Polyhedron
-from icnn_rl.solvers.bundle import STOP, cutting_planes
+from icnn_rl.solvers.bundle import cutting_planes
 from icnn_rl.solvers.problem import Array, Index, Problem
 from icnn_rl.solvers.solution import Solution
 
 LEVEL = 0.3  # where the level lies between the bound and the best value
+BOUND = 0.1  # accuracy of the bound, relative to the gap
 NEAREST = 1e-4  # accuracy of the squared distance, in units of the bounds
 
 
@@ -27,7 +28,7 @@ def solve(problem: Problem) -> Solution:
     Programming 69, 1995; with ŷ as in Kiwiel, "Proximal level bundle methods for convex
     nondifferentiable optimization, saddle-point problems and variational inequalities", 1995.
     """
-    return cutting_planes(problem, STOP, STOP, propose)
+    return cutting_planes(problem, BOUND, propose)
 
 
 def propose(
@@ -65,9 +66,9 @@ def _project_on_level(  # type: ignore[no-untyped-def]
         for j in range(rows, m):
             a[j] = (a[j] - best[i]) / gap + 1 - LEVEL
             h[j] /= gap
+        query[:] = inner[i]
         minimize_model(
-            h, a, m, E[i], e[i], no_matrix, p, finite[i], inner[i].copy(), NEAREST, NEAREST,
-            np.inf, query,
+            h, a, m, E[i], e[i], no_matrix, p, finite[i], query, NEAREST, np.inf,
         )  # fmt: skip
         if np.isfinite(query).all():
             for k in range(n):

@@ -112,7 +112,7 @@ def judge(  # type: ignore[no-untyped-def]
     """
     n = y.shape[1]
     rows = h.shape[1] - 1
-    c, p, query, no_matrix = np.empty(n), np.empty(n), np.empty(n), np.empty((0, 0))
+    c, p, no_matrix = np.empty(n), np.empty(n), np.empty((0, 0))
     for row in range(len(active)):
         i = active[row]
         count[i] += 1
@@ -130,9 +130,11 @@ def judge(  # type: ignore[no-untyped-def]
             proved = separable_minimum(c, p, finite[i])
         else:
             h[i, rows], a[i, rows] = c / size, 0.0
+            # Where there are no bounds, the centre may be far away.
+            start = np.where(finite[i], center[i], y[row] - origin[i])
             proved = size * minimize_model(
-                h[i], a[i], rows, E[i], e[i], no_matrix, p / size, finite[i], center[i].copy(),
-                EXACT, EXACT, np.inf, query,
+                h[i], a[i], rows, E[i], e[i], no_matrix, p / size, finite[i], start,
+                EXACT, np.inf,
             )  # fmt: skip
         bound[i] = max(bound[i], offset - noise + proved)
 
@@ -156,32 +158,34 @@ def propose(  # type: ignore[no-untyped-def]
     n = y.shape[1]
     rows = h.shape[1] - 1
     low, high = np.empty(n), np.empty(n)
-    P, p, u, query = np.empty((n, n)), np.zeros(n), np.empty(n), np.empty(n)
+    P, p, u = np.empty((n, n)), np.empty(n), np.empty(n)
     for row in range(len(active)):
         i = active[row]
-        H, g = hessian[row], gradient[row]
+        # In units of the bounds, where one ridge suits all sides of an uneven box.
+        unit = width[i]
+        for k in range(n):
+            u[k] = (y[row, k] - origin[i, k]) / max(unit[k], 1e-300)
+            low[k] = -u[k] if finite[i, k] else -np.inf
+            high[k] = (1 - u[k] if unit[k] > 0 else 0.0) if finite[i, k] else np.inf
+            for other in range(k + 1):
+                P[k, other] = hessian[row, k, other] * unit[k] * unit[other]
+                P[other, k] = P[k, other]
+        g = gradient[row] * unit
         if rows + e.shape[1] == 0:
-            for k in range(n):
-                low[k] = origin[i, k] - y[row, k] if finite[i, k] else -np.inf
-                high[k] = origin[i, k] + width[i, k] - y[row, k] if finite[i, k] else np.inf
-            model[i] = model_step(H, g, low, high, epsilon, step[i])
+            model[i] = model_step(P, g, low, high, epsilon, step[i])
         else:
-            # In u, as a quadratic form around 0 and in units of the gap.
+            # As a quadratic form around 0 and in units of the gap.
             gap = best[i] - bound[i]
-            ridge = np.trace(H) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
-            for k in range(n):
-                u[k] = (y[row, k] - origin[i, k]) / max(width[i, k], 1e-300)
-                for l in range(n):
-                    P[k, l] = H[k, l] * width[i, k] * width[i, l] / gap
-                P[k, k] += ridge * width[i, k] ** 2 / gap
-            h[i, rows] = g * width[i] / gap - P @ u
+            ridge = np.trace(P) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
+            P /= gap
+            p[:] = ridge / gap
+            h[i, rows] = g / gap - P @ u - p * u
             a[i, rows] = 0.0
-            minimize_model(
-                h[i], a[i], rows, E[i], e[i], P, p, finite[i], 0.9 * u + 0.1 * center[i],
-                MODEL, MODEL, np.inf, query,
-            )  # fmt: skip
-            step[i] = (query - u) * width[i]
-            model[i] = -(g @ step[i] + step[i] @ (H @ step[i]) / 2)
+            trial = np.where(finite[i], 0.9 * u + 0.1 * center[i], u)
+            minimize_model(h[i], a[i], rows, E[i], e[i], P, p, finite[i], trial, MODEL, np.inf)
+            step[i] = trial - u
+            model[i] = -(g @ step[i] + gap * (step[i] @ (P @ step[i] + p * step[i])) / 2)
+        step[i] *= unit
         share[i] = 1.0
         y[row] += step[i]
 
@@ -228,7 +232,8 @@ def solve(problem: Problem) -> Solution:
             problem.tol, base, best, step, model, share, bound, done, accepted,
         )  # fmt: skip
         if not (going := ~done[active]).all():
-            active, y, gradient, accepted = (t[going] for t in (active, y, gradient, accepted))
+            active, accepted = active[going], accepted[going]
+            y, gradient = y[going], gradient[going]
         if len(active) == 0 or evaluation + 1 == problem.max_evaluations:
             break
         if accepted.any():
