@@ -113,16 +113,17 @@ class ConditionedNetwork(ConvexFunction):
         linear = torch.baddbmm(self.bias[-1], layers[-1], self.weight_y[-1]).squeeze(-1)
         return linear + (self.activation.value(t) * self._output_z).sum(-1), pre
 
-    def _adjoints(self, slopes: list[Tensor]) -> list[Tensor]:
-        """∂f/∂zₖ, k = 1 … K, each ``(E, B, nₖ)``."""
-        delta = self._output_z
-        adjoints = [delta]
+    def _adjoints(self, slopes: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """∂f/∂zₖ and ∂f/∂tₖ₋₁, k = 1 … K, each ``(E, B, nₖ)``."""
+        by_z = [self._output_z]
+        by_t = [by_z[0] * slopes[-1]]
         for k in range(len(slopes) - 1, 0, -1):
-            delta = (delta * slopes[k]) @ self.weight_z[k - 1].mT
+            delta = by_t[-1] @ self.weight_z[k - 1].mT
             if self.gate_z is not None:
                 delta = delta * self.gate_z[k - 1]
-            adjoints.append(delta)
-        return adjoints[::-1]
+            by_z.append(delta)
+            by_t.append(delta * slopes[k - 1])
+        return by_z[::-1], by_t[::-1]
 
     @cached_property
     def _skip(self) -> tuple[Tensor, ...]:
@@ -140,10 +141,8 @@ class ConditionedNetwork(ConvexFunction):
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         value, pre = self._forward(self._lift(y))
         slopes = [self.activation.slope(t) for t in pre]
-        columns = [
-            (delta * slope) @ w.mT
-            for delta, slope, w in zip(self._adjoints(slopes), slopes, self.weight_y, strict=False)
-        ]
+        _, by_t = self._adjoints(slopes)
+        columns = [delta @ w.mT for delta, w in zip(by_t, self.weight_y, strict=False)]
         columns.append(self.weight_y[-1].mT.expand_as(columns[0]))
         gradient = torch.stack(columns, -2)
         if self.gate_y is not None:
@@ -159,7 +158,7 @@ class ConditionedNetwork(ConvexFunction):
         members, batch, _ = pre[0].shape
         J = self._skip[0].expand(members, batch, -1, -1)
         total = J.new_zeros(())
-        for k, (t, delta) in enumerate(zip(pre, self._adjoints(slopes), strict=True)):
+        for k, (t, delta) in enumerate(zip(pre, self._adjoints(slopes)[0], strict=True)):
             if k > 0:
                 scale = slopes[k - 1]
                 if self.gate_z is not None:

@@ -1,131 +1,27 @@
-"""The bundle method: a piecewise-linear model of f, refined where its minimum may be."""
+"""The bundle method: the next point is a central minimiser of the model of tangents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
-from icnn_rl.interior_point import compiled, minimize_model, separable_minimum, violation
-from icnn_rl.polyhedron import TOLERANCE, Polyhedron
-from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.solvers.cutting_planes import cutting_planes
+from icnn_rl.solvers.level import propose
+from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 
-ACCURACY = 0.4  # to which the model is minimised, relative to the gap
-INWARD = 0.1  # share of the way to the centre that the first master starts from the first point
-ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
-
-
-@compiled
-def advance(  # type: ignore[no-untyped-def]
-    active, y, value, gradient, count, cut_h, cut_a, rows, E, e, origin, width, finite, gamma,
-    epsilon, tol, accuracy, inner, best_y, best, bound, done,
-):  # fmt: skip
-    """Add one cut to each active sample, improve its bound, and replace y by the next point.
-
-    A cut is f_j + g_jᵀ(y - y_j) + γ/2 ‖y - y_j‖². All share the term γ/2 ‖y - origin‖², so what
-    is stored is affine: a_j + h_jᵀ(y - origin), with h in units of the bounds' width. The first
-    ``rows`` of the stored are the set's inequalities.
-    """
-    n = y.shape[1]
-    p, u, no_matrix = np.empty(n), np.empty(n), np.empty((0, 0))
-    slack = TOLERANCE + ROUNDING * epsilon
-    for row in range(len(active)):
-        i = active[row]
-        j = rows + count[i]
-        count[i] += 1
-        a, noise = value[row], abs(value[row])
-        for k in range(n):
-            d = y[row, k] - origin[i, k]
-            g = gradient[row, k]
-            a += (gamma[i] / 2 * d - g) * d
-            cut_h[i, j, k] = (g - gamma[i] * d) * width[i, k]
-            p[k] = gamma[i] * width[i, k] ** 2
-            reach = width[i, k] if finite[i, k] else abs(cut_h[i, j, k]) / gamma[i]
-            noise += abs(g) * (abs(y[row, k]) + reach)
-        noise *= ROUNDING * epsilon
-        cut_a[i, j] = a - noise
-        if value[row] < best[i]:
-            for k in range(n):
-                u[k] = (y[row, k] - origin[i, k]) / max(width[i, k], 1e-300)
-            off = violation(cut_h[i, :rows], cut_a[i, :rows], E[i], e[i], u)
-            if off <= slack or count[i] == 1:  # the first point is feasible as given
-                best[i] = value[row]
-                best_y[i] = y[row]
-        bound[i] = max(bound[i], cut_a[i, j] + separable_minimum(cut_h[i, j], p, finite[i]))
-        gap = best[i] - bound[i]
-        if gap <= max(tol, 2 * noise):
-            done[i] = True
-            continue
-
-        m = j + 1
-        h, a_scaled = cut_h[i, :m].copy(), cut_a[i, :m].copy()
-        h[rows:] /= gap
-        a_scaled[rows:] = (a_scaled[rows:] - best[i]) / gap
-        proved = minimize_model(
-            h, a_scaled, rows, E[i], e[i], no_matrix, p / gap, finite[i], inner[i],
-            accuracy, -tol / gap,
-        )  # fmt: skip
-        bound[i] = max(bound[i], best[i] + gap * proved)
-        # A master beyond float64 (γ some 1e-13 of f on an unbounded set) ends in a wide gap.
-        done[i] = best[i] - bound[i] <= tol or not np.isfinite(inner[i]).all()
-        for k in range(n):
-            y[row, k] = origin[i, k] + width[i, k] * inner[i, k]
+ACCURACY = 0.2  # to which the model is minimised, relative to the gap
+PATIENCE = 10  # evaluations after which a second small problem a step pays
 
 
 def solve(problem: Problem) -> Solution:
     """Minimise any convex function by a bundle of its tangents.
 
-    Each step evaluates f once and adds the tangent there to the model m(y) = max_j ℓ_j(y) ≤ f(y).
-    A primal-dual interior-point method then minimises m, to within a share of the gap only. Its
-    last iterate is the next point: being well centred, it avoids the corners that Kelley's method
-    runs into and needs no proximal term. Its last multipliers λ give the bound
-    min_y Σ_j λ_j ℓ_j(y) ≤ min f, so one master problem a step serves both ends.
+    The model, the maximum of all tangents so far, is minimised by an interior-point method to
+    within a share of the gap only. Being well centred, that iterate avoids the corners that
+    Kelley's method runs into, and one master problem a step gives both the bound and the next
+    point. Samples that are not done after some evaluations have many kinks near the optimum: for
+    them the next point is that of the level method, nearer to the best one.
 
     Source: Gondzio, González-Brevis & Munari, "New developments in the primal-dual column
-    generation technique", EJOR 224, 2013; the bound is that of Lemaréchal, Nemirovskii & Nesterov,
-    "New variants of bundle methods", Mathematical Programming 69, 1995.
+    generation technique", EJOR 224, 2013; the bound and the level are those of Lemaréchal,
+    Nemirovskii & Nesterov, "New variants of bundle methods", Mathematical Programming 69, 1995.
     """
-    return cutting_planes(problem, ACCURACY)
-
-
-def cutting_planes(
-    problem: Problem, accuracy: float, propose: Callable[..., None] | None = None
-) -> Solution:
-    """Refine a model by tangents, minimised each time to ``accuracy``, relative to the gap.
-
-    The next points are those of the master, unless ``propose`` replaces them.
-    """
-    size, n = problem.size, problem.dim
-    oracle = Oracle(problem)
-    polyhedron = Polyhedron.of(problem.over, problem.start)
-    rows = polyhedron.b.shape[1]
-    gamma = problem.flat(problem.f.strong_convexity)
-    scale = np.where(polyhedron.width > 0, polyhedron.width, 1.0)
-    y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
-    share = np.where(polyhedron.finite, INWARD, 0.0)
-    inner = (y + share * (center - y) - polyhedron.origin) / scale
-    inner = np.where(polyhedron.width > 0, inner, 0.5)
-    best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
-    count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
-    cut_h, cut_a = np.empty((size, rows + 16, n)), np.empty((size, rows + 16))
-    cut_h[:, :rows], cut_a[:, :rows] = polyhedron.A, -polyhedron.b
-    active = np.arange(size)
-    for evaluation in range(problem.max_evaluations):
-        if rows + evaluation == cut_a.shape[1]:
-            cut_h = np.concatenate([cut_h, np.empty_like(cut_h)], axis=1)
-            cut_a = np.concatenate([cut_a, np.empty_like(cut_a)], axis=1)
-        y, value, gradient = oracle.value_and_gradient(y, active)
-        advance(
-            active, y, value, gradient, count, cut_h, cut_a, rows, polyhedron.E, polyhedron.e,
-            polyhedron.origin, polyhedron.width, polyhedron.finite, gamma, problem.epsilon,
-            problem.tol, accuracy, inner, best_y, best, bound, done,
-        )  # fmt: skip
-        going = ~done[active]
-        if not going.all():
-            active, y = active[going], y[going]
-        if len(active) == 0:
-            break
-        if propose is not None:
-            propose(active, y, count, cut_h, cut_a, polyhedron, gamma, best_y, best, bound, inner)
-    return problem.solution(best_y, best, bound, count)
+    return cutting_planes(problem, ACCURACY, propose, PATIENCE)

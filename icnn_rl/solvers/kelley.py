@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icnn_rl.solvers.bundle import cutting_planes
+from icnn_rl.solvers.cutting_planes import cutting_planes
 from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 

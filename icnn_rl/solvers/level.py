@@ -6,7 +6,7 @@ import numpy as np
 
 from icnn_rl.interior_point import compiled, minimize_model
 from icnn_rl.polyhedron import Polyhedron
-from icnn_rl.solvers.bundle import cutting_planes
+from icnn_rl.solvers.cutting_planes import cutting_planes
 from icnn_rl.solvers.problem import Array, Index, Problem
 from icnn_rl.solvers.solution import Solution
 

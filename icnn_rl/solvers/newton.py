@@ -12,7 +12,7 @@ from icnn_rl.interior_point import (
     substitute,
 )
 from icnn_rl.polyhedron import Polyhedron
-from icnn_rl.solvers.bundle import ROUNDING
+from icnn_rl.solvers.cutting_planes import ROUNDING
 from icnn_rl.solvers.problem import Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
