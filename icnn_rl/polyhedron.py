@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from icnn_rl.interior_point import FEASIBLE, compiled, minimize_model, violation
+from icnn_rl.interior_point import FEASIBLE, minimize_model, violation
+from icnn_rl.newton_equations import compiled
 
 if TYPE_CHECKING:
     from icnn_rl.sets import ConvexSet
@@ -90,9 +91,9 @@ class Polyhedron:
         inside = self.contains(y)
         rows = ~inside
         if rows.any():
-            parts = (self.A, self.b, self.E, self.e, self.width, self.finite, y - self.origin)
-            moved = u[rows]
-            _project(*(t[rows] for t in parts), moved)
+            part, moved = self._take(rows), u[rows]
+            x = y[rows] - part.origin
+            _project(part.A, part.b, part.E, part.e, part.width, part.finite, x, moved)
             u[rows] = moved
         return np.where(inside[:, None], y, self.origin + self.width * u)
 
@@ -107,6 +108,9 @@ class Polyhedron:
         )
         worst: Array = np.concatenate([off, fixed, *sides], -1).max(-1)
         return worst <= FEASIBLE
+
+    def _take(self, rows: npt.NDArray[np.bool_]) -> Self:
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def support(self, c: Array) -> Array:
         """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""

@@ -9,8 +9,8 @@ from scipy.sparse.linalg import norm
 
 from icnn_rl.linear_program import LinearProgram
 from icnn_rl.polyhedron import Polyhedron
-from icnn_rl.solvers.certificate import ROUNDING, Certificate
-from icnn_rl.solvers.problem import Array, Index, Oracle, Problem
+from icnn_rl.solvers.certificate import Certificate
+from icnn_rl.solvers.problem import ROUNDING, Array, Index, Oracle, Problem
 from icnn_rl.solvers.solution import Solution
 
 SWEEPS = 20  # between two evaluations of f

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from icnn_rl.functions import ConvexFunction, Sum
-from icnn_rl.interior_point import compiled, factor, substitute
-from icnn_rl.solvers.certificate import ROUNDING
-from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.newton_equations import compiled, factor, substitute
+from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 from icnn_rl.terms import BOUNDARY, NegativeEntropy
 

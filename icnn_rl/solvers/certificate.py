@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.interior_point import compiled, minimize_model, separable_minimum
+from icnn_rl.interior_point import minimize_model, separable_minimum
+from icnn_rl.newton_equations import compiled
 from icnn_rl.polyhedron import TOLERANCE, Polyhedron
-from icnn_rl.solvers.problem import Array, Index, Mask, Problem, to_array
+from icnn_rl.solvers.problem import ROUNDING, Array, Index, Mask, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
-ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
 ACCURACY = 1e-12  # of the minimum of a tangent over a polyhedron, relative to its slope
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from icnn_rl.interior_point import compiled, minimize_model, separable_minimum, violation
+from icnn_rl.interior_point import minimize_model, separable_minimum, violation
+from icnn_rl.newton_equations import compiled
 from icnn_rl.polyhedron import TOLERANCE, Polyhedron
-from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 INWARD = 0.1  # share of the way to the centre that the first master starts from the first point
-ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
 
 
 @compiled

@@ -12,8 +12,7 @@ import scipy.sparse as sp
 
 from icnn_rl.linear_program import LinearProgram
 from icnn_rl.sets.convex_set import Constraint
-from icnn_rl.solvers.certificate import ROUNDING
-from icnn_rl.solvers.problem import Array, Oracle, Problem
+from icnn_rl.solvers.problem import ROUNDING, Array, Oracle, Problem
 from icnn_rl.solvers.solution import Solution
 
 TOLERANCE = 1e-7  # relative accuracy of an optimal value, where it has to be taken on trust

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.interior_point import (
-    compiled,
-    factor,
-    minimize_model,
-    separable_minimum,
-    substitute,
-)
+from icnn_rl.interior_point import minimize_model, separable_minimum
+from icnn_rl.newton_equations import compiled, factor, substitute
 from icnn_rl.polyhedron import Polyhedron
-from icnn_rl.solvers.cutting_planes import ROUNDING
-from icnn_rl.solvers.problem import Oracle, Problem, to_array
+from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)

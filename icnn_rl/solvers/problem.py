@@ -18,6 +18,7 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
 SHRINK = 0.75  # share of unfinished samples below which the function is cut down to them
 
 
