@@ -9,8 +9,8 @@ from icnn_rl.solvers.level import propose
 from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 
-ACCURACY = 0.2  # to which the model is minimised, relative to the gap
-PATIENCE = 10  # evaluations after which a second small problem a step pays
+ACCURACY = 0.3  # to which the model is minimised, relative to the gap
+PATIENCE = 6  # evaluations after which a second small problem a step pays
 
 
 def solve(problem: Problem) -> Solution:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from icnn_rl.interior_point import minimize_model, separable_minimum, violation
+from icnn_rl.interior_point import FEASIBLE, minimize_model, separable_minimum, violation
 from icnn_rl.newton_equations import compiled
-from icnn_rl.polyhedron import TOLERANCE, Polyhedron
+from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
@@ -28,7 +28,7 @@ def advance(  # type: ignore[no-untyped-def]
     """
     n = y.shape[1]
     p, u, no_matrix = np.empty(n), np.empty(n), np.empty((0, 0))
-    slack = TOLERANCE + ROUNDING * epsilon
+    slack = 10 * FEASIBLE + ROUNDING * epsilon
     for row in range(len(active)):
         i = active[row]
         j = rows + count[i]

@@ -11,9 +11,9 @@ from icnn_rl.solvers.cutting_planes import cutting_planes
 from icnn_rl.solvers.problem import Array, Index, Problem
 from icnn_rl.solvers.solution import Solution
 
-LEVEL = 0.3  # where the level lies between the bound and the best value
+LEVEL = 0.5  # where the level lies between the bound and the best value
 BOUND = 0.1  # accuracy of the bound, relative to the gap
-NEAREST = 1e-4  # accuracy of the squared distance, in units of the bounds
+NEAREST = 1e-3  # accuracy of the squared distance, in units of the bounds
 
 
 def solve(problem: Problem) -> Solution:

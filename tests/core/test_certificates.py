@@ -37,7 +37,7 @@ def assert_certified(f: ConvexFunction, over: ConvexSet, solution: Solution) -> 
     """
     exact, y = cast(f, torch.float64), solution.y.double()
     nearest = over.project(y)
-    assert (nearest - y).abs().max() <= 4 * torch.finfo(f.like.dtype).eps * f.dim + 1e-9
+    assert (nearest - y).abs().max() <= 4 * torch.finfo(f.like.dtype).eps * f.dim + 1e-8
     points = torch.cat([nearest[None], feasible_points(over, y, POINTS, 0)])
     slack = rounding(f, torch.cat([nearest[None], points[:: POINTS // 64]]))
     if isinstance(over, PolyhedralSet):  # whose points are feasible to 1e-10, not exactly
