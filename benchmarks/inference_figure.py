@@ -75,7 +75,7 @@ def draw(axes: Axes) -> None:
         yscale="log",
         xlabel="milliseconds a sample, one thread",
         ylabel="certified gap (median)",
-        title="600-600 ReLU units, n = 10 on the simplex",
+        title="a trained 600-600 ReLU network, n = 10 on the simplex",
     )
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
