@@ -52,9 +52,9 @@ def minimize(
         f: functions with batch shape ``batch`` and dimension n.
         over: the feasible set 𝒴.
         tol: the gap ≥ 0, in units of f, at which a sample is done.
-        solver: ``bundle`` for any f; ``newton`` for smooth f on a box; ``lp``, exact and slow,
-            for piecewise-linear f; ``auto`` takes Newton's method where it applies and n is
-            small, else the bundle.
+        solver: a name in ``SOLVERS``, for which docs/solvers.md has a table. ``auto`` takes
+            ``newton`` for smooth f and small n, ``lp`` where a piecewise-linear f may fall for
+            ever, else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
 
