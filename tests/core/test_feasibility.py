@@ -1,0 +1,97 @@
+"""``minimize`` over polyhedra: agreement of solvers, and samples that have no minimum."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_minimize import N, network
+from torch import Tensor
+
+from icnn_rl import (
+    Box,
+    ConvexSet,
+    Polytope,
+    Simplex,
+    Simplices,
+    linear,
+    minimize,
+    quadratic,
+)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+@pytest.mark.parametrize(
+    "over",
+    [Simplex(), Simplices((2, 1)), Box(-1.0, 1.0) & Polytope(torch.ones(1, N), torch.zeros(1))],
+    ids=["simplex", "simplices", "box and polytope"],
+)
+def test_solvers_agree_on_polyhedra(over: ConvexSet, activation: str) -> None:
+    f = network(activation)
+    solvers = ("bundle", "lp") if activation == "relu" else ("bundle", "newton")
+    one, other = (minimize(f, over, 1e-7, s) for s in solvers)
+    assert one.converged.all()
+    assert other.converged.all()
+    assert over.contains(one.y, 1e-9).all()
+    assert over.contains(other.y, 1e-9).all()
+    torch.testing.assert_close(one.value, other.value, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_empty_sets_are_reported_and_spoil_nothing(activation: str) -> None:
+    f, row = network(activation), torch.ones(1, N).double()
+    limit = torch.tensor([0.0, -9.0, 1.0, -4.0, 2.0, -2.9]).double().unsqueeze(-1)  # Σ y ≥ -3
+    empty = torch.tensor([False, True, False, True, False, False])
+    for over in (
+        Box(-1.0, 1.0) & Polytope(row, limit),
+        Box(-1.0, 1.0) & Polytope(E=row, d=limit),
+        Box(-1.0, 1.0) & Box(torch.zeros(N), torch.ones(N)) & Polytope(row, limit + 3),
+    ):
+        solution = minimize(f, over, 1e-6)
+        if over.inequalities(solution.y) is not None and over.bounds(solution.y)[0].min() == 0:
+            expected = limit.squeeze(-1) + 3 < 0
+        else:
+            expected = empty
+        assert torch.equal(solution.infeasible, expected)
+        assert torch.equal(solution.converged, ~expected)
+        assert torch.equal(solution.value.isinf(), expected)
+        assert torch.equal(solution.lower_bound.isinf(), expected)
+        assert torch.equal(solution.gap.isinf(), expected)
+        assert torch.equal(solution.y.isnan().all(-1), expected)
+        kept = (~expected).nonzero().squeeze(-1)
+        alone = minimize(f.take(kept), _of_samples(over, solution.y, kept), 1e-6)
+        torch.testing.assert_close(solution.value[kept], alone.value, rtol=0, atol=1e-6)
+
+
+def _of_samples(over: ConvexSet, like: Tensor, kept: Tensor) -> ConvexSet:
+    """The set of some samples, from its bounds and rows."""
+    lower, upper = over.bounds(like)
+    rows = [over.inequalities(like), over.equations(like)]
+    parts = [t for c in rows for t in ((None, None) if c is None else (c[0], c[1][kept]))]
+    return Box(lower[kept], upper[kept]) & Polytope(*parts)
+
+
+def test_contradicting_boxes_are_empty() -> None:
+    lower = torch.tensor([[0.0, 0.0, 0.0]] * 3 + [[2.0, 0.0, 0.0]] * 3).double()
+    solution = minimize(network("softplus"), Box(-1.0, 1.0) & Box(lower, lower + 1), 1e-6)
+    assert solution.infeasible.tolist() == [False] * 3 + [True] * 3
+    assert solution.converged.tolist() == [True] * 3 + [False] * 3
+
+
+def test_a_descent_without_end_is_reported() -> None:
+    orthant = Polytope(-torch.eye(N).double(), torch.zeros(N).double())
+    up, down = torch.ones(N).double(), torch.tensor([1.0, -1.0, 1.0]).double()
+    f = linear(torch.stack([up, down, 2 * up]))
+    exact = minimize(f, orthant)  # a linear program knows
+    assert exact.unbounded.tolist() == [False, True, False]
+    assert exact.converged.tolist() == [True, False, True]
+    torch.testing.assert_close(exact.value[[0, 2]], torch.zeros(2).double(), rtol=0, atol=1e-6)
+    careful = minimize(f, orthant, solver="bundle")  # a model of tangents does not
+    assert careful.unbounded.all()
+    assert careful.lower_bound.eq(-torch.inf).all()
+    assert orthant.contains(careful.y).all()
+    strong = minimize(f + quadratic(1.0, torch.zeros(N).double()), orthant, 1e-8)
+    assert strong.converged.all()
+    assert not strong.unbounded.any()
+    torch.testing.assert_close(
+        strong.value, torch.tensor([0.0, -0.5, 0.0]).double(), atol=1e-7, rtol=0
+    )
