@@ -26,9 +26,10 @@ import torch
 from report import machine, table
 
 from icnn_rl import minimize
+from icnn_rl.solvers.minimize import SOLVERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))
-from hard_problems import FUNCTIONS, SETS, SOLVERS, Truth, entropic, hard_problem
+from hard_problems import FUNCTIONS, SETS, Truth, entropic, hard_problem
 
 RESULTS = Path(__file__).parent / "results"
 TOL = 1e-4  # of the function's scale

@@ -65,6 +65,12 @@ class Polyhedron:
             rows += [matrix / length[..., None], right / length]
         return cls(origin, width, finite, *rows)
 
+    def units(self, y: Array) -> Array:
+        """Points y, ``(size, n)``, in units of the bounds; the middle where these are equal."""
+        wide = self.width > 0
+        u: Array = np.divide(y - self.origin, self.width, where=wide, out=np.full_like(y, 0.5))
+        return u
+
     def interior(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """A point well inside each polyhedron, in units of its bounds, and which are empty."""
         size = len(self.origin)
@@ -99,7 +105,7 @@ class Polyhedron:
 
     def contains(self, y: Array) -> npt.NDArray[np.bool_]:
         """Which points y, ``(size, n)``, violate nothing by more than 1e-10."""
-        u = np.divide(y - self.origin, self.width, where=self.width > 0, out=np.zeros_like(y))
+        u = self.units(y)
         off = np.where(self.finite, np.maximum(-u, u - 1), 0.0)
         fixed = np.where(self.width > 0, 0.0, np.abs(y - self.origin))
         sides = (

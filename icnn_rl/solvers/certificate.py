@@ -34,9 +34,7 @@ class Certificate:
         self.problem = problem
         self.gamma = problem.flat(problem.f.strong_convexity)
         self._polyhedron = Polyhedron.of(problem.over, problem.start)
-        width = self._polyhedron.width
-        center = problem.flat(problem.center, n) - self._polyhedron.origin
-        self._inner = np.where(width > 0, center / np.where(width > 0, width, 1.0), 0.5)
+        self._inner = self._polyhedron.units(problem.flat(problem.center, n))
         self.best, self.bound = np.full(size, np.inf), np.full(size, -np.inf)
         self.best_y = to_array(problem.start).reshape(size, n).copy()
         self.evaluations = np.zeros(size, np.int64)

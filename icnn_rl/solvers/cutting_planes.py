@@ -90,11 +90,9 @@ def cutting_planes(
     polyhedron = Polyhedron.of(problem.over, problem.start)
     rows = polyhedron.b.shape[1]
     gamma = problem.flat(problem.f.strong_convexity)
-    scale = np.where(polyhedron.width > 0, polyhedron.width, 1.0)
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
     share = np.where(polyhedron.finite, INWARD, 0.0)
-    inner = (y + share * (center - y) - polyhedron.origin) / scale
-    inner = np.where(polyhedron.width > 0, inner, 0.5)
+    inner = polyhedron.units(y + share * (center - y))
     best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
     cut_h, cut_a = np.empty((size, rows + 16, n)), np.empty((size, rows + 16))

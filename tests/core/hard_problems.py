@@ -65,19 +65,6 @@ SETS = (
     "orthant",
     "space",
 )
-SOLVERS = (
-    "newton",
-    "bundle",
-    "kelley",
-    "level",
-    "bundle_entropy",
-    "projected_gradient",
-    "accelerated_gradient",
-    "admm",
-    "lp",
-    "ecos",
-    "clarabel",
-)
 VIOLATION = 1e-6  # of a constraint, relative to the size of its terms, that an answer may have
 EXACT = 1e-9  # likewise, for a point whose value counts as one that f takes on the set
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hard_problems import FUNCTIONS, SETS, SOLVERS, Truth, entropic, hard_problem
+from hard_problems import FUNCTIONS, SETS, Truth, entropic, hard_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import SEEDS, normal
@@ -26,6 +26,7 @@ from icnn_rl import (
     negative_entropy,
     quadratic,
 )
+from icnn_rl.solvers.minimize import SOLVERS
 
 EXAMPLES = max(1, settings.default.max_examples // 4)
 N = 3
