@@ -22,6 +22,10 @@ ROUNDING = 8.0  # units in the last place allowed for in a value computed in the
 SHRINK = 0.75  # share of unfinished samples below which the function is cut down to them
 
 
+class NonFiniteError(ValueError, FloatingPointError):
+    """A value or a gradient of the function is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """min f over a set, for every sample of a batch.
@@ -130,7 +134,7 @@ class Oracle:
         """Points rounded to the function's precision, inside the bounds; values; gradients.
 
         Raises:
-            ValueError: a value or a gradient is not finite.
+            NonFiniteError: a value or a gradient is not finite.
         """
         self._hold(active)
         rounded = to_array(torch.as_tensor(y).to(self._problem.start.dtype))
@@ -140,7 +144,7 @@ class Oracle:
         if not finite.all():
             row = np.flatnonzero(~finite)[0]
             got = f"the gradient {gradient[row]}" if np.isfinite(value[row]) else value[row]
-            raise ValueError(f"f: expected finite values, got {got} for sample {active[row]}")
+            raise NonFiniteError(f"f: expected finite values, got {got} for sample {active[row]}")
         return rounded, value, gradient
 
     def hessian(self, y: Array, active: Index) -> Array:

@@ -1,0 +1,201 @@
+"""Losses that train a network by the minima it will be asked for.
+
+A loss takes a model, a minibatch x, its targets y, and points to start the solver from; it returns
+one number per sample, differentiable in the parameters, and the minimisers that it found, which are
+a good start for the next epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor
+
+from icnn_rl.adjoints import argmin, unrolled
+from icnn_rl.functions import ConvexFunction
+from icnn_rl.sets import Simplex, Simplices
+from icnn_rl.structured.model import StructuredModel
+from icnn_rl.terms import linear
+
+
+class LossValue(NamedTuple):
+    """What a loss returns.
+
+    Attributes:
+        value: one number per sample, ``(B,)``, differentiable.
+        answer: the minimisers behind it, ``(B, n)``.
+        active: the share of samples that the parameters are changed for.
+        evaluations: of f by the solver, mean over the samples.
+    """
+
+    value: Tensor
+    answer: Tensor
+    active: float
+    evaluations: float
+
+
+class Loss(Protocol):
+    """A loss of a model on a minibatch."""
+
+    def __call__(
+        self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
+    ) -> LossValue: ...
+
+
+class Margin(Protocol):
+    """A distance Δ(yᵢ, y) such that f̃ - Δ is convex in y."""
+
+    def distance(self, target: Tensor, y: Tensor) -> Tensor:
+        """Δ(yᵢ, y), ``(B,)``."""
+
+    def augmented(self, model: StructuredModel, x: Tensor, target: Tensor) -> ConvexFunction:
+        """f̃(x, ·) - Δ(yᵢ, ·), up to a constant."""
+
+
+@final
+@dataclass(frozen=True)
+class Hamming:
+    """Δ(yᵢ, y) = s Σⱼ wⱼ |yᵢⱼ - yⱼ|, linear in y where yᵢ is a vertex of the unit box or a simplex.
+
+    On a simplex with s = 1/2 it is 1 - yᵢᵀy, the zero-one loss.
+
+    Args:
+        scale: s > 0.
+        positive: weight w of the entries with yᵢⱼ = 1; that of the others is 1.
+    """
+
+    scale: float = 1.0
+    positive: float = 1.0
+
+    def distance(self, target: Tensor, y: Tensor) -> Tensor:
+        return self.scale * (self._weights(target) * (target - y).abs()).sum(-1)
+
+    def augmented(self, model: StructuredModel, x: Tensor, target: Tensor) -> ConvexFunction:
+        c = self.scale * self._weights(target) * (2 * target - 1)
+        return model.energy(x) + linear(c)
+
+    def _weights(self, target: Tensor) -> Tensor:
+        return 1 + (self.positive - 1) * target
+
+
+@final
+@dataclass(frozen=True)
+class SquaredError:
+    """Δ(yᵢ, y) = γ/2 ‖y - yᵢ‖², with the γ of the model: f̃ - Δ = f + γ yᵢᵀy - const is convex."""
+
+    gamma: float
+
+    def distance(self, target: Tensor, y: Tensor) -> Tensor:
+        return self.gamma / 2 * (y - target).square().sum(-1)
+
+    def augmented(self, model: StructuredModel, x: Tensor, target: Tensor) -> ConvexFunction:
+        return model.net.condition(x) + linear(self.gamma * target)
+
+
+@final
+@dataclass(frozen=True)
+class MaxMargin:
+    """The structured hinge loss.
+
+        L = f̃(x, yᵢ) - min { f̃(x, y) - Δ(yᵢ, y) : y ∈ 𝒴 } ≥ 0
+
+    The solver starts at yᵢ: one evaluation proves it optimal where the margin holds already, and
+    only the other samples, the active ones, are passed through the network again for the gradient,
+    ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope theorem.
+
+    Args:
+        margin: Δ.
+
+    Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016, "ICNN learning";
+    Taskar, Chatalbashev, Koller & Guestrin, "Learning structured prediction models", ICML 2005.
+    """
+
+    margin: Margin
+
+    def __call__(
+        self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
+    ) -> LossValue:
+        with torch.no_grad():
+            f = self.margin.augmented(model, x, y)
+            solution = model.solve(f, y if start is None else start)
+            answer = solution.y
+            violated = (answer != y).any(-1).nonzero().squeeze(-1)
+        value = torch.zeros_like(solution.value)
+        if len(violated):
+            target, rival = y[violated], answer[violated]
+            f = model.energy(x[violated])
+            hinge = f.value(target) - f.value(rival) + self.margin.distance(target, rival)
+            value = value.index_put((violated,), hinge)
+        evaluations = solution.evaluations.double().mean().item()
+        return LossValue(value, answer, len(violated) / len(x), evaluations)
+
+
+@final
+@dataclass(frozen=True)
+class FenchelYoung:
+    """The loss whose minimiser is a distribution: with f linear in y, the log-likelihood.
+
+        L = f̃(x, yᵢ) + Ω(yᵢ) - min { f̃(x, y) + Ω(y) : y ∈ 𝒴 } ≥ 0
+
+    With Ω the negative entropy of the simplex or the box, and f = -θᵀy, this is the cross entropy
+    of softmax or sigmoid(θ); a network convex in y adds how the parts of y depend on each other.
+
+    Args:
+        regularizer: Ω, such as ``negative_entropy(1.0)``.
+
+    Source: Blondel, Martins & Niculae, "Learning with Fenchel-Young losses", JMLR 21, 2020.
+    """
+
+    regularizer: ConvexFunction
+
+    def __call__(
+        self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
+    ) -> LossValue:
+        f = model.energy(x) + self.regularizer
+        solution = model.solve(f, start)
+        value = f.value(y) - f.value(solution.y)
+        return LossValue(value, solution.y, 1.0, solution.evaluations.double().mean().item())
+
+
+@final
+@dataclass(frozen=True)
+class ArgMinError:
+    """The error of the answer itself, differentiated through the minimisation.
+
+        L = 1/2 ‖ŷ(x) - yᵢ‖²,      ŷ(x) = argmin { f̃(x, y) + Ω(y) : y ∈ 𝒴 }
+
+    Args:
+        steps: number of projected gradient steps that are unrolled; 0 for implicit differentiation
+            of the exact minimiser, for which f̃ + Ω has to be smooth and strongly convex.
+        step: length of an unrolled step.
+        regularizer: Ω, or None for none.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, on argmin
+    differentiation; Domke, "Generic methods for optimization-based modeling", AISTATS 2012.
+    """
+
+    steps: int = 0
+    step: float = 0.1
+    regularizer: ConvexFunction | None = None
+
+    def __call__(
+        self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
+    ) -> LossValue:
+        f = model.energy(x)
+        if self.regularizer is not None:
+            f = f + self.regularizer
+        if self.steps:
+            solution = unrolled(f, model.over, self.step, self.steps, tol=model.tol, start=start)
+        else:
+            solution = argmin(f, model.over, model.tol, start=start)
+        value = (solution.y - y).square().sum(-1) / 2
+        return LossValue(
+            value, solution.y.detach(), 1.0, solution.evaluations.double().mean().item()
+        )
+
+
+def zero_one(model: StructuredModel) -> Hamming:
+    """The margin that counts wrong entries: 1 - yᵢᵀy on a simplex, Hamming's distance in a box."""
+    return Hamming(0.5 if isinstance(model.over, Simplex | Simplices) else 1.0)

@@ -1,0 +1,81 @@
+"""A network and the set that its answers come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor
+
+from icnn_rl.functions import ConvexFunction
+from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers import Solution, minimize
+from icnn_rl.terms import quadratic
+
+
+class Network(Protocol):
+    """What a model needs of a network; PICNN, FICNN and their convolutional forms have it."""
+
+    def condition(self, x: Tensor, /) -> ConvexFunction:
+        """A batch of convex functions of y."""
+
+    def project_(self) -> None:
+        """P₊."""
+
+
+@final
+@dataclass(frozen=True)
+class StructuredModel:
+    """Prediction as convex optimisation.
+
+        ŷ(x) = argmin { f̃(x, y) : y ∈ 𝒴 },      f̃(x, y) = f(x, y) + γ/2 ‖y‖²
+
+    Args:
+        net: the network f, convex in y.
+        over: the set 𝒴 of answers.
+        curvature: γ ≥ 0; positive where answers are continuous.
+        tol: certified gap, in units of f, at which an answer is good enough.
+        max_evaluations: of f, per answer.
+
+    Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016.
+    """
+
+    net: Network
+    over: ConvexSet
+    curvature: float = 0.0
+    tol: float = 1e-3
+    max_evaluations: int = 200
+
+    def energy(self, x: Tensor) -> ConvexFunction:
+        """f̃(x, ·), a batch of convex functions."""
+        f = self.net.condition(x)
+        if self.curvature == 0.0:
+            return f
+        assert f.dim is not None
+        assert f.like is not None
+        return f + quadratic(self.curvature, f.like.new_zeros(f.dim))
+
+    def solve(self, f: ConvexFunction, start: Tensor | None = None, **options: Any) -> Solution:
+        """The minimisers of any functions over 𝒴, with the model's precision."""
+        options = {"tol": self.tol, "max_evaluations": self.max_evaluations} | options
+        return minimize(f, self.over, start=start, **options)
+
+    @torch.no_grad()
+    def infer(self, x: Tensor, start: Tensor | None = None, batch_size: int = 1024) -> Solution:
+        """Answers ŷ with their certified gaps; ``converged`` says which reached ``tol``.
+
+        Args:
+            x: inputs, ``(N, …)``, as many as memory holds.
+            start: first points, ``(N, n)``.
+            batch_size: inputs that are solved for side by side.
+        """
+        starts = [None] * len(x) if start is None else start.split(batch_size)
+        parts = [
+            self.solve(self.energy(rows), first)
+            for rows, first in zip(x.split(batch_size), starts, strict=False)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        joined = {name: torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])}
+        return replace(parts[0], **joined)

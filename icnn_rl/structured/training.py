@@ -1,0 +1,265 @@
+"""The training loop: minibatches, warm starts, validation, early stopping; stops at any step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from icnn_rl.runs.random_state import random_state, set_random_state
+from icnn_rl.structured.losses import LossValue
+
+State = dict[str, Any]
+Row = dict[str, float]
+
+
+class Objective(Protocol):
+    """The loss of a minibatch x, y, given points to start the solver from."""
+
+    def __call__(self, x: Tensor, y: Tensor, start: Tensor | None, /) -> LossValue: ...
+
+
+class Trainable(Protocol):
+    """A network as the loop sees it: a module with P₊."""
+
+    def project_(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Args:
+        epochs: passes over the data, at most.
+        batch_size: samples per step.
+        learning_rate: of the optimiser, at first.
+        schedule: ``cosine`` lowers the learning rate to 0 over all epochs; ``constant`` does not.
+        weight_decay: of the optimiser: decoupled for AdamW, an L2 penalty for SGD.
+        optimizer: any class of ``torch.optim`` that takes a learning rate and a weight decay.
+        patience: epochs without a better validation score after which training ends; None for
+            never.
+        warm_start: whether the solver starts from a sample's answer of the epoch before.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    optimizer: Callable[..., Optimizer] = AdamW
+    patience: int | None = None
+    warm_start: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a number >= 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay: expected a number >= 0, got {self.weight_decay}")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule: expected 'cosine' or 'constant', got {self.schedule!r}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience: expected None or a number >= 1, got {self.patience}")
+
+
+class Trainer:
+    """Stochastic subgradient descent on a loss, with the projection P₊ after every step.
+
+        θ ← P₊(θ - η (∂/∂θ 1/B Σᵢ Lᵢ + λ θ))
+
+    Where there is a validation score, the network ends as it was when the score was best.
+
+    Args:
+        net: the network.
+        objective: the loss.
+        x: inputs, ``(N, …)``.
+        y: targets, ``(N, n)``.
+        options: how to train.
+        validate: measures the network between two epochs; of what it returns, ``score`` is
+            watched, the higher the better.
+        seed: of the order of the samples.
+
+    Attributes:
+        history: a row of numbers for every epoch.
+        epoch: epochs done.
+
+    Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016, "ICNN learning".
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        objective: Objective,
+        x: Tensor,
+        y: Tensor,
+        options: TrainingOptions,
+        validate: Callable[[], Row] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(x) != len(y) or not len(x):
+            raise ValueError(f"x, y: expected as many targets as inputs, got {len(x)} and {len(y)}")
+        self.net = net
+        self.objective = objective
+        self.x, self.y = x, y
+        self.options = options
+        self.validate = validate
+        self.optimizer = options.optimizer(
+            net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.order = torch.Generator().manual_seed(seed)
+        self.history: list[Row] = []
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best = deepcopy(net.state_dict())
+        self.answers: Tensor | None = None
+        self._rows: list[Tensor] = []  # minibatches that are left of this epoch
+        self._sums = [0.0] * 3
+        self._seconds = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Minibatches of all epochs."""
+        return self.options.epochs * self._per_epoch
+
+    @property
+    def step(self) -> int:
+        """Minibatches done."""
+        return self.epoch * self._per_epoch + self._position
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        patience = self.options.patience
+        stopped = patience is not None and self.epoch - self.best_epoch >= patience
+        return self.epoch >= self.options.epochs or (stopped and self.validate is not None)
+
+    @property
+    def _per_epoch(self) -> int:
+        return math.ceil(len(self.x) / self.options.batch_size)
+
+    @property
+    def _position(self) -> int:
+        return self._per_epoch - len(self._rows) if self._rows else 0
+
+    def run(self) -> Iterator[Row | None]:
+        """Train to the end: None after a step, a row of the history after an epoch.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the network is put back to where it was best.
+        """
+        while not self.done:
+            start = time.perf_counter()
+            if not self._rows:
+                self._rows = self._shuffled()
+            self._step(self._rows[0])
+            self._rows.pop(0)
+            self._seconds += time.perf_counter() - start
+            yield None if self._rows else self._close_epoch()
+        self.net.load_state_dict(self.best)
+        self.net.eval()
+
+    def state(self) -> State:
+        """All that is needed to go on as if training had not stopped."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order": self.order.get_state(),
+            "random": random_state(),
+            "rows": self._rows,
+            "answers": self.answers,
+            "sums": self._sums,
+            "seconds": self._seconds,
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best": self.best,
+            "history": self.history,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: the state is of another network.
+        """
+        try:
+            self.net.load_state_dict(state["net"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the checkpoint does not fit the network: {reason}") from None
+        self.order.set_state(state["order"])
+        set_random_state(state["random"])
+        self._rows, self.answers = state["rows"], state["answers"]
+        self._sums, self._seconds = state["sums"], state["seconds"]
+        self.epoch, self.history = state["epoch"], state["history"]
+        self.best_epoch, self.best = state["best_epoch"], state["best"]
+
+    def _step(self, rows: Tensor) -> None:
+        self.net.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        start = None if self.answers is None else self.answers[rows]
+        try:
+            loss = self.objective(self.x[rows], self.y[rows], start)
+            mean = loss.value.mean()
+            if not math.isfinite(mean.item()):
+                raise FloatingPointError(f"the loss is {mean.item()}")
+        except FloatingPointError as error:
+            self.net.load_state_dict(self.best)
+            raise FloatingPointError(
+                f"training diverged at step {self.step} of epoch {self.epoch + 1}: {error}; the "
+                f"network is back where it was after epoch {self.best_epoch}. Try a learning rate "
+                f"below {self.options.learning_rate:g}"
+            ) from None
+        if mean.requires_grad:  # or else no sample asks for a change
+            self.optimizer.zero_grad()
+            mean.backward()
+            self.optimizer.step()
+            self.net.project_()  # type: ignore[operator]
+        if self.options.warm_start:
+            self._remember(rows, loss.answer)
+        share = len(rows) / len(self.x)
+        for k, t in enumerate((mean.item(), loss.active, loss.evaluations)):
+            self._sums[k] += share * t
+
+    def _close_epoch(self) -> Row:
+        self.epoch += 1
+        self.net.eval()
+        names = ("loss", "active", "evaluations")
+        row: Row = {"epoch": self.epoch} | dict(zip(names, self._sums, strict=True))
+        row |= {"learning_rate": self._learning_rate(), "seconds": self._seconds}
+        self._sums, self._seconds = [0.0] * len(self._sums), 0.0
+        if self.validate is not None:
+            row |= self.validate()
+        best = [other["score"] for other in self.history if "score" in other]
+        if self.validate is None or row["score"] > max(best, default=-math.inf):
+            self.best_epoch, self.best = self.epoch, deepcopy(self.net.state_dict())
+        self.history.append(row)
+        return row
+
+    def _shuffled(self) -> list[Tensor]:
+        order = torch.randperm(len(self.x), generator=self.order).to(self.x.device)
+        return list(order.split(self.options.batch_size))
+
+    def _learning_rate(self) -> float:
+        full = self.options.learning_rate
+        if self.options.schedule == "constant":
+            return full
+        return full * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+
+    def _remember(self, rows: Tensor, answer: Tensor) -> None:
+        if self.answers is None:
+            self.answers = self.y.to(answer.dtype, copy=True)
+        self.answers[rows] = answer
