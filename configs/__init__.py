@@ -1,6 +1,8 @@
-"""Configuration of a training run: its parts, how it is read, and the presets beside this file."""
+"""Configurations of runs: their parts, how they are read, and the presets in the folders here."""
 
-from icnn_rl.configs.configuration import (
+from icnn_rl.configs.presets import find_preset, presets
+from icnn_rl.configs.reading import config_parser, from_plain, parse_config, to_plain
+from icnn_rl.configs.train import (
     AgentConfig,
     Config,
     EnvironmentConfig,
@@ -9,8 +11,6 @@ from icnn_rl.configs.configuration import (
     SolverConfig,
     TrainingConfig,
 )
-from icnn_rl.configs.presets import find_preset, presets
-from icnn_rl.configs.reading import config_parser, parse_config, read_config, write_config
 
 __all__ = [
     "AgentConfig",
@@ -22,8 +22,8 @@ __all__ = [
     "TrainingConfig",
     "config_parser",
     "find_preset",
+    "from_plain",
     "parse_config",
     "presets",
-    "read_config",
-    "write_config",
+    "to_plain",
 ]

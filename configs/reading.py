@@ -1,103 +1,91 @@
-"""Reading a configuration from YAML and the command line, and writing it down."""
+"""Configurations, which are dataclasses, from the command line and to plain data and back."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser
 
-from icnn_rl.configs.configuration import (
-    AgentConfig,
-    Config,
-    EnvironmentConfig,
-    NetworkConfig,
-    NoiseConfig,
-    SolverConfig,
-    TrainingConfig,
-)
+C = TypeVar("C")
 
 
-def config_parser(**kwargs: Any) -> ArgumentParser:
-    """A parser of ``--config FILE`` and of every key of ``Config``, dotted; errors are raised."""
+def config_parser(kind: type[Any], **kwargs: Any) -> ArgumentParser:
+    """A parser of ``--config FILE`` and of every key of a configuration, dotted.
+
+    Args:
+        kind: dataclass of the configuration.
+        kwargs: further arguments of the parser, which raises its errors.
+    """
     parser = ArgumentParser(exit_on_error=False, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file to start from")
-    parser.add_class_arguments(Config, as_group=False)
+    parser.add_class_arguments(kind, as_group=False)
     return parser
 
 
-def parse_config(arguments: list[str]) -> Config:
+def parse_config(kind: type[C], arguments: list[str]) -> C:
     """The configuration that command line arguments spell out.
+
+    Args:
+        kind: its dataclass.
+        arguments: ``--config=FILE`` and ``--KEY=VALUE``; later ones go before earlier ones.
 
     Raises:
         ValueError: a key is unknown, or a value is not of its type.
     """
     try:
-        return _to_config(config_parser().parse_args(arguments))
+        values = config_parser(kind).parse_args(arguments).as_dict()
     except ArgumentError as error:
-        hint = "; `icnn-rl train --help` lists the keys" if "unrecognized" in str(error) else ""
-        raise ValueError(one_line(error) + hint) from None
+        hint = "; `--help` lists the keys" if "unrecognized" in str(error) else ""
+        raise ValueError(_one_line(error) + hint) from None
+    del values["config"]
+    return _build(kind, values)
 
 
-def read_config(source: Path | dict[str, Any]) -> Config:
-    """The configuration in a YAML file, or in a dict of its keys.
+def from_plain(kind: type[C], plain: dict[str, Any], name: str = "the configuration") -> C:
+    """The configuration that nested dicts spell out, as ``to_plain`` returns them.
+
+    Args:
+        kind: its dataclass.
+        plain: values by key; what is missing has its default.
+        name: what errors call it.
 
     Raises:
-        ValueError: it is no configuration, a key is unknown, or a value is not of its type.
-        OSError: the file cannot be read.
+        ValueError: a key is unknown, or a value is not of its type.
     """
-    name = str(source) if isinstance(source, Path) else "the configuration"
     try:
-        values = yaml.safe_load(source.read_bytes()) if isinstance(source, Path) else source
-        if not isinstance(values, dict):
-            raise ValueError(f"{name} is not a mapping of keys to values")
-        return _to_config(config_parser().parse_object(values))
-    except (ArgumentError, yaml.YAMLError) as error:
-        raise ValueError(f"{name}: {one_line(error)}") from None
+        values = config_parser(kind).parse_object(plain).as_dict()
+    except ArgumentError as error:
+        raise ValueError(f"{name}: {_one_line(error)}") from None
+    del values["config"]
+    return _build(kind, values)
 
 
-def write_config(config: Config, path: Path) -> None:
-    """Write every key of ``config`` as YAML, such that ``read_config`` gives it back."""
-    path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), "utf-8")
+def to_plain(config: Any) -> dict[str, Any]:
+    """The configuration as nested dicts of numbers, strings and lists, fit for YAML and JSON."""
+    return asdict(config, dict_factory=_plain_dict)
 
 
-def to_plain(config: Config) -> dict[str, Any]:
-    """The configuration as nested dicts of numbers, strings and lists."""
-    plain: dict[str, Any] = asdict(config)
-    network = plain["agent"]["network"]
-    network |= {"context": list(network["context"]), "convex": list(network["convex"])}
-    return plain
+def _plain_dict(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
-def one_line(error: Exception) -> str:
-    """The error's message as one sentence."""
-    message = " ".join(str(error).split())
-    return message.replace("Parser key ", "key ").replace("<class '", "").replace("'>", "")
-
-
-def _to_config(namespace: Namespace) -> Config:
-    values = namespace.as_dict()
-    agent = _group(values, "agent")
-    return Config(
-        env=EnvironmentConfig(**_group(values, "env")),
-        agent=AgentConfig(
-            **agent
-            | {
-                "network": NetworkConfig(**_group(agent, "network")),
-                "solver": SolverConfig(**_group(agent, "solver")),
-                "acting_solver": SolverConfig(**_group(agent, "acting_solver")),
-            }
-        ),
-        noise=NoiseConfig(**_group(values, "noise")),
-        training=TrainingConfig(**_group(values, "training")),
-        **{name: values[name] for name in ("seed", "threads", "device", "track")},
+def _build(kind: type[C], values: dict[str, Any]) -> C:
+    types = get_type_hints(kind)
+    return kind(
+        **{
+            name: _build(types[name], _mapping(name, value)) if is_dataclass(types[name]) else value
+            for name, value in values.items()
+        }
     )
 
 
-def _group(values: dict[str, Any], name: str) -> dict[str, Any]:
-    group = values[name]
-    if not isinstance(group, dict):
-        raise ValueError(f"{name} has to be a mapping of keys to values, not {group!r}")
-    return group
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} has to be a mapping of keys to values, not {value!r}")
+    return value
+
+
+def _one_line(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    return message.replace("Parser key ", "key ").replace("<class '", "").replace("'>", "")

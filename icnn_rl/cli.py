@@ -83,7 +83,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if arguments.command == "train":
         if arguments.help:
             train.print_help()
-            config_parser(prog="icnn-rl train", usage=argparse.SUPPRESS).print_help()
+            config_parser(Config, prog="icnn-rl train", usage=argparse.SUPPRESS).print_help()
             raise SystemExit(0)
         arguments.preset = preset
     return arguments, overrides
@@ -92,10 +92,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _train(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
     config, name = _config(arguments, overrides)
 
-    from icnn_rl.agents.runs.run_folder import RunFolder, default_path
-    from icnn_rl.agents.runs.training import Interrupted, train
+    from icnn_rl.agents.runs.agent_folder import AgentFolder
+    from icnn_rl.agents.runs.training import train
+    from icnn_rl.runs.run_folder import default_path
+    from icnn_rl.runs.signals import Interrupted
 
-    run = RunFolder(arguments.run_dir or default_path(name, config))
+    run = AgentFolder(arguments.run_dir or default_path(name, config.seed))
     try:
         train(config, run, console)
     except Interrupted:
@@ -108,25 +110,26 @@ def _config(arguments: argparse.Namespace, overrides: list[str]) -> tuple[Config
     head = []
     name = arguments.env
     if arguments.preset is not None:
-        path = find_preset(arguments.preset)
+        path = find_preset(arguments.preset, "train")
         name = path.stem
         head.append(f"--config={path}")
     if arguments.env is not None:
         head.append(f"--env.id={arguments.env}")
     if arguments.track:
         head.append("--track=true")
-    config = parse_config(head + overrides)
+    config = parse_config(Config, head + overrides)
     if not head and not overrides:
         raise ValueError("name a preset or a YAML file, or a task with --env")
     return config, (name or config.env.id).replace(":", "-").replace("/", "-").lower()
 
 
 def _resume(arguments: argparse.Namespace, console: Console) -> int:
-    from icnn_rl.agents.runs.run_folder import RunFolder
-    from icnn_rl.agents.runs.training import Interrupted, resume
+    from icnn_rl.agents.runs.agent_folder import AgentFolder
+    from icnn_rl.agents.runs.training import resume
+    from icnn_rl.runs.signals import Interrupted
 
     try:
-        resume(RunFolder(arguments.run), console, arguments.steps, arguments.track)
+        resume(AgentFolder(arguments.run), console, arguments.steps, arguments.track)
     except Interrupted:
         return _interrupted(arguments.run, console)
     return _finished(arguments.run, console)
@@ -152,8 +155,10 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _presets(console: Console) -> int:
-    for name, description in presets().items():
-        _say(console, f"{name:24} {description}")
+    for command in ("train", "fit"):
+        _say(console, f"icnn-rl {command}")
+        for name, description in presets(command).items():
+            _say(console, f"  {name:24} {description}")
     return 0
 
 

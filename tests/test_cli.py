@@ -18,7 +18,8 @@ from tiny_runs import TINY, train
 
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.cli import main
-from icnn_rl.configs import read_config
+from icnn_rl.configs import Config, from_plain
+from icnn_rl.runs.run_folder import RunFolder
 
 
 class Task(gym.Env[np.ndarray, np.ndarray]):
@@ -81,7 +82,7 @@ def test_a_run_leaves_everything_in_its_folder(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == names
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000250.safetensors"]
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
-    assert read_config(run / "config.yaml").training.steps == 250
+    assert from_plain(Config, RunFolder(run).read_config()).training.steps == 250
     assert {"torch", "numpy"} <= json.loads((run / "versions.json").read_text())["packages"].keys()
     assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     with (run / "evaluations.csv").open() as file:

@@ -9,6 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 from gymnasium import spaces
+from tiny_runs import preset
 
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.runs.building import build_agent
@@ -18,12 +19,11 @@ from icnn_rl.configs import (
     AgentConfig,
     Config,
     NetworkConfig,
-    find_preset,
-    parse_config,
+    from_plain,
     presets,
-    read_config,
-    write_config,
+    to_plain,
 )
+from icnn_rl.runs.run_folder import RunFolder
 
 TASKS = {
     "Pendulum-v1",
@@ -41,11 +41,11 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", presets("train"))
 def test_a_preset_makes_an_agent_for_a_task_with_continuous_actions(name: str) -> None:
-    config = read_config(find_preset(name))
+    config = preset(name)
     assert config.env.id in gym.registry
-    assert presets()[name].startswith(config.env.id)
+    assert presets("train")[name].startswith(config.env.id)
     envs = make_training_environments(config)
     assert isinstance(envs.action_space, spaces.Box)
     agent = build_agent(config, envs, buffer_size=1)
@@ -54,7 +54,7 @@ def test_a_preset_makes_an_agent_for_a_task_with_continuous_actions(name: str) -
 
 
 def test_there_is_a_modern_preset_for_every_task_and_the_paper_recipe_for_two() -> None:
-    configs = {name: read_config(find_preset(name)) for name in presets()}
+    configs = {name: preset(name) for name in presets("train")}
     icml = {name for name in configs if name.endswith("-icml")}
     assert {configs[name].env.id for name in configs.keys() - icml} == TASKS
     assert icml == {"pendulum-icml", "halfcheetah-icml"}
@@ -72,7 +72,7 @@ def test_the_configuration_has_no_key_that_the_agent_does_not_know() -> None:
 
 
 def test_the_paper_recipe_reaches_the_optimiser_and_the_noise() -> None:
-    config = read_config(find_preset("pendulum-icml"))
+    config = preset("pendulum-icml")
     agent = build_agent(config, make_training_environments(config))
     assert agent.critic.optimizer.param_groups[0]["weight_decay"] == 1e-4
     assert agent.action_noise is not None
@@ -81,14 +81,15 @@ def test_the_paper_recipe_reaches_the_optimiser_and_the_noise() -> None:
 
 def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
     arguments = ["--agent.network.context=[8, 4]", "--env.kwargs.g=9.0", "--agent.td_clip=0.5"]
-    config = parse_config([f"--config={find_preset('humanoid')}", *arguments, "--track=true"])
-    write_config(config, tmp_path / "config.yaml")
-    assert read_config(tmp_path / "config.yaml") == config
+    config = preset("humanoid", *arguments, "--track=true")
+    run = RunFolder(tmp_path)
+    run.write_config(to_plain(config))
+    assert from_plain(Config, run.read_config()) == config
     assert config != Config()
 
 
 def test_later_arguments_go_before_the_preset() -> None:
-    config = parse_config([f"--config={find_preset('pendulum')}", "--training.steps=7"])
+    config = preset("pendulum", "--training.steps=7")
     assert config.training.steps == 7
     assert config.training.evaluation_episodes == 20
 
@@ -96,4 +97,7 @@ def test_later_arguments_go_before_the_preset() -> None:
 def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(presets())
+    expected = []
+    for command in ("train", "fit"):
+        expected += [f"icnn-rl {command}", *presets(command)]
+    assert [line if line.startswith("icnn-rl") else line.split()[0] for line in lines] == expected

@@ -18,12 +18,13 @@ import pytest
 import torch
 from gymnasium import spaces
 from safetensors.numpy import save_file
-from tiny_runs import begin, differences, state, train
+from tiny_runs import begin, differences, preset, state, train
 
 from icnn_rl.agents.runs.checkpoint import latest_checkpoint
-from icnn_rl.agents.runs.snapshot import capture, is_exact, preserved_random_state, restore
+from icnn_rl.agents.runs.snapshot import capture, is_exact, restore
 from icnn_rl.cli import main
-from icnn_rl.configs import find_preset, presets, read_config
+from icnn_rl.configs import presets
+from icnn_rl.runs.random_state import preserved_random_state
 
 
 class DictObservations(gym.Env[dict[str, np.ndarray], np.ndarray]):
@@ -175,9 +176,7 @@ def test_a_bad_checkpoint_is_refused_and_kept(
     assert {p: p.read_bytes() for p in before} == before
 
 
-@pytest.mark.parametrize(
-    "task", sorted({read_config(find_preset(name)).env.id for name in presets()})
-)
+@pytest.mark.parametrize("task", sorted({preset(name).env.id for name in presets("train")}))
 def test_the_state_of_every_task_is_captured(task: str) -> None:
     assert is_exact(lambda: gym.make(task))
 

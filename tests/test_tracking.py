@@ -9,10 +9,9 @@ import pytest
 import wandb
 from tiny_runs import differences, state, train
 
-from icnn_rl.agents.runs.run_folder import RunFolder
-from icnn_rl.agents.runs.tracking import WandbOutputFormat
 from icnn_rl.cli import main
-from icnn_rl.configs import Config
+from icnn_rl.runs.run_folder import RunFolder
+from icnn_rl.runs.tracking import Tracker
 
 FAILED = "Weights & Biases failed"
 
@@ -76,14 +75,15 @@ def test_tracking_that_breaks_off_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = RunFolder(tmp_path / "run")
-    run.create(Config())
-    output = WandbOutputFormat(run, Config())
+    config = {"seed": 0}
+    run.create(config, ["torch"])
+    tracker = Tracker(run, config)
     wandb.finish()  # so that logging to it fails
     with caplog.at_level(logging.WARNING):
         for step in range(3):
-            output.write({"loss": 1.0}, {"loss": ()}, step)
-        output.upload(run.curve, None)
-        output.close()
+            tracker.log({"loss": 1.0}, step)
+        tracker.upload({"curve": tmp_path / "curve.png"})
+        tracker.close()
     assert caplog.text.count(FAILED) == 1
 
 

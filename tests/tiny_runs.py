@@ -13,6 +13,7 @@ import torch
 
 from icnn_rl.agents.runs.checkpoint import latest_checkpoint, read_checkpoint
 from icnn_rl.cli import main
+from icnn_rl.configs import Config, find_preset, parse_config
 
 TINY = [
     "--agent.learning_starts=40",
@@ -23,6 +24,11 @@ TINY = [
     "--training.evaluation_episodes=2",
     "--training.video=false",
 ]
+
+
+def preset(name: str, *arguments: str) -> Config:
+    """The configuration of a preset, with further arguments."""
+    return parse_config(Config, [f"--config={find_preset(name, 'train')}", *arguments])
 
 
 def train(run: Path, steps: int, *arguments: str, env: str = "Pendulum-v1") -> int:

@@ -13,8 +13,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from icnn_rl.agents.runs.snapshot import capture, random_state, restore, set_random_state
-from icnn_rl.agents.runs.storage import read_tree, write_tree
+from icnn_rl.agents.runs.snapshot import capture, restore
+from icnn_rl.runs.random_state import random_state, set_random_state
+from icnn_rl.runs.storage import read_tree, write_tree
 
 KIND = "icnn-rl checkpoint"
 COUNTERS = (
@@ -44,6 +45,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, with_environments: 
     Returns:
         The file.
     """
+    folder.mkdir(exist_ok=True)
     path = folder / f"{model.num_timesteps:09d}.safetensors"
     write_tree(_state(model, with_environments), path, KIND)
     for other in folder.glob("*.safetensors"):

@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from icnn_rl.agents.runs.snapshot import preserved_random_state
+from icnn_rl.runs.random_state import preserved_random_state
 
 SEED = 1_000_000  # of the first evaluation episode, far from the seeds of training
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.building import RECENT
-from icnn_rl.agents.runs.run_folder import RunFolder
-from icnn_rl.agents.runs.storage import replacing
-from icnn_rl.agents.runs.tables import STEPS
+from icnn_rl.agents.runs.output_formats import STEPS
+from icnn_rl.runs.storage import replacing
 
 EVALUATION, TRAINING = "#1f6f8b", "#b9b4ab"
 
 
-def draw_learning_curve(run: RunFolder, title: str) -> Path:
+def draw_learning_curve(run: AgentFolder, title: str) -> Path:
     """Draw a run's evaluations, and its training returns behind them, into its folder.
 
     Returns:

@@ -22,9 +22,8 @@ from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import running_statistics
 from icnn_rl.agents.runs.environments import make_training_environments
-from icnn_rl.agents.runs.storage import replacing
-from icnn_rl.configs import Config, read_config
-from icnn_rl.configs.reading import to_plain
+from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.runs.storage import replacing
 
 FORMAT = "icnn-rl model 1"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -64,7 +63,7 @@ def read_description(folder: Path) -> Config:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{path} is not the description of an {FORMAT}")
-    return read_config(description.get("config", {}))
+    return from_plain(Config, description.get("config", {}))
 
 
 def load_portable(folder: Path, environment: str | None = None) -> tuple[ConcaveQ, Config]:

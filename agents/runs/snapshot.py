@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
@@ -12,9 +10,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
-from icnn_rl.agents.runs.storage import encode
+from icnn_rl.runs.random_state import preserved_random_state, random_state, set_random_state
+from icnn_rl.runs.storage import encode
 
 OPAQUE = (type, ModuleType, FunctionType, MethodType)
 SPACE_STATE = ("_np_random", "spaces")  # the rest of a space is constant, or cached text
@@ -70,37 +68,6 @@ def is_exact(make: Callable[[], gym.Env[Any, Any]]) -> bool:
             first.close()
             second.close()
     return all(_equal(a, b) for a, b in zip(expected, found, strict=True))
-
-
-def random_state() -> dict[str, Any]:
-    """The state of the global generators of Python, NumPy and PyTorch."""
-    state = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Set the global generators to what ``random_state`` returned."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-@contextmanager
-def preserved_random_state() -> Iterator[None]:
-    """Within, random numbers may be drawn from the global generators, and leave no trace."""
-    state = random_state()
-    try:
-        yield
-    finally:
-        set_random_state(state)
 
 
 def _play(env: gym.Env[Any, Any], actions: list[Any]) -> list[Any]:

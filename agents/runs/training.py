@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 
 from icnn_rl.agents.concave_q import ConcaveQ
+from icnn_rl.agents.runs.agent_folder import PACKAGES, AgentFolder
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import (
     latest_checkpoint,
@@ -30,26 +28,23 @@ from icnn_rl.agents.runs.environments import (
 )
 from icnn_rl.agents.runs.evaluation import evaluate
 from icnn_rl.agents.runs.learning_curve import draw_learning_curve
+from icnn_rl.agents.runs.output_formats import TableOutputFormat, TrackerOutputFormat
 from icnn_rl.agents.runs.portable import save_portable
-from icnn_rl.agents.runs.progress import ProgressDisplay
-from icnn_rl.agents.runs.run_folder import RunFolder
 from icnn_rl.agents.runs.snapshot import is_exact
-from icnn_rl.agents.runs.storage import replacing
-from icnn_rl.agents.runs.tables import Table, TableOutputFormat
-from icnn_rl.agents.runs.tracking import WandbOutputFormat
 from icnn_rl.agents.runs.video import record_video
-from icnn_rl.configs import Config
+from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.runs.progress import ProgressDisplay
+from icnn_rl.runs.signals import Interrupted, stop_requests
+from icnn_rl.runs.storage import replacing
+from icnn_rl.runs.tables import Table
+from icnn_rl.runs.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Any]
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """The run was asked to stop; its checkpoint is written."""
-
-
-def train(config: Config, run: RunFolder, console: Console) -> None:
+def train(config: Config, run: AgentFolder, console: Console) -> None:
     """Train from the first step, and write everything into a new folder.
 
     Args:
@@ -64,12 +59,14 @@ def train(config: Config, run: RunFolder, console: Console) -> None:
     """
     run.require_empty()
     model = _build(config)
-    run.create(config)
+    run.create(to_plain(config), PACKAGES)
     with run.locked():
         _learn(model, config, run, console, state=None)
 
 
-def resume(run: RunFolder, console: Console, steps: int | None = None, track: bool = False) -> None:
+def resume(
+    run: AgentFolder, console: Console, steps: int | None = None, track: bool = False
+) -> None:
     """Go on from the last checkpoint of a run, as if it had not stopped.
 
     Args:
@@ -82,7 +79,7 @@ def resume(run: RunFolder, console: Console, steps: int | None = None, track: bo
         ValueError: the folder is no run, the run is finished, or its checkpoint is damaged.
         Interrupted: the process was asked to stop.
     """
-    config = run.read_config()
+    config = from_plain(Config, run.read_config(), str(run.config_file))
     total = config.training.steps if steps is None else steps
     config = replace(
         config, training=replace(config.training, steps=total), track=config.track or track
@@ -104,23 +101,28 @@ def _build(config: Config) -> ConcaveQ:
 
 
 def _learn(
-    model: ConcaveQ, config: Config, run: RunFolder, console: Console, state: State | None
+    model: ConcaveQ, config: Config, run: AgentFolder, console: Console, state: State | None
 ) -> None:
     done = 0 if state is None else state["counters"]["num_timesteps"]
     progress = run.progress()
-    tracker = WandbOutputFormat(run, config) if config.track else None
+    tracker = Tracker(run, to_plain(config)) if config.track else None
     outputs: list[KVWriter] = [
         TableOutputFormat(progress),
         TensorBoardOutputFormat(str(run.tensorboard)),
     ]
-    model.set_logger(Logger(str(run.path), outputs + ([tracker] if tracker else [])))
+    if tracker is not None:
+        outputs.append(TrackerOutputFormat(tracker))
+    model.set_logger(Logger(str(run.path), outputs))
     exact = is_exact(lambda: make_training_environment(config.env))
     if not exact:
         logger.warning(
             "the state of %s cannot be captured: a resumed run begins a new episode", config.env.id
         )
     try:
-        with ProgressDisplay(console, config.training.steps, done) as display, _stop() as stop:
+        with (
+            ProgressDisplay(console, config.training.steps, done) as display,
+            stop_requests() as stop,
+        ):
             chores = Chores(config, run, progress, display, stop, exact, state)
             # No more episodes than steps: the logs are written by the chores alone.
             model.learn(config.training.steps, chores, log_interval=config.training.steps + 1)
@@ -128,7 +130,7 @@ def _learn(
         draw_learning_curve(run, f"{config.env.id}, seed {config.seed}")
         video = record_video(run.path, run.video) if config.training.video else None
         if tracker is not None:
-            tracker.upload(run.curve, video)
+            tracker.upload({"learning_curve": run.curve}, video)
     finally:
         model.logger.close()
         if (envs := model.get_env()) is not None:
@@ -153,7 +155,7 @@ class Chores(BaseCallback):
     def __init__(
         self,
         config: Config,
-        run: RunFolder,
+        run: AgentFolder,
         progress: Table,
         display: ProgressDisplay,
         stop: threading.Event,
@@ -180,10 +182,10 @@ class Chores(BaseCallback):
             # Only now that the checkpoint has proved to be whole may files change.
             self.progress.drop_after(self.previous)
             self.evaluations.drop_after(self.previous)
-            self.run.write_config(self.config)
+            self.run.write_config(to_plain(self.config))
 
     def _on_step(self) -> bool:
-        self.display.show(self.model)
+        self.display.update(self.model.num_timesteps, *_measures(self.model))
         return True
 
     def _on_rollout_start(self) -> None:
@@ -198,7 +200,7 @@ class Chores(BaseCallback):
         with replacing(self.run.archive) as temporary:
             self.model.save(temporary)
         if (normalizer := self.model.get_vec_normalize_env()) is not None:
-            with replacing(self.run.path / "vecnormalize.pkl") as temporary:
+            with replacing(self.run.normalizer) as temporary:
                 normalizer.save(str(temporary))
 
     def _work(self, last: bool = False) -> None:
@@ -235,22 +237,11 @@ class Chores(BaseCallback):
         save_portable(self.model, self.config, self.run.path)
 
 
-@contextmanager
-def _stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or a termination request sets; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(number, previous[signal.Signals(number)])
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, request) for number in signals}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _measures(model: ConcaveQ) -> list[str]:
+    """What is shown beside the progress of a run."""
+    measures = []
+    if model.ep_info_buffer:
+        measures.append(f"return {model.ep_info_buffer[-1]['r']:.1f}")
+    if (gap := model.logger.name_to_value.get("solver/gap_mean")) is not None:
+        measures.append(f"gap {gap:.1e}")
+    return measures

@@ -25,7 +25,7 @@ from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.runs.environments import make_environment
 from icnn_rl.agents.runs.evaluation import SEED, greedy_actions
 from icnn_rl.agents.runs.portable import load_portable, read_description
-from icnn_rl.agents.runs.storage import replacing
+from icnn_rl.runs.storage import replacing
 
 SECONDS = 15  # of the video, at most
 FPS = 30  # of the video, about

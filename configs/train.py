@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-
-def _require_at_least(least: float, section: str, config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value < least:
-            raise ValueError(f"{section}{name} has to be at least {least}, not {value}")
+from icnn_rl.configs.checks import require_at_least
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class EnvironmentConfig:
     reward_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_at_least(1, "env.", self, "n_envs")
+        require_at_least(1, "env.", self, "n_envs")
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class NetworkConfig:
     nonnegativity: Literal["projection", "softplus"] = "projection"
 
     def __post_init__(self) -> None:
-        _require_at_least(1, "agent.network.", self, "n_critics")
+        require_at_least(1, "agent.network.", self, "n_critics")
 
 
 @dataclass(frozen=True)
@@ -123,8 +118,8 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
-        _require_at_least(1, "agent.", self, *positive)
-        _require_at_least(0, "agent.", self, "learning_rate", "learning_starts", "weight_decay")
+        require_at_least(1, "agent.", self, *positive)
+        require_at_least(0, "agent.", self, "learning_rate", "learning_starts", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,7 @@ class NoiseConfig:
     theta: float = 0.15
 
     def __post_init__(self) -> None:
-        _require_at_least(0, "noise.", self, "sigma", "theta")
+        require_at_least(0, "noise.", self, "sigma", "theta")
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         periods = ("log_every", "evaluate_every", "checkpoint_every")
-        _require_at_least(1, "training.", self, "steps", "evaluation_episodes", *periods)
+        require_at_least(1, "training.", self, "steps", "evaluation_episodes", *periods)
 
 
 @dataclass(frozen=True)
@@ -195,5 +190,5 @@ class Config:
     track: bool = False
 
     def __post_init__(self) -> None:
-        _require_at_least(0, "", self, "seed")
-        _require_at_least(1, "", self, "threads")
+        require_at_least(0, "", self, "seed")
+        require_at_least(1, "", self, "threads")

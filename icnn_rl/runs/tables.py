@@ -6,12 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
-
-from icnn_rl.agents.runs.storage import replacing
-
-STEPS = "time/total_timesteps"
+from icnn_rl.runs.storage import replacing
 
 
 class Table:
@@ -59,26 +54,6 @@ class Table:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
-
-
-class TableOutputFormat(KVWriter):
-    """Writes what stable-baselines3 logs to a table."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-    def write(
-        self,
-        key_values: dict[str, Any],
-        key_excluded: dict[str, tuple[str, ...]],
-        step: int = 0,
-    ) -> None:
-        """Append the scalars as a row."""
-        values = filter_excluded_keys(key_values, key_excluded, "csv")
-        self.table.append({k: v for k, v in values.items() if isinstance(v, np.ScalarType)})
-
-    def close(self) -> None:
-        """Nothing is open between rows."""
 
 
 def _read(path: Path) -> list[dict[str, str]]:

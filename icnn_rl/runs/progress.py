@@ -8,21 +8,21 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 REFRESH = 0.25  # seconds
 
 
 class ProgressDisplay:
-    """A live bar of a run: steps, return, steps a second, gap of the solver.
+    """A live bar of a run: how far it is, what it measures, and its speed.
 
     Args:
         console: where it is shown; on anything but a terminal only messages are.
-        total: steps of the whole run.
-        done: steps that were made before.
+        total: units of the whole run.
+        done: units that were made before.
+        unit: what is counted, in the plural.
     """
 
-    def __init__(self, console: Console, total: int, done: int = 0) -> None:
+    def __init__(self, console: Console, total: int, done: int = 0, unit: str = "steps") -> None:
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -33,6 +33,7 @@ class ProgressDisplay:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total, completed=done, measures="")
+        self._unit = unit
         self._start = time.monotonic()
         self._shown = -REFRESH
 
@@ -48,20 +49,20 @@ class ProgressDisplay:
     ) -> None:
         self._bar.stop()
 
-    def show(self, model: OffPolicyAlgorithm) -> None:
-        """Bring the bar up to date."""
+    def update(self, completed: int, *measures: str) -> None:
+        """Bring the bar up to date, a few times a second at most.
+
+        Args:
+            completed: units that are made by now.
+            measures: what to show beside the bar, as ``"loss 0.1"``.
+        """
         elapsed = time.monotonic() - self._start
         if elapsed - self._shown < REFRESH:
             return
         self._shown = elapsed
-        parts = [f"{self._bar.tasks[0].speed or 0:.0f} steps/s"]
-        if model.ep_info_buffer:
-            parts.insert(0, f"return {model.ep_info_buffer[-1]['r']:.1f}")
-        if (gap := model.logger.name_to_value.get("solver/gap_mean")) is not None:
-            parts.append(f"gap {gap:.1e}")
-        self._bar.update(
-            self._task, completed=model.num_timesteps, measures=" · ".join(parts), refresh=False
-        )
+        speed = self._bar.tasks[0].speed or 0
+        parts = [*measures, f"{speed:.{0 if speed >= 10 else 1}f} {self._unit}/s"]
+        self._bar.update(self._task, completed=completed, measures=" · ".join(parts), refresh=False)
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""

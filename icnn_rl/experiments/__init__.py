@@ -1,0 +1,1 @@
+"""What `icnn-rl fit` runs: one file an experiment."""

@@ -1,0 +1,1 @@
+"""Structured prediction: learning energies that are minimised over a set."""
