@@ -15,7 +15,7 @@ from icnn_rl.networks import (
 )
 from icnn_rl.sets import Box, ConvexSet, Euclidean, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize, minimize_modes
-from icnn_rl.terms import linear, negative_entropy, quadratic
+from icnn_rl.terms import linear, negative_entropy, negative_shannon_entropy, quadratic
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "minimize_modes",
     "minimum",
     "negative_entropy",
+    "negative_shannon_entropy",
     "quadratic",
     "unrolled",
 ]

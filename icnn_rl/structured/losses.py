@@ -15,9 +15,10 @@ from torch import Tensor
 
 from icnn_rl.adjoints import argmin, unrolled
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.sets import Simplex, Simplices
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.terms import linear
+
+AT_TARGET = 1e-3  # largest entry of y* - yᵢ that the solver's tolerance may have left
 
 
 class LossValue(NamedTuple):
@@ -59,7 +60,7 @@ class Margin(Protocol):
 class Hamming:
     """Δ(yᵢ, y) = s Σⱼ wⱼ |yᵢⱼ - yⱼ|, linear in y where yᵢ is a vertex of the unit box or a simplex.
 
-    On a simplex with s = 1/2 it is 1 - yᵢᵀy, the zero-one loss.
+    On a simplex with s = 1/2 it is 1 - yᵢᵀy, the share of mistaken classes.
 
     Args:
         scale: s > 0.
@@ -101,9 +102,10 @@ class MaxMargin:
 
         L = f̃(x, yᵢ) - min { f̃(x, y) - Δ(yᵢ, y) : y ∈ 𝒴 } ≥ 0
 
-    The solver starts at yᵢ: one evaluation proves it optimal where the margin holds already, and
-    only the other samples, the active ones, are passed through the network again for the gradient,
-    ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope theorem.
+    The solver first starts at yᵢ, and later at the last answer, which is yᵢ wherever the margin
+    held: one evaluation then proves it optimal again, and only the other samples, the active ones,
+    are passed through the network for the gradient, ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope
+    theorem.
 
     Args:
         margin: Δ.
@@ -119,9 +121,11 @@ class MaxMargin:
     ) -> LossValue:
         with torch.no_grad():
             f = self.margin.augmented(model, x, y)
-            solution = model.solve(f, y if start is None else start)
-            answer = solution.y
-            violated = (answer != y).any(-1).nonzero().squeeze(-1)
+            # Where the answer is likely a vertex, tangents prove it in one evaluation.
+            solution = model.solve(f, y if start is None else start, solver="bundle")
+            away = (solution.y - y).abs().amax(-1) > AT_TARGET
+            answer = torch.where(away.unsqueeze(-1), solution.y, y)
+            violated = away.nonzero().squeeze(-1)
         value = torch.zeros_like(solution.value)
         if len(violated):
             target, rival = y[violated], answer[violated]
@@ -194,8 +198,3 @@ class ArgMinError:
         return LossValue(
             value, solution.y.detach(), 1.0, solution.evaluations.double().mean().item()
         )
-
-
-def zero_one(model: StructuredModel) -> Hamming:
-    """The margin that counts wrong entries: 1 - yᵢᵀy on a simplex, Hamming's distance in a box."""
-    return Hamming(0.5 if isinstance(model.over, Simplex | Simplices) else 1.0)

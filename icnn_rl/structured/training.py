@@ -157,7 +157,7 @@ class Trainer:
         """Train to the end: None after a step, a row of the history after an epoch.
 
         Raises:
-            FloatingPointError: the loss is not finite; the network is put back to where it was best.
+            FloatingPointError: the loss is not finite; the network is put back to its best.
         """
         while not self.done:
             start = time.perf_counter()
