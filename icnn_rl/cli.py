@@ -120,7 +120,7 @@ def _config(arguments: argparse.Namespace, overrides: list[str]) -> tuple[Config
     config = parse_config(Config, head + overrides)
     if not head and not overrides:
         raise ValueError("name a preset or a YAML file, or a task with --env")
-    return config, (name or config.env.id).replace(":", "-").replace("/", "-").lower()
+    return config, name or config.env.id
 
 
 def _resume(arguments: argparse.Namespace, console: Console) -> int:

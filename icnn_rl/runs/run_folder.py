@@ -135,5 +135,6 @@ class RunFolder:
 
 
 def default_path(name: str, seed: int) -> Path:
-    """runs/<name>-seed<k>-<timestamp>."""
+    """runs/<name>-seed<k>-<timestamp>, with the name as a folder can have it."""
+    name = name.replace(":", "-").replace("/", "-").lower()
     return Path("runs") / f"{name}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
