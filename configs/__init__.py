@@ -1,5 +1,6 @@
 """Configurations of runs: their parts, how they are read, and the presets in the folders here."""
 
+from icnn_rl.configs.fit import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.configs.presets import find_preset, presets
 from icnn_rl.configs.reading import config_parser, from_plain, parse_config, to_plain
 from icnn_rl.configs.train import (
@@ -16,6 +17,9 @@ __all__ = [
     "AgentConfig",
     "Config",
     "EnvironmentConfig",
+    "FitConfig",
+    "FitNetworkConfig",
+    "FitTrainingConfig",
     "NetworkConfig",
     "NoiseConfig",
     "SolverConfig",

@@ -37,6 +37,23 @@ def accuracy(model: StructuredModel, x: Tensor, y: Tensor) -> float:
         return hits.double().mean().item()
 
 
+def classification_loss(name: str, n: int) -> Loss:
+    """The loss of a name, for n classes.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    losses: dict[str, Loss] = {
+        "max_margin": MaxMargin(ZERO_ONE),
+        "log_likelihood": FenchelYoung(ENTROPY),
+        "implicit": ArgMinError(regularizer=ENTROPY),
+        "unrolled": ArgMinError(steps=10, step=0.3, regularizer=quadratic(1.0, torch.zeros(n))),
+    }
+    if name not in losses:
+        raise ValueError(f"loss: expected one of {tuple(losses)}, got {name!r}")
+    return losses[name]
+
+
 class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
     """Classification with an input-convex network f(x, y), y on the probability simplex.
 
@@ -73,13 +90,7 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
         n = len(self.classes_)
         if n < 2:
             raise ValueError(f"y: expected at least two classes, got only {self.classes_.tolist()}")
-        losses: dict[str, Loss] = {
-            "max_margin": MaxMargin(ZERO_ONE),
-            "log_likelihood": FenchelYoung(ENTROPY),
-            "implicit": ArgMinError(regularizer=ENTROPY),
-            "unrolled": ArgMinError(steps=10, step=0.3, regularizer=quadratic(1.0, torch.zeros(n))),
-        }
-        self._fit(X, np.eye(n)[codes], Simplex(), losses, accuracy)
+        self._fit(X, np.eye(n)[codes], Simplex(), classification_loss(self.loss, n), accuracy)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -95,7 +106,7 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
             return vertex_energies(self.model_, x, len(self.classes_)).cpu().numpy()
 
     def decision_function(self, X: Any) -> Array:
-        """-f(x, eₖ), ``(N, n)``; for two classes the difference of the second and first, ``(N,)``."""
+        """-f(x, eₖ), ``(N, n)``; for two classes that of the second less the first, ``(N,)``."""
         scores = -self.energies(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 

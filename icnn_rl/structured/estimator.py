@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -100,13 +100,11 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         x: Array,
         y: Array,
         over: ConvexSet,
-        losses: Mapping[str, Loss],
+        loss: Loss,
         score: Callable[[StructuredModel, Tensor, Tensor], float],
         curvature: float = 0.0,
     ) -> None:
         """Train on numbers: x of shape ``(N, m)``, y of shape ``(N, n)``."""
-        if self.loss not in losses:
-            raise ValueError(f"loss: expected one of {tuple(losses)}, got {self.loss!r}")
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31))
         if not 0 <= self.validation_fraction < 1:
@@ -136,7 +134,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
             )
             trainer = Trainer(
                 net,
-                partial(losses[self.loss], model),
+                partial(loss, model),
                 x_train,
                 y_train,
                 options,

@@ -1,0 +1,92 @@
+"""The parts of a structured fit's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from icnn_rl.configs.checks import require_at_least
+
+Convexity = Literal["partial", "full", "none"]
+
+
+@dataclass(frozen=True)
+class FitNetworkConfig:
+    """The networks.
+
+    Args:
+        context: widths of the path on x, where it need not be convex.
+        convex: widths of the convex path.
+        activation: of the convex path.
+        dropout: share of the hidden units that are left out at random while training.
+    """
+
+    context: tuple[int, ...] = (200, 200)
+    convex: tuple[int, ...] = (200,)
+    activation: str = "relu"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_at_least(0, "network.", self, "dropout")
+
+
+@dataclass(frozen=True)
+class FitTrainingConfig:
+    """How long to train, and how.
+
+    Args:
+        epochs: passes over the data, at most.
+        batch_size: samples per step.
+        learning_rate: of AdamW, at first; lowered to 0 over all epochs.
+        weight_decay: of AdamW.
+        validation: share of the training data that is set aside to end with the best epoch.
+        patience: epochs without a better validation score after which training ends; null for
+            never.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    validation: float = 0.1
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "training.", self, "epochs", "batch_size")
+        require_at_least(0, "training.", self, "learning_rate", "weight_decay", "validation")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """A structured fit.
+
+    Args:
+        experiment: what is learned from what.
+        convexity: the networks to train, one after the other: ``partial`` for convex in y,
+            ``full`` for convex in x and y, ``none`` for the feed-forward network to compare with.
+        loss: what is minimised.
+        network: the networks.
+        training: how long, and how.
+        data: folder or file of the data; null for the cache, to which it is downloaded once.
+        seed: of every random generator.
+        threads: of PyTorch.
+        device: where the networks live.
+        track: whether metrics go to Weights & Biases, offline without a login.
+    """
+
+    experiment: str = "digits"
+    convexity: tuple[Convexity, ...] = ("partial",)
+    loss: str = "max_margin"
+    network: FitNetworkConfig = field(default_factory=FitNetworkConfig)
+    training: FitTrainingConfig = field(default_factory=FitTrainingConfig)
+    data: str | None = None
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    track: bool = False
+
+    def __post_init__(self) -> None:
+        require_at_least(0, "", self, "seed")
+        require_at_least(1, "", self, "threads")
+        if not self.convexity:
+            raise ValueError("convexity has to name at least one of partial, full and none")

@@ -1,0 +1,62 @@
+"""What an experiment is: networks to train, numbers to measure, pictures to draw."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from icnn_rl.configs import FitConfig
+from icnn_rl.structured.training import Row, Trainer
+
+EXPERIMENTS = {
+    "synthetic": "synthetic.Synthetic",
+    "digits": "classification.Digits",
+    "mnist": "classification.MNIST",
+    "mnist-conv": "classification.ConvolutionalMNIST",
+    "exemplars": "exemplars.Exemplars",
+    "bibtex": "multi_label.BibTeX",
+    "delicious": "multi_label.Delicious",
+    "olivetti": "olivetti.Olivetti",
+    "impute": "imputation.Imputation",
+}
+
+
+class Experiment(ABC):
+    """One experiment, its data loaded and its networks drawn.
+
+    Attributes:
+        config: its configuration.
+        parts: trainers by name, which run one after the other.
+    """
+
+    parts: Mapping[str, Trainer]
+
+    def __init__(self, config: FitConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def measure(self) -> Mapping[str, Row]:
+        """Numbers on the test data, a row for each part and each method to compare with."""
+
+    @abstractmethod
+    def draw(self, folder: Path) -> Mapping[str, Path]:
+        """Pictures for people to judge by, written into a folder; their paths by name."""
+
+
+def build(config: FitConfig) -> Experiment:
+    """The experiment that a configuration names.
+
+    Raises:
+        ValueError: there is none of that name, or a value does not suit it.
+        OSError: its data cannot be found.
+    """
+    if config.experiment not in EXPERIMENTS:
+        raise ValueError(
+            f"experiment: expected one of {', '.join(EXPERIMENTS)}; got {config.experiment!r}"
+        )
+    module, name = EXPERIMENTS[config.experiment].split(".")
+    # Imported when it is needed: each brings libraries of its own.
+    kind: type[Experiment] = getattr(import_module(f"icnn_rl.experiments.{module}"), name)
+    return kind(config)

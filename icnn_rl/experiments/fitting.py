@@ -1,0 +1,251 @@
+"""A fit from its configuration to its last file."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table as Lines
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from icnn_rl.configs import FitConfig, from_plain, to_plain
+from icnn_rl.experiments.experiment import Experiment, build
+from icnn_rl.experiments.pictures import draw_curves
+from icnn_rl.runs.progress import ProgressDisplay
+from icnn_rl.runs.run_folder import RunFolder
+from icnn_rl.runs.signals import Interrupted, stop_requests
+from icnn_rl.runs.storage import read_tree, replacing, write_tree
+from icnn_rl.runs.tables import Table
+from icnn_rl.runs.tracking import Tracker
+from icnn_rl.structured.training import Row
+
+PACKAGES = ("icnn-rl", "torch", "numpy", "scikit-learn")
+KIND = "icnn-rl fit"
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FitFolder(RunFolder):
+    """The files of a fit.
+
+    Args:
+        path: the folder.
+    """
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that is needed to go on."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the networks, by part."""
+        return self.path / "model.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """What was measured at the end."""
+        return self.path / "metrics.csv"
+
+    def history(self) -> Table:
+        """A row an epoch, as it is now."""
+        return Table(self.path / "history.csv", "step")
+
+
+def fit(config: FitConfig, run: Path, console: Console) -> None:
+    """Train the networks of an experiment, and write everything into a new folder.
+
+    Args:
+        config: what to learn from what, and how.
+        run: the folder, empty or not there yet.
+        console: where progress is shown.
+
+    Raises:
+        ValueError: the folder is not empty, or an argument is wrong.
+        OSError: the data cannot be found.
+        FloatingPointError: training diverged; the last good checkpoint is kept.
+        Interrupted: the process was asked to stop; its checkpoint is written.
+    """
+    folder = FitFolder(run)
+    folder.require_empty()
+    experiment = _build(config)
+    folder.create(to_plain(config), PACKAGES)
+    with folder.locked():
+        _train(experiment, folder, console)
+
+
+def resume(run: Path, console: Console, epochs: int | None = None, track: bool = False) -> None:
+    """Go on from the checkpoint of a fit, as if it had not stopped.
+
+    Args:
+        run: its folder.
+        console: where progress is shown.
+        epochs: new number of epochs; by default that of the configuration.
+        track: whether to go on with tracking, or begin it.
+
+    Raises: as ``fit``; and ValueError: the folder is no fit, it is finished, or it is damaged.
+    """
+    folder = FitFolder(run)
+    config = read_config(folder)
+    training = config.training
+    if epochs is not None:
+        training = replace(training, epochs=epochs)
+    config = replace(config, training=training, track=config.track or track)
+    with folder.locked():
+        if not folder.checkpoint.is_file():
+            raise ValueError(f"there is no checkpoint in {run}")
+        states: dict[str, State] = read_tree(folder.checkpoint, KIND)
+        folder.warn_of_other_versions()
+        experiment = _build(config)
+        for name, state in states.items():  # the last one set the random numbers
+            if name not in experiment.parts:
+                raise ValueError(f"{run}: its checkpoint has a part {name!r}, the experiment none")
+            experiment.parts[name].restore(state)
+        if all(part.done for part in experiment.parts.values()) and folder.metrics.exists():
+            raise ValueError(f"{run} is finished; --epochs sets a number beyond that")
+        folder.history().drop_after(_steps(experiment))
+        folder.write_config(to_plain(config))
+        _train(experiment, folder, console)
+
+
+def evaluate(run: Path, console: Console) -> None:
+    """Measure the networks in a folder on the test data again, and show the table.
+
+    Raises:
+        ValueError: the folder holds no fit, or its files are damaged.
+        OSError: the data cannot be found.
+    """
+    folder = FitFolder(run)
+    experiment = _build(read_config(folder))
+    if not folder.weights.is_file():
+        raise ValueError(f"{run} holds no fitted networks: there is no {folder.weights.name} in it")
+    try:
+        tensors = load_file(folder.weights)
+        for name, part in experiment.parts.items():
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+            part.net.load_state_dict(own)
+            part.net.eval()
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder.weights} is damaged, or of another network: {reason}") from None
+    _show(experiment.measure(), experiment, console)
+
+
+def read_config(folder: FitFolder) -> FitConfig:
+    """The configuration of a fit.
+
+    Raises:
+        ValueError: the folder holds none, or it is damaged.
+    """
+    return from_plain(FitConfig, folder.read_config(), str(folder.config_file))
+
+
+def _build(config: FitConfig) -> Experiment:
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    return build(config)
+
+
+def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
+    config, history = experiment.config, folder.history()
+    total, done = _total(experiment), _steps(experiment)
+    tracker = Tracker(folder, to_plain(config)) if config.track else None
+    try:
+        with ProgressDisplay(console, total, done) as display, stop_requests() as stop:
+            for name, part in experiment.parts.items():
+                for row in part.run():
+                    display.update(_steps(experiment), name)
+                    if row is not None:
+                        step = _steps(experiment)
+                        history.append({"step": step, "part": name} | row)
+                        display.say(f"{name}: {_summary(row)}")
+                        if tracker is not None:
+                            tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
+                    if row is not None or stop.is_set():
+                        _checkpoint(experiment, folder)
+                    if stop.is_set():
+                        raise Interrupted
+        _checkpoint(experiment, folder)
+        _save(experiment, folder)
+        metrics = experiment.measure()
+        _write(metrics, folder.metrics)
+        _show(metrics, experiment, console)
+        pictures = dict(experiment.draw(folder.path))
+        if history.rows:
+            pictures["training"] = draw_curves(history.rows, folder.path / "training.png")
+        if tracker is not None:
+            last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}
+            tracker.log(last, _steps(experiment))
+            tracker.upload(pictures)
+    finally:
+        if tracker is not None:
+            tracker.close()
+
+
+def _total(experiment: Experiment) -> int:
+    return sum(part.steps for part in experiment.parts.values())
+
+
+def _steps(experiment: Experiment) -> int:
+    """Steps so far; a part that ended early counts in full."""
+    parts = experiment.parts.values()
+    return sum(part.steps if part.done else part.step for part in parts)
+
+
+def _checkpoint(experiment: Experiment, folder: FitFolder) -> None:
+    parts = experiment.parts.items()
+    states = {name: part.state() for name, part in parts if part.step}
+    write_tree(states, folder.checkpoint, KIND)
+
+
+def _save(experiment: Experiment, folder: FitFolder) -> None:
+    tensors = {
+        f"{name}.{key}": t.contiguous()
+        for name, part in experiment.parts.items()
+        for key, t in part.net.state_dict().items()
+    }
+    with replacing(folder.weights) as temporary:
+        save_file(tensors, temporary, metadata={"format": KIND})
+
+
+def _write(metrics: Mapping[str, Row], path: Path) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["part", *_columns(metrics.values())])
+        writer.writeheader()
+        writer.writerows({"part": name} | row for name, row in metrics.items())
+
+
+def _show(metrics: Mapping[str, Row], experiment: Experiment, console: Console) -> None:
+    lines = Lines(title=f"{experiment.config.experiment}, seed {experiment.config.seed}")
+    columns = _columns(metrics.values())
+    for column in ("", *columns):
+        lines.add_column(column, justify="right" if column else "left")
+    for name, row in metrics.items():
+        lines.add_row(name, *(_number(row.get(column)) for column in columns))
+    console.print(lines)
+
+
+def _columns(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _summary(row: Row) -> str:
+    shown = [f"epoch {row['epoch']:.0f}", f"loss {_number(row['loss'])}"]
+    if "score" in row:
+        shown.append(f"validation {_number(row['score'])}")
+    return ", ".join([*shown, f"{row['seconds']:.1f} s"])
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.4g}"
