@@ -1,19 +1,32 @@
-"""The command ``icnn-rl``: train, evaluate and resume agents."""
+"""The command ``icnn-rl``: train agents, fit energies to data, resume and evaluate both."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from rich.console import Console
 
-from icnn_rl.configs import Config, config_parser, find_preset, parse_config, presets
+from icnn_rl.configs import (
+    Config,
+    FitConfig,
+    config_parser,
+    find_preset,
+    parse_config,
+    presets,
+)
+from icnn_rl.runs.run_folder import RunFolder, default_path
+from icnn_rl.runs.signals import Interrupted
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+CONFIGS: dict[str, type[Any]] = {"train": Config, "fit": FitConfig}  # by command
+TRACK = "send metrics to Weights & Biases"
+
+C = TypeVar("C")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,13 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         match arguments.command:
             case "train":
                 return _train(arguments, overrides, console)
+            case "fit":
+                return _fit(arguments, overrides, console)
             case "resume":
                 return _resume(arguments, console)
             case "evaluate":
                 return _evaluate(arguments, console)
             case _:
                 return _presets(console)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"icnn-rl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -46,98 +61,133 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = _Parser(prog="icnn-rl", description="Convex critics, and agents that have no actor.")
+    parser = _Parser(prog="icnn-rl", description="Convex energies, and agents that have no actor.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    usage = "icnn-rl {} [PRESET|FILE.yaml] {}[--run-dir DIR] [--track] [--KEY VALUE]"
     train = commands.add_parser(
         "train",
         help="train an agent",
-        usage="icnn-rl train [PRESET|FILE.yaml] [--env ID] [--run-dir DIR] [--track] [--KEY VALUE]",
+        usage=usage.format("train", "[--env ID] "),
         allow_abbrev=False,
         add_help=False,
     )
     train.add_argument("--env", metavar="ID", help="a Gymnasium task with continuous actions")
-    train.add_argument("--run-dir", type=Path, metavar="DIR", help="folder for all files")
-    train.add_argument("--track", action="store_true", help="send metrics to Weights & Biases")
-    train.add_argument("-h", "--help", action="store_true", help="show this, and every KEY")
+    fit = commands.add_parser(
+        "fit",
+        help="fit an energy to data",
+        usage=usage.format("fit", ""),
+        allow_abbrev=False,
+        add_help=False,
+    )
+    for command in (train, fit):
+        command.add_argument("--run-dir", type=Path, metavar="DIR", help="folder for all files")
+        command.add_argument("--track", action="store_true", help=TRACK)
+        command.add_argument("-h", "--help", action="store_true", help="show this, and every KEY")
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped")
     resume.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    resume.add_argument("--steps", type=int, help="new total of steps")
-    resume.add_argument("--track", action="store_true", help="send metrics to Weights & Biases")
+    resume.add_argument("--steps", type=int, help="new total of steps, of an agent")
+    resume.add_argument("--epochs", type=int, help="new total of epochs, of a fit")
+    resume.add_argument("--track", action="store_true", help=TRACK)
 
-    evaluate = commands.add_parser("evaluate", help="play episodes with a trained agent")
+    evaluate = commands.add_parser("evaluate", help="play with a trained agent, or measure a fit")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    evaluate.add_argument("--episodes", type=int, default=20, help="how many (default: 20)")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the first (default: 0)")
-    evaluate.add_argument("--env", metavar="ID", help="the task, if it is in a module of its own")
-    evaluate.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode")
+    agent = evaluate.add_argument_group("options for an agent")
+    agent.add_argument("--episodes", type=int, help="how many (default: 20)")
+    agent.add_argument("--seed", type=int, help="of the first (default: 0)")
+    agent.add_argument("--env", metavar="ID", help="the task, if it is in a module of its own")
+    agent.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode")
 
     commands.add_parser("presets", help="list the presets")
 
     # Before argparse sees it, for which the value of an unknown option would be a preset too.
-    preset = argv.pop(1) if argv[:1] == ["train"] and argv[1:] and argv[1][0] != "-" else None
+    begins = bool(argv) and argv[0] in CONFIGS
+    preset = argv.pop(1) if begins and argv[1:] and argv[1][0] != "-" else None
     arguments, overrides = parser.parse_known_args(argv)
-    if arguments.command != "train" and overrides:
-        raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
-    if arguments.command == "train":
+    if begins:
         if arguments.help:
-            train.print_help()
-            config_parser(Config, prog="icnn-rl train", usage=argparse.SUPPRESS).print_help()
+            commands.choices[arguments.command].print_help()
+            kind = CONFIGS[arguments.command]
+            config_parser(kind, prog="icnn-rl", usage=argparse.SUPPRESS).print_help()
             raise SystemExit(0)
         arguments.preset = preset
+    elif overrides:
+        raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
     return arguments, overrides
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
-    config, name = _config(arguments, overrides)
+    task = [] if arguments.env is None else [f"--env.id={arguments.env}"]
+    config, preset = _config(Config, arguments, task + overrides)
 
-    from icnn_rl.agents.runs.agent_folder import AgentFolder
     from icnn_rl.agents.runs.training import train
-    from icnn_rl.runs.run_folder import default_path
-    from icnn_rl.runs.signals import Interrupted
 
-    run = AgentFolder(arguments.run_dir or default_path(name, config.seed))
-    try:
-        train(config, run, console)
-    except Interrupted:
-        return _interrupted(run.path, console)
-    return _finished(run.path, console)
+    run = arguments.run_dir or default_path(preset or config.env.id, config.seed)
+    return _carry_out(lambda: train(config, run, console), run, console)
 
 
-def _config(arguments: argparse.Namespace, overrides: list[str]) -> tuple[Config, str]:
-    """The configuration that a command line asks for, and a name for the run."""
+def _fit(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
+    config, preset = _config(FitConfig, arguments, overrides)
+
+    from icnn_rl.experiments.fitting import fit
+
+    run = arguments.run_dir or default_path(preset or config.experiment, config.seed)
+    return _carry_out(lambda: fit(config, run, console), run, console)
+
+
+def _config(
+    kind: type[C], arguments: argparse.Namespace, overrides: list[str]
+) -> tuple[C, str | None]:
+    """The configuration that a command line asks for, and the name of its preset."""
     head = []
-    name = arguments.env
+    name = None
     if arguments.preset is not None:
-        path = find_preset(arguments.preset, "train")
+        path = find_preset(arguments.preset, arguments.command)
         name = path.stem
         head.append(f"--config={path}")
-    if arguments.env is not None:
-        head.append(f"--env.id={arguments.env}")
     if arguments.track:
         head.append("--track=true")
-    config = parse_config(Config, head + overrides)
+    config = parse_config(kind, head + overrides)
     if not head and not overrides:
-        raise ValueError("name a preset or a YAML file, or a task with --env")
-    return config, name or config.env.id
+        raise ValueError(
+            "name a preset or a YAML file; "
+            f"`icnn-rl {arguments.command} --help` says what else can be given"
+        )
+    return config, name
 
 
 def _resume(arguments: argparse.Namespace, console: Console) -> int:
-    from icnn_rl.agents.runs.agent_folder import AgentFolder
-    from icnn_rl.agents.runs.training import resume
-    from icnn_rl.runs.signals import Interrupted
+    run, track = arguments.run, arguments.track
+    if _is_fit(run):
+        _refuse(arguments, "a fit", "steps")
 
-    try:
-        resume(AgentFolder(arguments.run), console, arguments.steps, arguments.track)
-    except Interrupted:
-        return _interrupted(arguments.run, console)
-    return _finished(arguments.run, console)
+        from icnn_rl.experiments import fitting
+
+        return _carry_out(
+            lambda: fitting.resume(run, console, arguments.epochs, track), run, console
+        )
+
+    _refuse(arguments, "no fit", "epochs")
+
+    from icnn_rl.agents.runs import training
+
+    return _carry_out(lambda: training.resume(run, console, arguments.steps, track), run, console)
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
-    if arguments.episodes < 1:
-        raise ValueError(f"--episodes has to be at least 1, not {arguments.episodes}")
+    if _is_fit(arguments.run):
+        _refuse(arguments, "a fit", "episodes", "seed", "env", "video")
+
+        from icnn_rl.experiments import fitting
+
+        fitting.evaluate(arguments.run, console)
+        return 0
+
+    episodes = 20 if arguments.episodes is None else arguments.episodes
+    seed = arguments.seed or 0
+    if episodes < 1:
+        raise ValueError(f"--episodes has to be at least 1, not {episodes}")
 
     from icnn_rl.agents.runs.environments import make_environment
     from icnn_rl.agents.runs.evaluation import evaluate
@@ -145,31 +195,41 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from icnn_rl.agents.runs.video import record_video
 
     model, config = load_portable(arguments.run, arguments.env)
-    evaluation = evaluate(
-        model, lambda: make_environment(config.env), arguments.episodes, arguments.seed
-    )
-    _say(console, f"{config.env.id}: return {evaluation} in {arguments.episodes} episodes")
+    evaluation = evaluate(model, lambda: make_environment(config.env), episodes, seed)
+    _say(console, f"{config.env.id}: return {evaluation} in {episodes} episodes")
     if arguments.video is not None:
-        record_video(arguments.run, arguments.video, arguments.seed)
+        record_video(arguments.run, arguments.video, seed)
     return 0
 
 
+def _is_fit(path: Path) -> bool:
+    """Whether a folder is of a fit; an agent may be there without its configuration."""
+    run = RunFolder(path)
+    return run.config_file.is_file() and "experiment" in run.read_config()
+
+
+def _refuse(arguments: argparse.Namespace, what: str, *options: str) -> None:
+    for option in options:
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} is not for {arguments.run}, which is {what}")
+
+
 def _presets(console: Console) -> int:
-    for command in ("train", "fit"):
+    for command in CONFIGS:
         _say(console, f"icnn-rl {command}")
         for name, description in presets(command).items():
             _say(console, f"  {name:24} {description}")
     return 0
 
 
-def _finished(run: Path, console: Console) -> int:
+def _carry_out(action: Callable[[], None], run: Path, console: Console) -> int:
+    try:
+        action()
+    except Interrupted:
+        _say(console, f"stopped, and saved; go on with: icnn-rl resume {run}")
+        return INTERRUPTED
     _say(console, f"done: everything is in {run}")
     return 0
-
-
-def _interrupted(run: Path, console: Console) -> int:
-    _say(console, f"stopped, and saved; go on with: icnn-rl resume {run}")
-    return INTERRUPTED
 
 
 def _say(console: Console, message: str) -> None:

@@ -18,7 +18,7 @@ from tiny_runs import TINY, train
 
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.cli import main
-from icnn_rl.configs import Config, from_plain
+from icnn_rl.configs import Config, FitConfig, from_plain, to_plain
 from icnn_rl.runs.run_folder import RunFolder
 
 
@@ -167,9 +167,14 @@ def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--env", "Discrete-v0"], "action space Discrete(3); ConcaveQ needs a Box"),
         (["train", "--env", "Unbounded-v0"], "ConcaveQ needs bounded actions"),
         (["train", "--env", "Pendulum-v1", "--env.kwargs.mass", "1"], "argument 'mass'"),
+        (["fit"], "name a preset"),
+        (["fit", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
+        (["fit", "--speed", "3"], "unrecognized arguments: --speed 3"),
+        (["fit", "--training.epochs", "0"], "training.epochs has to be at least 1"),
         (["evaluate", "nowhere"], "nowhere holds no trained agent"),
         (["evaluate", "nowhere", "--episodes", "0"], "--episodes has to be at least 1"),
         (["resume", "nowhere"], "nowhere is not the folder of a run"),
+        (["resume", "nowhere", "--epochs", "3"], "--epochs is not for nowhere, which is no fit"),
         (["resume"], "required: RUN"),
         (["presets", "--all"], "unrecognized arguments: --all"),
     ],
@@ -282,6 +287,17 @@ def test_a_finished_run_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -
     for arguments in ([], ["--steps", "100"]):
         assert main(["resume", str(run), *arguments]) == 2
         assert "has made 250 steps already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["resume", "--steps=9"], ["evaluate", "--seed=0"], ["evaluate", "--env=Task-v0"]]
+)
+def test_options_for_agents_are_not_for_fits(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunFolder(tmp_path).write_config(to_plain(FitConfig()))
+    assert main([*arguments, str(tmp_path)]) == 2
+    assert f"is not for {tmp_path}, which is a fit" in capsys.readouterr().err
 
 
 def test_exit_code_of_the_process() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,12 +45,12 @@ logger = logging.getLogger(__name__)
 State = dict[str, Any]
 
 
-def train(config: Config, run: AgentFolder, console: Console) -> None:
+def train(config: Config, run: Path, console: Console) -> None:
     """Train from the first step, and write everything into a new folder.
 
     Args:
         config: what to train on what, and how.
-        run: its folder, empty or not there yet.
+        run: the folder, empty or not there yet.
         console: where progress is shown.
 
     Raises:
@@ -57,16 +58,15 @@ def train(config: Config, run: AgentFolder, console: Console) -> None:
             task gave observations or rewards that are not finite.
         Interrupted: the process was asked to stop.
     """
-    run.require_empty()
+    folder = AgentFolder(run)
+    folder.require_empty()
     model = _build(config)
-    run.create(to_plain(config), PACKAGES)
-    with run.locked():
-        _learn(model, config, run, console, state=None)
+    folder.create(to_plain(config), PACKAGES)
+    with folder.locked():
+        _learn(model, config, folder, console, state=None)
 
 
-def resume(
-    run: AgentFolder, console: Console, steps: int | None = None, track: bool = False
-) -> None:
+def resume(run: Path, console: Console, steps: int | None = None, track: bool = False) -> None:
     """Go on from the last checkpoint of a run, as if it had not stopped.
 
     Args:
@@ -79,20 +79,21 @@ def resume(
         ValueError: the folder is no run, the run is finished, or its checkpoint is damaged.
         Interrupted: the process was asked to stop.
     """
-    config = from_plain(Config, run.read_config(), str(run.config_file))
+    folder = AgentFolder(run)
+    config = from_plain(Config, folder.read_config(), str(folder.config_file))
     total = config.training.steps if steps is None else steps
     config = replace(
         config, training=replace(config.training, steps=total), track=config.track or track
     )
-    with run.locked():
-        state = read_checkpoint(latest_checkpoint(run.checkpoints))
+    with folder.locked():
+        state = read_checkpoint(latest_checkpoint(folder.checkpoints))
         done = state["counters"]["num_timesteps"]
-        if done > total or (done == total and run.archive.exists()):
+        if done > total or (done == total and folder.archive.exists()):
             raise ValueError(
-                f"{run.path} has made {done} steps already; --steps sets a total beyond that"
+                f"{run} has made {done} steps already; --steps sets a total beyond that"
             )
-        run.warn_of_other_versions()
-        _learn(_build(config), config, run, console, state)
+        folder.warn_of_other_versions()
+        _learn(_build(config), config, folder, console, state)
 
 
 def _build(config: Config) -> ConcaveQ:
