@@ -55,8 +55,16 @@ class FICNN(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the weights as ``ConvexPath`` does; biases centred."""
+        """Draw Wᶻ as ``ConvexPath`` does, Wʸ and Wˣ uniformly within ±1/√(length); center biases.
+
+        A short y would hardly count at first if its bound were that of a long x.
+        """
         self.path.reset_parameters()
+        sizes = [self.y_dim, self.x_dim] if self.x_dim else [self.y_dim]
+        for w in self.path.raw_y:
+            for part in w.split(sizes, -2):
+                bound = 1 / math.sqrt(part.shape[-2])
+                part.uniform_(-bound, bound)
         bound = 1 / math.sqrt(self.path.dim)
         for k, bias in enumerate(self.bias):
             bias.uniform_(-bound, bound).add_(self.path.bias_init(k))
