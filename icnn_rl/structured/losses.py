@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icnn_rl.adjoints import argmin, unrolled
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.structured.model import StructuredModel
+from icnn_rl.structured.model import Network, StructuredModel
 from icnn_rl.terms import linear
 
 AT_TARGET = 1e-3  # largest entry of y* - yᵢ that the solver's tolerance may have left
@@ -51,8 +51,10 @@ class Margin(Protocol):
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         """Δ(yᵢ, y), ``(B,)``."""
 
-    def augmented(self, model: StructuredModel, x: Tensor, target: Tensor) -> ConvexFunction:
-        """f̃(x, ·) - Δ(yᵢ, ·), up to a constant."""
+    def augmented(
+        self, model: StructuredModel, f: ConvexFunction, target: Tensor
+    ) -> ConvexFunction:
+        """f̃ - Δ(yᵢ, ·) up to a constant, given f = f(x, ·)."""
 
 
 @final
@@ -73,9 +75,11 @@ class Hamming:
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         return self.scale * (self._weights(target) * (target - y).abs()).sum(-1)
 
-    def augmented(self, model: StructuredModel, x: Tensor, target: Tensor) -> ConvexFunction:
+    def augmented(
+        self, model: StructuredModel, f: ConvexFunction, target: Tensor
+    ) -> ConvexFunction:
         c = self.scale * self._weights(target) * (2 * target - 1)
-        return model.energy(x) + linear(c)
+        return model.curved(f) + linear(c)
 
     def _weights(self, target: Tensor) -> Tensor:
         return 1 + (self.positive - 1) * target
@@ -91,8 +95,10 @@ class SquaredError:
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         return self.gamma / 2 * (y - target).square().sum(-1)
 
-    def augmented(self, model: StructuredModel, x: Tensor, target: Tensor) -> ConvexFunction:
-        return model.net.condition(x) + linear(self.gamma * target)
+    def augmented(
+        self, model: StructuredModel, f: ConvexFunction, target: Tensor
+    ) -> ConvexFunction:
+        return f + linear(self.gamma * target)
 
 
 @final
@@ -119,17 +125,22 @@ class MaxMargin:
     def __call__(
         self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
     ) -> LossValue:
+        # Dropout would make a second pass another network's: then the first has to do for both.
+        once = _has_dropout(model.net)
+        with torch.set_grad_enabled(once):
+            f = model.net.condition(x)
         with torch.no_grad():
-            f = self.margin.augmented(model, x, y)
             # Where the answer is likely a vertex, tangents prove it in one evaluation.
-            solution = model.solve(f, y if start is None else start, solver="bundle")
+            solution = model.solve(
+                self.margin.augmented(model, f, y), y if start is None else start, solver="bundle"
+            )
             away = (solution.y - y).abs().amax(-1) > AT_TARGET
             answer = torch.where(away.unsqueeze(-1), solution.y, y)
             violated = away.nonzero().squeeze(-1)
         value = torch.zeros_like(solution.value)
         if len(violated):
             target, rival = y[violated], answer[violated]
-            f = model.energy(x[violated])
+            f = model.curved(f.take(violated) if once else model.net.condition(x[violated]))
             hinge = f.value(target) - f.value(rival) + self.margin.distance(target, rival)
             value = value.index_put((violated,), hinge)
         evaluations = solution.evaluations.double().mean().item()
@@ -198,3 +209,8 @@ class ArgMinError:
         return LossValue(
             value, solution.y.detach(), 1.0, solution.evaluations.double().mean().item()
         )
+
+
+def _has_dropout(net: Network) -> bool:
+    modules = net.modules() if isinstance(net, nn.Module) else ()
+    return any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in modules)

@@ -49,7 +49,10 @@ class StructuredModel:
 
     def energy(self, x: Tensor) -> ConvexFunction:
         """f̃(x, ·), a batch of convex functions."""
-        f = self.net.condition(x)
+        return self.curved(self.net.condition(x))
+
+    def curved(self, f: ConvexFunction) -> ConvexFunction:
+        """f + γ/2 ‖·‖²."""
         if self.curvature == 0.0:
             return f
         assert f.dim is not None
