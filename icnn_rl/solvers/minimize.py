@@ -54,7 +54,7 @@ def minimize(
         tol: the gap ≥ 0, in units of f, at which a sample is done.
         solver: a name in ``SOLVERS``, for which docs/solvers.md has a table. ``auto`` takes
             ``newton`` for smooth f and small n, ``lp`` where a piecewise-linear f may fall for
-            ever, else ``bundle``.
+            ever, ``bundle_entropy`` for an entropy on a box of many dimensions, else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
 
@@ -129,6 +129,10 @@ def choose(f: ConvexFunction, over: ConvexSet, endless: bool) -> str:
     """The solver that ``auto`` takes: the table in docs/solvers.md, as code."""
     if endless and f.piecewise_linear:
         return "lp"  # the only one that can tell a minimum from a descent without end
-    if f.smooth and f.dim is not None and f.dim <= NEWTON_DIM:
-        return "newton"
-    return "bundle"
+    if f.dim is not None and f.dim > NEWTON_DIM:
+        from icnn_rl.solvers.bundle_entropy import split  # it compiles
+
+        if isinstance(over, Box) and split(f)[1] > 0:
+            return "bundle_entropy"  # tangents of a steep entropy are a poor model of it
+        return "bundle"
+    return "newton" if f.smooth else "bundle"

@@ -142,7 +142,7 @@ class MaxMargin:
             target, rival = y[violated], answer[violated]
             f = model.curved(f.take(violated) if once else model.net.condition(x[violated]))
             hinge = f.value(target) - f.value(rival) + self.margin.distance(target, rival)
-            value = value.index_put((violated,), hinge)
+            value = value.index_put((violated,), hinge.relu())  # below 0 by the tolerance at most
         evaluations = solution.evaluations.double().mean().item()
         return LossValue(value, answer, len(violated) / len(x), evaluations)
 
@@ -159,16 +159,21 @@ class FenchelYoung:
 
     Args:
         regularizer: Ω, such as ``negative_entropy(1.0)``.
+        margin: Δ, subtracted from f̃ if there is one: what is far from yᵢ has to be less probable.
 
-    Source: Blondel, Martins & Niculae, "Learning with Fenchel-Young losses", JMLR 21, 2020.
+    Source: Blondel, Martins & Niculae, "Learning with Fenchel-Young losses", JMLR 21, 2020; with a
+    margin, Gimpel & Smith, "Softmax-margin CRFs", NAACL 2010.
     """
 
     regularizer: ConvexFunction
+    margin: Margin | None = None
 
     def __call__(
         self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
     ) -> LossValue:
-        f = model.energy(x) + self.regularizer
+        f = model.net.condition(x)
+        f = model.curved(f) if self.margin is None else self.margin.augmented(model, f, y)
+        f = f + self.regularizer
         solution = model.solve(f, start)
         value = f.value(y) - f.value(solution.y)
         return LossValue(value, solution.y, 1.0, solution.evaluations.double().mean().item())
@@ -180,6 +185,9 @@ class ArgMinError:
     """The error of the answer itself, differentiated through the minimisation.
 
         L = 1/2 ‖ŷ(x) - yᵢ‖²,      ŷ(x) = argmin { f̃(x, y) + Ω(y) : y ∈ 𝒴 }
+
+    Unrolled steps begin at the centre of 𝒴 every time: from the last answer, few steps would learn
+    to stay where they began.
 
     Args:
         steps: number of projected gradient steps that are unrolled; 0 for implicit differentiation
@@ -202,7 +210,7 @@ class ArgMinError:
         if self.regularizer is not None:
             f = f + self.regularizer
         if self.steps:
-            solution = unrolled(f, model.over, self.step, self.steps, tol=model.tol, start=start)
+            solution = unrolled(f, model.over, self.step, self.steps, tol=model.tol)
         else:
             solution = argmin(f, model.over, model.tol, start=start)
         value = (solution.y - y).square().sum(-1) / 2

@@ -65,17 +65,29 @@ class StructuredModel:
         return minimize(f, self.over, start=start, **options)
 
     @torch.no_grad()
-    def infer(self, x: Tensor, start: Tensor | None = None, batch_size: int = 1024) -> Solution:
+    def infer(
+        self,
+        x: Tensor,
+        start: Tensor | None = None,
+        batch_size: int = 1024,
+        regularizer: ConvexFunction | None = None,
+    ) -> Solution:
         """Answers ŷ with their certified gaps; ``converged`` says which reached ``tol``.
 
         Args:
             x: inputs, ``(N, …)``, as many as memory holds.
             start: first points, ``(N, n)``.
             batch_size: inputs that are solved for side by side.
+            regularizer: a function of y that is added to f̃, such as an entropy.
         """
         starts = [None] * len(x) if start is None else start.split(batch_size)
+
+        def energy(rows: Tensor) -> ConvexFunction:
+            f = self.energy(rows)
+            return f if regularizer is None else f + regularizer
+
         parts = [
-            self.solve(self.energy(rows), first)
+            self.solve(energy(rows), first)
             for rows, first in zip(x.split(batch_size), starts, strict=False)
         ]
         if len(parts) == 1:

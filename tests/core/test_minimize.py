@@ -324,3 +324,13 @@ def test_the_problem_is_left_as_it_was() -> None:
     minimize(f, Box(-1.0, 1.0), start=start)
     assert torch.equal(start, kept_start)
     assert torch.equal(f.value(start), kept.value(start))
+
+
+def test_auto_keeps_an_entropy_of_many_dimensions_as_it_is() -> None:
+    torch.manual_seed(0)
+    net = PICNN(4, 100, (16,), (12,), "softplus").double().requires_grad_(False)
+    logits = 5 * normal(1, BATCH, 100)
+    f = net.condition(normal(0, BATCH, 4)) + linear(logits) + negative_entropy(1.0)
+    solution = minimize(f, Box(-1.0, 1.0), TOL)
+    assert solution.converged.all()
+    assert (solution.evaluations <= 8).all()
