@@ -1,0 +1,263 @@
+"""Imputation: missing entries are those that minimise an energy, the known ones being fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from icnn_rl.adjoints import argmin
+from icnn_rl.functions import Restriction
+from icnn_rl.networks import PICNN
+from icnn_rl.sets import Box
+from icnn_rl.solvers import Solution
+from icnn_rl.structured.estimator import DTYPES, Array
+from icnn_rl.structured.gaussian import ENTRIES, normal_distribution
+from icnn_rl.structured.losses import LossValue
+from icnn_rl.structured.model import StructuredModel
+from icnn_rl.structured.training import Row, Trainer, TrainingOptions
+from icnn_rl.terms import quadratic
+
+ROWS = 10_000  # more of them do not make the normal distribution better
+LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65  # share of a row's known entries that training hides
+
+
+class RowEnergy(nn.Module):
+    """An energy of the missing entries of a row v, given the known ones.
+
+        E(v) = 1/2 (v - μ)ᵀ Σ⁻¹ (v - μ) + f(v; v_o, o),      v_o fixed
+
+    with o the set of known entries and f a network that is convex in v. It starts at f = 0, where
+    the minimiser is the conditional mean of the normal distribution.
+
+    Args:
+        mean: μ, ``(n,)``.
+        covariance: Σ, ``(n, n)``.
+        over: the range of each entry; known ones outside count as its end.
+        context: widths of the path on (v_o, o).
+        convex: widths of the convex path.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        covariance: Tensor,
+        over: Box,
+        context: tuple[int, ...],
+        convex: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        n = len(mean)
+        factor = torch.linalg.cholesky(covariance)
+        root = torch.linalg.solve_triangular(factor, torch.eye(n).to(factor), upper=False)
+        self.root: Tensor
+        self.offset: Tensor
+        self.register_buffer("root", root)  # RᵀR = Σ⁻¹
+        self.register_buffer("offset", -root @ mean)
+        self.over = over
+        self.net = PICNN(2 * n, n, context, convex, "softplus").to(mean)
+        with torch.no_grad():
+            for weight in (self.net.path.weight_z()[-1], self.net.path.weight_y()[-1]):
+                weight.zero_()
+
+    def condition(self, rows: Tensor) -> Restriction:
+        """E as a function of the missing entries.
+
+        Args:
+            rows: ``(B, n)``, NaN where missing.
+        """
+        known = ~rows.isnan()
+        values = self.over.project(rows.nan_to_num(0.0))
+        normal = quadratic(1.0, torch.zeros_like(self.offset)).affine(self.root, self.offset)
+        context = torch.cat([torch.where(known, values, 0.0), known.to(values)], -1)
+        return (normal + self.net.condition(context)).restrict(known, values)
+
+    def project_(self) -> None:
+        """P₊."""
+        self.net.project_()
+
+
+def hidden_error(model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None) -> LossValue:
+    """The squared error of known entries that are hidden at random, by implicit differentiation.
+
+        L = 1/2 Σⱼ∈h (v̂ⱼ - vⱼ)²,      v̂ = argmin E, with the entries h of v taken as missing
+
+    Args:
+        x: rows, ``(B, n)``, NaN where missing.
+        y, start: not used; a row is its own target.
+    """
+    share = LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * torch.rand(len(x), 1).to(x)
+    hidden = ~x.isnan() & (torch.rand(x.shape).to(x) < share)
+    f = model.energy(x.masked_fill(hidden, torch.nan))
+    solution = argmin(f, model.over, model.tol, model.solver)
+    value = torch.where(hidden, solution.y - x.nan_to_num(0.0), 0.0).square().sum(-1) / 2
+    evaluations = solution.evaluations.double().mean().item()
+    return LossValue(value, solution.y.detach(), 1.0, evaluations)
+
+
+class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Fill missing entries with the minimisers of a learnt energy, in the range of their columns.
+
+    The energy of a row is that of a normal distribution, estimated from the known entries, plus an
+    input-convex network, trained to give back known entries that are hidden from it; see
+    ``RowEnergy``. Which entries are missing may differ from row to row, in training as well.
+    Columns are standardised inside.
+
+    Args:
+        context: widths of the network's path on the known entries.
+        convex: widths of its convex path.
+        ridge: variance > 0 that is added to that of the normal distribution.
+        epochs: passes over the data; 0 leaves the normal distribution alone.
+        batch_size: rows per step.
+        learning_rate: of AdamW, at first; lowered to 0 over all epochs.
+        weight_decay: of AdamW; pulls towards the normal distribution.
+        tol: certified gap, in units of the energy, at which an answer is good enough.
+        random_state: seed, generator or None.
+        device: where the network lives.
+        verbose: whether a progress bar is shown.
+
+    Attributes:
+        model_: the energy and the range of the entries, standardised.
+        center_: means of the columns, ``(n,)``.
+        scale_: standard deviations of the columns, or 1 where that is 0, ``(n,)``.
+        history_: a row of numbers for every epoch.
+        n_features_in_: n.
+        feature_names_in_: names of the columns, where X had names.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 3, on imputation.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: Sequence[int] = (128, 128),
+        convex: Sequence[int] = (64,),
+        ridge: float = 0.01,
+        epochs: int = 100,
+        batch_size: int = 64,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.1,
+        tol: float = 1e-3,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+        verbose: bool = False,
+    ) -> None:
+        self.context = context
+        self.convex = convex
+        self.ridge = ridge
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.tol = tol
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> ICNNImputer:
+        """Learn the energy.
+
+        Args:
+            X: ``(N, n)``, numbers, NaN where missing; each column with a known entry.
+            y: not used.
+
+        Raises:
+            ValueError: an argument has a wrong value or shape.
+        """
+        X = self._checked(X, reset=True)
+        empty = np.isnan(X).all(0)
+        if empty.any():
+            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[empty]
+            raise ValueError(
+                "X: expected a known entry in every column, got only NaN in "
+                f"{', '.join(map(str, names))}"
+            )
+        self.center_ = np.nanmean(X, 0)
+        spread = np.nanstd(X, 0)
+        self.scale_ = np.where(spread > 0, spread, 1).astype(X.dtype)
+        rows = self._standardised(X)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            some = rows[torch.randperm(len(rows))[:ROWS]].double()
+            mean, covariance = normal_distribution(some, self.ridge)
+            over = Box(_least(rows), -_least(-rows))
+            net = RowEnergy(mean, covariance, over, tuple(self.context), tuple(self.convex))
+            net.to(self.device, rows.dtype)
+            # Newton's method also for many columns: a normal distribution has a Hessian at no cost.
+            self.model_ = StructuredModel(net, over, tol=self.tol, solver="newton")
+            self.history_ = self._train(net, rows.to(self.device), seed) if self.epochs else []
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """X with its missing entries filled, and the known ones as they are.
+
+        Args:
+            X: ``(N, n)``, numbers, NaN where missing; rows without a known entry are filled too.
+
+        Returns:
+            ``(N, n)``, of the type of X.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+            ValueError: X has another width, or holds infinity.
+        """
+        check_is_fitted(self)
+        filled = self._checked(X, reset=False).copy()
+        missing = np.isnan(filled)
+        holes = missing.any(1)
+        if holes.any():
+            answers = self.center_ + self.scale_ * self._solve(filled[holes]).y.cpu().numpy()
+            filled[missing] = answers[missing[holes]]
+        return filled
+
+    def infer(self, X: Any) -> Solution:
+        """The minimisers, in standard units, with their energies and certified gaps."""
+        check_is_fitted(self)
+        return self._solve(self._checked(X, reset=False))
+
+    def _solve(self, X: Array) -> Solution:
+        rows = self._standardised(X).to(self.device)
+        batch_size = max(1, ENTRIES // X.shape[1] ** 2)
+        return self.model_.infer(rows, batch_size=batch_size)
+
+    def _train(self, net: RowEnergy, rows: Tensor, seed: int) -> list[Row]:
+        options = TrainingOptions(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warm_start=False,
+        )
+        trainer = Trainer(net, partial(hidden_error, self.model_), rows, rows, options, seed=seed)
+        for _ in track(trainer.run(), "training", total=trainer.steps, disable=not self.verbose):
+            pass
+        return trainer.history
+
+    def _checked(self, X: Any, reset: bool) -> Array:
+        checked: Array = validate_data(
+            self, X, dtype=DTYPES, ensure_all_finite="allow-nan", reset=reset
+        )
+        return checked
+
+    def _standardised(self, X: Array) -> Tensor:
+        return torch.tensor((X - self.center_) / self.scale_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _least(rows: Tensor) -> Tensor:
+    """The least known entry of each column."""
+    return rows.nan_to_num(torch.inf).amin(0)
