@@ -37,6 +37,7 @@ class StructuredModel:
         curvature: γ ≥ 0; positive where answers are continuous.
         tol: certified gap, in units of f, at which an answer is good enough.
         max_evaluations: of f, per answer.
+        solver: as for ``minimize``.
 
     Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016.
     """
@@ -46,6 +47,7 @@ class StructuredModel:
     curvature: float = 0.0
     tol: float = 1e-3
     max_evaluations: int = 200
+    solver: str = "auto"
 
     def energy(self, x: Tensor) -> ConvexFunction:
         """f̃(x, ·), a batch of convex functions."""
@@ -61,8 +63,12 @@ class StructuredModel:
 
     def solve(self, f: ConvexFunction, start: Tensor | None = None, **options: Any) -> Solution:
         """The minimisers of any functions over 𝒴, with the model's precision."""
-        options = {"tol": self.tol, "max_evaluations": self.max_evaluations} | options
-        return minimize(f, self.over, start=start, **options)
+        own: dict[str, Any] = {
+            "tol": self.tol,
+            "max_evaluations": self.max_evaluations,
+            "solver": self.solver,
+        }
+        return minimize(f, self.over, start=start, **(own | options))
 
     @torch.no_grad()
     def infer(
