@@ -65,7 +65,7 @@ class Classification(Experiment):
         )
         self.models: dict[str, StructuredModel] = {}
         self.scores: dict[str, Callable[[Tensor], Tensor]] = {}
-        self.parts = {name: self._trainer(name) for name in config.convexity}
+        self.parts = {name: self._trainer(name) for name in self._names()}
 
     def measure(self) -> Mapping[str, Row]:
         """Errors, and for convex networks how the minimum over the simplex compares."""
@@ -78,6 +78,10 @@ class Classification(Experiment):
             picture: self._draw_hardest(name, folder / f"{picture}.png")
             for name, picture in names.items()
         }
+
+    def _names(self) -> Sequence[str]:
+        """Of the parts."""
+        return self.config.convexity
 
     def _tensors(self, images: Array, digits: Array) -> tuple[Tensor, Tensor]:
         device = self.config.device
@@ -108,8 +112,8 @@ class Classification(Experiment):
             objective, self.scores[convexity] = partial(cross_entropy, net), net
         else:
             model = self.models[convexity] = StructuredModel(net, Simplex())
-            objective = partial(classification_loss(config.loss, CLASSES), model)
-            self.scores[convexity] = lambda x: -vertex_energies(model, x, CLASSES)
+            objective = partial(classification_loss(config.loss, CLASSES, config.device), model)
+            self.scores[convexity] = lambda x: -vertex_energies(model, x)
         options = TrainingOptions(
             epochs=training.epochs,
             batch_size=training.batch_size,

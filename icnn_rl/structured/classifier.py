@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,12 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from icnn_rl.sets import Simplex
 from icnn_rl.solvers import Solution
-from icnn_rl.structured.estimator import Array, ICNNEstimator
+from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator
 from icnn_rl.structured.losses import ArgMinError, FenchelYoung, Hamming, Loss, MaxMargin
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.terms import negative_shannon_entropy, quadratic
@@ -23,31 +24,39 @@ ENTROPY = negative_shannon_entropy(1.0)
 ZERO_ONE = Hamming(0.5)  # on the simplex
 
 
-def vertex_energies(model: StructuredModel, x: Tensor, n: int) -> Tensor:
+def vertex_energies(model: StructuredModel, x: Tensor) -> Tensor:
     """f̃(x, eₖ) for every class k, ``(B, n)``."""
     f = model.energy(x)
-    vertices = torch.eye(n, dtype=x.dtype, device=x.device)
+    assert f.dim is not None
+    vertices = torch.eye(f.dim, dtype=x.dtype, device=x.device)
     return torch.stack([f.value(vertex) for vertex in vertices], -1)
 
 
-def accuracy(model: StructuredModel, x: Tensor, y: Tensor) -> float:
-    """Share of samples whose least vertex is that of y."""
-    with torch.no_grad():
-        hits = vertex_energies(model, x, y.shape[1]).argmin(-1) == y.argmax(-1)
-        return hits.double().mean().item()
+def probabilities(model: StructuredModel, x: Tensor) -> Tensor:
+    """argmin { f̃(x, y) + Σₖ yₖ log yₖ : y in the simplex }, ``(B, n)``."""
+    y = model.solve(model.energy(x) + ENTROPY).y
+    return y / y.sum(-1, keepdim=True)
 
 
-def classification_loss(name: str, n: int) -> Loss:
+@torch.no_grad()
+def _batched(
+    function: Callable[[StructuredModel, Tensor], Tensor], model: StructuredModel, x: Tensor
+) -> Array:
+    return torch.cat([function(model, rows) for rows in x.split(BATCH)]).cpu().numpy()
+
+
+def classification_loss(name: str, n: int, device: str = "cpu") -> Loss:
     """The loss of a name, for n classes.
 
     Raises:
         ValueError: there is none of that name.
     """
+    center = torch.zeros(n, device=device)
     losses: dict[str, Loss] = {
         "max_margin": MaxMargin(ZERO_ONE),
         "log_likelihood": FenchelYoung(ENTROPY),
         "implicit": ArgMinError(regularizer=ENTROPY),
-        "unrolled": ArgMinError(steps=10, step=0.3, regularizer=quadratic(1.0, torch.zeros(n))),
+        "unrolled": ArgMinError(steps=10, step=0.1, regularizer=quadratic(4.0, center)),
     }
     if name not in losses:
         raise ValueError(f"loss: expected one of {tuple(losses)}, got {name!r}")
@@ -60,7 +69,8 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
         class(x) = argminₖ f(x, eₖ),      ŷ(x) = argmin { f(x, y) : y ≥ 0, Σₖ yₖ = 1 }
 
     Learnt by margins, the minimum over the simplex lies at a vertex for all but the most doubtful
-    x, and then the two agree; ``infer`` gives ŷ with its certified gap.
+    x, and then the two agree; ``infer`` gives ŷ with its certified gap. Learnt by the
+    log-likelihood, the class is the most probable one.
 
     Args:
         loss: ``max_margin``; ``log_likelihood``, which gives probabilities; ``implicit`` or
@@ -83,43 +93,56 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: an argument has a wrong value or shape.
+            FloatingPointError: training diverged.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        X, y = validate_data(self, X, y, dtype=DTYPES)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         n = len(self.classes_)
         if n < 2:
-            raise ValueError(f"y: expected at least two classes, got only {self.classes_.tolist()}")
-        self._fit(X, np.eye(n)[codes], Simplex(), classification_loss(self.loss, n), accuracy)
+            raise ValueError(f"y: expected two classes or more, got one class, {self.classes_[0]}")
+        loss = classification_loss(self.loss, n, self.device)
+
+        def accuracy(model: StructuredModel, x: Tensor, y: Tensor) -> float:
+            return float(np.mean(self._scores(model, x).argmax(1) == y.argmax(1).cpu().numpy()))
+
+        self._fit(X, np.eye(n)[codes], Simplex(), loss, accuracy)
         return self
 
     def predict(self, X: Any) -> Array:
         """The class of each sample, ``(N,)``."""
-        energies = self.energies(X)
-        return np.asarray(self.classes_[energies.argmin(1)])
+        x = self._inputs(X)
+        return np.asarray(self.classes_[self._scores(self.model_, x).argmax(1)])
 
     def energies(self, X: Any) -> Array:
         """f(x, eₖ) for every sample and class, ``(N, n)``."""
-        check_is_fitted(self)
-        x = self._tensor(validate_data(self, X, dtype=np.float32, reset=False))
-        with torch.no_grad():
-            return vertex_energies(self.model_, x, len(self.classes_)).cpu().numpy()
+        x = self._inputs(X)
+        return _batched(vertex_energies, self.model_, x)
 
     def decision_function(self, X: Any) -> Array:
-        """-f(x, eₖ), ``(N, n)``; for two classes that of the second less the first, ``(N,)``."""
-        scores = -self.energies(X)
+        """Scores of the classes, the higher the likelier.
+
+        Returns:
+            -f(x, eₖ) or, for ``log_likelihood``, the logarithms of the probabilities, ``(N, n)``;
+            for two classes the score of the second less that of the first, ``(N,)``.
+        """
+        x = self._inputs(X)
+        scores = self._scores(self.model_, x)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    @available_if(lambda self: self.loss == "log_likelihood")
+    @available_if(lambda self: self.loss == "log_likelihood")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
         """argmin { f(x, y) + Σₖ yₖ log yₖ } over the simplex, ``(N, n)``."""
-        check_is_fitted(self)
-        x = self._tensor(validate_data(self, X, dtype=np.float32, reset=False))
-        with torch.no_grad():
-            y = self.model_.solve(self.model_.energy(x) + ENTROPY).y.double()
-        return (y / y.sum(1, keepdim=True)).cpu().numpy()
+        x = self._inputs(X)
+        return _batched(probabilities, self.model_, x)
 
     def infer(self, X: Any) -> Solution:
         """ŷ over the simplex, with values and certified gaps."""
-        check_is_fitted(self)
-        return self._infer(validate_data(self, X, dtype=np.float32, reset=False))
+        x = self._inputs(X)
+        return self.model_.infer(x)
+
+    def _scores(self, model: StructuredModel, x: Tensor) -> Array:
+        if self.loss == "log_likelihood":
+            proba = _batched(probabilities, model, x)
+            return np.asarray(np.log(proba.clip(np.finfo(proba.dtype).tiny)))
+        return -_batched(vertex_energies, model, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -12,21 +13,26 @@ import torch
 from rich.progress import track
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers import Solution
 from icnn_rl.structured.losses import Loss
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Row, Trainer, TrainingOptions
 
 Array = npt.NDArray[Any]
+DTYPES = (np.float64, np.float32)  # those that X may keep
+BATCH = 1024  # samples that are predicted side by side
 Convexity = Literal["partial", "full"]
 
 
 class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
     """Parameters of the network and of its training.
+
+    X is taken as it is: put a ``StandardScaler`` before the estimator. The network has the
+    precision of the X that it is fitted to, float32 or float64.
 
     Args:
         loss: name of the loss.
@@ -41,7 +47,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         validation_fraction: share of the data that is set aside to end with the best epoch; 0 for
             none.
         patience: epochs without a better validation score after which training ends, or None.
-        tol: certified gap at which an answer is good enough.
+        tol: certified gap, in units of the energy, at which an answer is good enough.
         random_state: seed, generator or None.
         device: where the network lives.
         verbose: whether a progress bar is shown.
@@ -60,9 +66,9 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         context: Sequence[int] = (200, 200),
         convex: Sequence[int] = (200,),
         activation: str = "relu",
-        epochs: int = 100,
+        epochs: int = 50,
         batch_size: int = 64,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         validation_fraction: float = 0.0,
         patience: int | None = None,
@@ -87,7 +93,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.verbose = verbose
 
-    def _network(self, x_dim: int, y_dim: int) -> nn.Module:
+    def _network(self, x_dim: int, y_dim: int) -> PICNN | FICNN:
         widths = tuple(self.convex)
         if self.convexity == "full":
             return FICNN(y_dim, x_dim, widths, self.activation)
@@ -104,21 +110,26 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         score: Callable[[StructuredModel, Tensor, Tensor], float],
         curvature: float = 0.0,
     ) -> None:
-        """Train on numbers: x of shape ``(N, m)``, y of shape ``(N, n)``."""
+        """Train on numbers: x of shape ``(N, m)``, y of shape ``(N, n)``.
+
+        The score of a model on held-out samples is the better the higher.
+        """
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31))
-        if not 0 <= self.validation_fraction < 1:
+        held_out = math.ceil(self.validation_fraction * len(x))
+        if not 0 <= held_out < len(x):
             raise ValueError(
-                f"validation_fraction: expected a number in [0, 1), got {self.validation_fraction}"
+                "validation_fraction: expected a share >= 0 that leaves samples to train on, got "
+                f"{self.validation_fraction} of {len(x)}"
             )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            net = self._network(x.shape[1], y.shape[1]).to(self.device)
-            model = StructuredModel(net, over, curvature, self.tol)  # type: ignore[arg-type]
-            held_out = round(self.validation_fraction * len(x))
+            dtype = torch.from_numpy(x[:0]).dtype
+            net = self._network(x.shape[1], y.shape[1]).to(self.device, dtype)
+            model = StructuredModel(net, over, curvature, self.tol)
             order = random.permutation(len(x))
             (x_val, y_val), (x_train, y_train) = (
-                (self._tensor(x[rows]), self._tensor(y[rows]))
+                tuple(torch.tensor(a[rows], dtype=dtype, device=self.device) for a in (x, y))
                 for rows in np.split(order, [held_out])
             )
 
@@ -141,16 +152,22 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
                 validate if held_out else None,
                 seed,
             )
-            steps = trainer.run()
-            if self.verbose:
-                steps = track(steps, "training", total=trainer.steps)
-            for _ in steps:
+            for _ in track(
+                trainer.run(), "training", total=trainer.steps, disable=not self.verbose
+            ):
                 pass
         self.model_ = model
         self.history_ = trainer.history
 
-    def _tensor(self, array: Array) -> Tensor:
-        return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=self.device)
+    def _inputs(self, X: Any) -> Tensor:
+        """X, checked, as the network wants it.
 
-    def _infer(self, x: Array) -> Solution:
-        return self.model_.infer(self._tensor(x))
+        Raises:
+            NotFittedError: there is no network yet.
+            ValueError: X has another width than in training, or holds NaN or infinity.
+        """
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=DTYPES, reset=False)
+        net = self.model_.net
+        assert isinstance(net, nn.Module)
+        return torch.tensor(x).to(next(net.parameters()))  # its dtype and device
