@@ -109,4 +109,4 @@ def _best_size(p: Array) -> Array:
         count[:, 0] *= 1 - q[:, 0]
         share = count[:, 1 : k + 1] * np.arange(1, k + 1)
         expected[:, k - 1] = 2 * (share * of_size[k - 1, :, :k]).sum(1)
-    return np.argmax(expected, 1) + 1
+    return np.asarray(np.argmax(expected, 1) + 1)
