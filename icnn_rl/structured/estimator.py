@@ -65,7 +65,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         convexity: Convexity = "partial",
         context: Sequence[int] = (200, 200),
         convex: Sequence[int] = (200,),
-        activation: str = "relu",
+        activation: str = "softplus",
         epochs: int = 50,
         batch_size: int = 64,
         learning_rate: float = 2e-3,

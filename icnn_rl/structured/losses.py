@@ -7,8 +7,8 @@ a good start for the next epoch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,13 @@ class Loss(Protocol):
 
 
 class Margin(Protocol):
-    """A distance Δ(yᵢ, y) such that f̃ - Δ is convex in y."""
+    """A distance Δ(yᵢ, y) such that f̃ - Δ is convex in y.
+
+    Attributes:
+        vertices: whether yᵢ, and likely the minimiser of f̃ - Δ, are vertices of 𝒴.
+    """
+
+    vertices: ClassVar[bool]
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         """Δ(yᵢ, y), ``(B,)``."""
@@ -71,6 +77,7 @@ class Hamming:
 
     scale: float = 1.0
     positive: float = 1.0
+    vertices: ClassVar[bool] = True
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         return self.scale * (self._weights(target) * (target - y).abs()).sum(-1)
@@ -88,9 +95,18 @@ class Hamming:
 @final
 @dataclass(frozen=True)
 class SquaredError:
-    """Δ(yᵢ, y) = γ/2 ‖y - yᵢ‖², with the γ of the model: f̃ - Δ = f + γ yᵢᵀy - const is convex."""
+    """Δ(yᵢ, y) = γ/2 ‖y - yᵢ‖² for continuous answers: f̃ - Δ is f̃ less curved, and γ yᵢᵀy.
+
+    Half of the curvature c of f̃ is a good γ: then f = -c mᵀy, a network linear in y, has the
+    squared error c ‖m - yᵢ‖² of its answer m as its loss; with γ = c it would have an absolute
+    error that depends on the bounds.
+
+    Args:
+        gamma: 0 < γ ≤ c.
+    """
 
     gamma: float
+    vertices: ClassVar[bool] = False
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         return self.gamma / 2 * (y - target).square().sum(-1)
@@ -98,7 +114,8 @@ class SquaredError:
     def augmented(
         self, model: StructuredModel, f: ConvexFunction, target: Tensor
     ) -> ConvexFunction:
-        return f + linear(self.gamma * target)
+        rest = replace(model, curvature=model.curvature - self.gamma)
+        return rest.curved(f) + linear(self.gamma * target)
 
 
 @final
@@ -130,10 +147,10 @@ class MaxMargin:
         with torch.set_grad_enabled(once):
             f = model.net.condition(x)
         with torch.no_grad():
-            # Where the answer is likely a vertex, tangents prove it in one evaluation.
-            solution = model.solve(
-                self.margin.augmented(model, f, y), y if start is None else start, solver="bundle"
-            )
+            # Tangents prove a vertex optimal in one evaluation.
+            options = {"solver": "bundle"} if self.margin.vertices else {}
+            augmented = self.margin.augmented(model, f, y)
+            solution = model.solve(augmented, y if start is None else start, **options)
             away = (solution.y - y).abs().amax(-1) > AT_TARGET
             answer = torch.where(away.unsqueeze(-1), solution.y, y)
             violated = away.nonzero().squeeze(-1)

@@ -1,0 +1,101 @@
+"""Regression: the answer is the minimiser of an energy over a box."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from icnn_rl.sets import Box
+from icnn_rl.solvers import Solution
+from icnn_rl.structured.estimator import DTYPES, Array, ICNNEstimator
+from icnn_rl.structured.losses import ArgMinError, Loss, MaxMargin, SquaredError
+from icnn_rl.structured.model import StructuredModel
+
+CURVATURE = 1.0  # of the energy, in standard units
+MARGIN = CURVATURE / 2
+BEYOND = 1.0  # standard deviations that answers may lie beyond those seen
+
+
+def regression_loss(name: str) -> Loss:
+    """The loss of a name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    losses: dict[str, Loss] = {
+        "max_margin": MaxMargin(SquaredError(MARGIN)),
+        "implicit": ArgMinError(),
+        "unrolled": ArgMinError(steps=10, step=0.3),
+    }
+    if name not in losses:
+        raise ValueError(f"loss: expected one of {tuple(losses)}, got {name!r}")
+    return losses[name]
+
+
+def accuracy(model: StructuredModel, x: Tensor, y: Tensor) -> float:
+    """Minus the mean squared error."""
+    return -(model.infer(x).y - y).square().mean().item()
+
+
+class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: ignore[misc]
+    """Regression, on several targets at once, with a network f(x, y) that is convex in y.
+
+        ŷ(x) = argmin { f(x, y) + 1/2 ‖y‖² : lower ≤ y ≤ upper }
+
+    y are the targets in standard units, and the bounds lie one unit beyond those seen. A plain
+    network m(x) is the special case f(x, y) = -m(x)ᵀy; the rest of f says how the error of one
+    target bears on the others.
+
+    Args:
+        loss: ``max_margin``, the margin being 1/4 ‖y - yᵢ‖²; ``implicit`` or ``unrolled``, which
+            differentiate the squared error of ŷ.
+        activation: a smooth one for ``implicit``, unless X is of float64.
+        **: the others as for ``ICNNEstimator``.
+
+    Attributes:
+        mean_, scale_: of the targets, ``(n,)``.
+        **: the others as for ``ICNNEstimator``.
+
+    Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016.
+    """
+
+    def fit(self, X: Any, y: Any) -> ICNNRegressor:
+        """Learn from samples and their targets.
+
+        Args:
+            X: ``(N, m)``, finite numbers.
+            y: ``(N,)`` or ``(N, n)``, finite numbers.
+
+        Raises:
+            ValueError: an argument has a wrong value or shape.
+            FloatingPointError: training diverged.
+        """
+        X, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True)
+        targets = np.asarray(y, np.float64).reshape(len(y), -1)
+        self._one_target = y.ndim == 1
+        self.mean_ = targets.mean(0)
+        deviation = targets.std(0)
+        self.scale_ = np.where(deviation > 0, deviation, 1.0)
+        targets = (targets - self.mean_) / self.scale_
+        bounds = (targets.min(0) - BEYOND, targets.max(0) + BEYOND)
+        box = Box(*(torch.as_tensor(b, device=self.device) for b in bounds))
+        self._fit(X, targets, box, regression_loss(self.loss), accuracy, CURVATURE)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """The targets of each sample, ``(N,)`` or ``(N, n)`` as those seen."""
+        y = self.infer(X).y.cpu().numpy()
+        return np.asarray(y[:, 0] if self._one_target else y)
+
+    def infer(self, X: Any) -> Solution:
+        """ŷ in the units of the targets, ``(N, n)``, with energies and certified gaps."""
+        x = self._inputs(X)
+        solution = self.model_.infer(x)
+        scale, mean = (torch.as_tensor(a).to(solution.y) for a in (self.scale_, self.mean_))
+        return replace(solution, y=mean + scale * solution.y)
