@@ -173,6 +173,8 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
             ValueError: an argument has a wrong value or shape.
         """
         X = self._checked(X, reset=True)
+        if not self.ridge > 0:
+            raise ValueError(f"ridge: expected a number > 0, got {self.ridge}")
         empty = np.isnan(X).all(0)
         if empty.any():
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[empty]
