@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import scipy.sparse as sp
@@ -48,6 +48,7 @@ class LabelErrors:
 
     missed: float = 1.0
     extra: float = 1.0
+    vertices: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not min(self.missed, self.extra) >= 0:
@@ -56,15 +57,22 @@ class LabelErrors:
             )
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
-        return (self._slope(target) * (target - y)).sum(-1)
+        return (self.slope(target) * (target - y)).sum(-1)
 
     def augmented(
         self, model: StructuredModel, f: ConvexFunction, target: Tensor
     ) -> ConvexFunction:
-        return model.curved(f) + linear(self._slope(target))
+        return model.curved(f) + linear(self.slope(target))
 
-    def _slope(self, target: Tensor) -> Tensor:
+    def slope(self, target: Tensor) -> Tensor:
+        """-∂Δ/∂y."""
         return torch.where(target > 0, self.missed / 2, -self.extra / 2)
+
+
+def label_encoder(x_dim: int, widths: Sequence[int], dropout: float) -> tuple[nn.Module, int]:
+    """A feed-forward network with dropout before and behind it, and the width of what it makes."""
+    encoder = Encoder((x_dim,), [Dense(width) for width in widths])
+    return nn.Sequential(nn.Dropout(dropout), encoder, nn.Dropout(dropout)), encoder.width
 
 
 def label_network(
@@ -77,18 +85,11 @@ def label_network(
 ) -> PICNN:
     """A network convex in the labels that begins as a feed-forward one with an output a label.
 
-    Every convex layer reads the last layer of the context path, behind dropout. Without its convex
-    path f would be linear in y, and its coefficients the logits of a feed-forward network.
+    Without its hidden convex layers f would be linear in y, and its slopes the logits of that
+    feed-forward network. They start at their full size, which makes training several times faster.
     """
-    encoder = Encoder((x_dim,), [Dense(width) for width in context])
-    network = PICNN(
-        encoder.width,
-        labels,
-        context=(),
-        convex=tuple(convex),
-        activation=activation,
-        encoder=nn.Sequential(encoder, nn.Dropout(dropout)),
-    )
+    encoder, width = label_encoder(x_dim, context, dropout)
+    network = PICNN(width, labels, (), tuple(convex), activation, encoder=encoder)
     with torch.no_grad():
         network.path.raw_y[-1].fill_(1.0)
     return network
@@ -138,7 +139,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         threshold: of p̂, for a label to be taken; ``tuned`` for the one with the best example-F1 on
             the samples set aside for validation; ``expected_f1`` for the labels that maximise the
             expectation of F1 under p̂, at least one a sample.
-        dropout: share of the last context layer that is left out at random while training.
+        dropout: share of x, and of the last context layer, left out at random while training.
         **: the others as for ``ICNNEstimator``. Sparse X is made dense.
 
     Attributes:
@@ -231,7 +232,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         labels = choose(self._probabilities(X), self.threshold_)
         return np.asarray(self.classes_[labels[:, 0]]) if self._one_label else labels
 
-    @available_if(lambda self: self.loss != "max_margin")
+    @available_if(lambda self: self.loss != "max_margin")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
         """p̂, the marginal probability of each label, ``(N, L)``; of each of two classes."""
         p = self._probabilities(X)
@@ -307,7 +308,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
 
 def choose(p: Array, threshold: float | None) -> Array:
     """Labels above the threshold or, without one, those of the best expected F1, ``(N, L)``."""
-    return best_expected_f1(p) if threshold is None else (p > threshold).astype(np.int64)
+    return best_expected_f1(p) if threshold is None else np.asarray(p > threshold, np.int64)
 
 
 def encode(y: Array) -> tuple[Array, Array]:
@@ -342,7 +343,7 @@ def indicators(y: Any) -> Array:
             "y: expected an indicator matrix (N, L) of zeros and ones, got an array of shape "
             f"{y.shape} with entries {np.unique(y)[:4].tolist()} …"
         )
-    return y.astype(np.int64)
+    return np.asarray(y, np.int64)
 
 
 def _dense(array: Any) -> Any:
