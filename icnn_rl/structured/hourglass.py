@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -44,8 +45,7 @@ class Hourglass(nn.Module):
             )
         widths = [1, *(channels * 2**k for k in range(LEVELS))]
         self.down = nn.ModuleList(
-            nn.Conv2d(below, above, 5, stride=2, padding=2)
-            for below, above in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(below, above, 5, stride=2, padding=2) for below, above in pairwise(widths)
         )
         coarse = (widths[-1], height // 2**LEVELS, width // 2**LEVELS)
         size = coarse[0] * coarse[1] * coarse[2]
