@@ -68,10 +68,10 @@ class ConvFICNN(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw weights on x and y uniformly with variance 1/fan-in; biases centred."""
+        """Draw weights on x and y uniformly within ±1/√fan-in; biases centred."""
         self.path.reset_parameters()
         for weight in (*self.weight_y, *self.weight_x):
-            bound = math.sqrt(3 / weight[0].numel())
+            bound = 1 / math.sqrt(weight[0].numel())
             weight.uniform_(-bound, bound)
         for k, bias in enumerate(self.bias):
             bound = 1 / math.sqrt(self.weight_x[k][0].numel())

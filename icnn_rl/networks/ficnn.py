@@ -59,16 +59,15 @@ class FICNN(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw Wᶻ as ``ConvexPath`` does, Wʸ and Wˣ with variance 1/length; centre the biases.
+        """Draw Wᶻ as ``ConvexPath`` does, Wʸ and Wˣ uniformly within ±1/√length; centre biases.
 
-        So x and y weigh alike at first, however short one of them is, and where their entries have
-        unit variance, which the initialisation of Wᶻ expects, so has what the first layer adds up.
+        Each has its own length: a short y would hardly count beside a long x otherwise.
         """
         self.path.reset_parameters()
         sizes = [self.y_dim, self.x_dim] if self.x_dim else [self.y_dim]
         for w in self.path.raw_y:
             for part in w.split(sizes, -2):
-                bound = math.sqrt(3 / part.shape[-2])
+                bound = 1 / math.sqrt(part.shape[-2])
                 part.uniform_(-bound, bound)
         bound = 1 / math.sqrt(self.path.dim)
         for k, bias in enumerate(self.bias):
