@@ -19,15 +19,15 @@ class FeedForward(nn.Module):
         shape: of x.
         layers: hidden layers.
         outputs: n.
-        dropout: share of the last hidden units that are left out at random while training.
+        dropout: share of what a dense layer gives that is left out at random while training.
     """
 
     def __init__(
         self, shape: Shape, layers: Sequence[Layer], outputs: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        encoder = Encoder(shape, layers)
-        self.layers = nn.Sequential(encoder, nn.Dropout(dropout), nn.Linear(encoder.width, outputs))
+        encoder = Encoder(shape, layers, dropout)
+        self.layers = nn.Sequential(encoder, nn.Linear(encoder.width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape ``(B, n)``."""

@@ -39,7 +39,7 @@ class Classification(Experiment):
 
     Args:
         config: of the experiment.
-        train: images ``(N, height, width)`` with entries in [0, 1], and their digits ``(N,)``.
+        train: images ``(N, height, width)``, and their digits ``(N,)``.
         test: likewise.
         lenet: whether the networks are convolutional.
     """
@@ -55,6 +55,7 @@ class Classification(Experiment):
         self.lenet = lenet
         self.image = train[0].shape[1:]
         self.shape = (1, *self.image) if lenet else (prod(self.image),)
+        self.moments = train[0].mean(), train[0].std()
         x, y = self._tensors(*train)
         self.x_test, self.y_test = self._tensors(*test)
         generator = torch.Generator().manual_seed(config.seed)
@@ -85,7 +86,8 @@ class Classification(Experiment):
 
     def _tensors(self, images: Array, digits: Array) -> tuple[Tensor, Tensor]:
         device = self.config.device
-        x = torch.as_tensor(images, dtype=torch.float32).view(-1, *self.shape)
+        mean, deviation = self.moments
+        x = torch.as_tensor((images - mean) / deviation, dtype=torch.float32).view(-1, *self.shape)
         y = torch.eye(CLASSES)[torch.as_tensor(digits, dtype=torch.int64)]
         return x.to(device), y.to(device)
 
@@ -100,8 +102,10 @@ class Classification(Experiment):
         if convexity == "full" and self.lenet:
             return ConvFICNN(self.shape, (CLASSES,), LENET, activation)
         if convexity == "full":
-            return FICNN(CLASSES, self.shape[0], network.convex, activation)
-        encoder = Encoder(self.shape, context)
+            return FICNN(
+                CLASSES, self.shape[0], network.convex, activation, dropout=network.dropout
+            )
+        encoder = Encoder(self.shape, context, network.dropout)
         return PICNN(encoder.width, CLASSES, (), network.convex, activation, encoder=encoder)
 
     def _trainer(self, convexity: str) -> Trainer:

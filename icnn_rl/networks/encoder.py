@@ -20,6 +20,7 @@ class Encoder(nn.Module):
     Args:
         shape: shape of an input, ``(channels, height, width)`` or ``(n,)``.
         layers: for LeNet ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
+        dropout: share of what a dense layer gives that is left out at random while training.
 
     Attributes:
         level_shapes: shapes of u₀ = x, u₁, …, u_L, where uₗ is what the l-th convolution or dense
@@ -29,8 +30,9 @@ class Encoder(nn.Module):
         ValueError: a layer does not fit the shape it is to read.
     """
 
-    def __init__(self, shape: Shape, layers: Sequence[Layer]) -> None:
+    def __init__(self, shape: Shape, layers: Sequence[Layer], dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.shape = tuple(shape)
         self.layers = tuple(layers)
         if layers and not isinstance(layers[0], Conv | Dense):
@@ -69,7 +71,8 @@ class Encoder(nn.Module):
         for layer in self.layers:
             if isinstance(layer, Conv | Dense):
                 u = levels[-1].flatten(1) if isinstance(layer, Dense) else levels[-1]
-                levels.append(F.relu(next(maps)(u)))
+                u = F.relu(next(maps)(u))
+                levels.append(self.dropout(u) if isinstance(layer, Dense) else u)
             else:
                 levels[-1] = layer.apply(levels[-1])[0]
         return levels
