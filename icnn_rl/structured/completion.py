@@ -11,7 +11,7 @@ from icnn_rl.adjoints import unrolled
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import Conv, ConvPICNN
 from icnn_rl.networks.layers import Layer, Shape
-from icnn_rl.sets import Box
+from icnn_rl.sets import Box, Euclidean
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.structured.hourglass import Hourglass
 from icnn_rl.structured.local_kernel import LocalKernelRegression
@@ -25,9 +25,9 @@ Form = Literal["convex", "free", "plain"]
 
 PIXELS = Box(0.0, 1.0)
 LAYERS: tuple[Layer, ...] = (Conv(8, 5, stride=2, padding=2), Conv(16, 5, stride=2, padding=2))
-STEP = 1.0  # of projected gradient descent, 1 / γ
+STEP = 1.0  # of gradient descent, 1 / γ
 TRAINING_STEPS, DESCENT_STEPS = 2, 20  # those differentiated; those taken where f is not convex
-COPIES = 6  # variants of each image that the expert learns
+COPIES = 12  # variants of each image that the expert learns
 
 
 def halves(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class CompletionNetwork(nn.Module):
 def completion_loss(net: CompletionNetwork, vary: Variations) -> Objective:
     """The squared error of answers to variants of the training images, for a ``Trainer``.
 
-    Answers are differentiated through projected gradient steps. f̃(x, yᵢ) - min f̃(x, y), the loss
+    Answers are differentiated through gradient steps. f̃(x, yᵢ) - min f̃(x, y), the loss
     without a margin, would teach f nothing: as f̃(x, yᵢ) - f̃(x, ŷ) ≥ 1/2 ‖yᵢ - ŷ‖², and equal only
     where f is linear between the two, any curvature of f raises it.
 
@@ -97,7 +97,7 @@ def completion_loss(net: CompletionNetwork, vary: Variations) -> Objective:
         net: the energy.
         vary: makes the variants, new ones for every step.
     """
-    model = StructuredModel(net, PIXELS)
+    model = StructuredModel(net, Euclidean())  # an answer held at a bound would have no gradient
     error = ArgMinError(steps=TRAINING_STEPS, step=STEP)
 
     def loss(x: Tensor, y: Tensor, start: Tensor | None) -> LossValue:
@@ -172,7 +172,7 @@ class ImageCompletion:
         self.form: Form = form
         self.weight = weight
         self.variations = Variations() if variations is None else variations
-        default = TrainingOptions(epochs=20, batch_size=32, warm_start=False)
+        default = TrainingOptions(epochs=40, batch_size=32, warm_start=False)
         self.options = default if options is None else options
         self.seed = seed
 
