@@ -64,10 +64,10 @@ class Imputation(Experiment):
         for k, method in enumerate(methods):
             heights = [row[method] for row in self.errors.values()]
             axes.bar(places + k * width, heights, width, label=method, color=COLORS[k])
-        axes.set_xticks(places + 0.4 - width / 2, list(self.errors))
+        axes.set_xticks(places + 0.4 - width / 2, list(self.errors), fontsize="small")
         axes.set_ylabel("RMSE, in standard deviations")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small", ncols=len(methods), loc="lower center")
+        figure.legend(frameon=False, ncols=len(methods), loc="outside upper center")
         return {"errors": save(figure, folder / "errors.png")}
 
     def _imputers(self) -> dict[str, Any]:
