@@ -41,7 +41,7 @@ TOL = 0.05  # the energies are in the hundreds
 
 
 class Sigmoid(nn.Sequential):
-    """A feed-forward network with a logit a label: the one to compare with."""
+    """A feed-forward network θ(x), as the energy -θ(x)ᵀy: a sigmoid a label, to compare with."""
 
     def project_(self) -> None:
         """Nothing has a sign to keep."""
@@ -54,10 +54,10 @@ def sigmoid_loss(
 
     It infers nothing, so y is its answer.
     """
-    logits: Tensor = net(x)
+    theta: Tensor = net(x)
     if margin is not None:
-        logits = logits - 2 * margin.slope(y)
-    return LossValue(F.softplus(-y * logits).sum(1), y, 1.0, 0.0)
+        theta = theta - margin.slope(y)
+    return LossValue(F.softplus(-2 * y * theta).sum(1), y, 1.0, 0.0)
 
 
 class MultiLabel(Experiment):
@@ -191,7 +191,7 @@ class MultiLabel(Experiment):
 
 @torch.no_grad()
 def _sigmoid(net: nn.Module, x: Tensor) -> Array:
-    return np.asarray(net(x).double().sigmoid().cpu().numpy())
+    return np.asarray((2 * net(x).double()).sigmoid().cpu().numpy())
 
 
 def indicators_of(y: Tensor) -> Array:
