@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,11 +41,9 @@ def normal_distribution(
     for _ in range(max_iterations):
         filled = []
         explained = torch.zeros_like(covariance)  # the sum of Σ_oo⁻¹ Σ_o·, zero in missing rows
-        for v, k in zip(rows.split(chunk), known.to(rows).split(chunk), strict=True):
-            block = covariance * k.unsqueeze(-1) * k.unsqueeze(-2) + torch.diag_embed(1 - k)
-            gain = torch.cholesky_solve(covariance * k.unsqueeze(-1), torch.linalg.cholesky(block))
-            deviation = torch.where(k > 0, v - mean, 0.0)
-            filled.append((deviation.unsqueeze(-2) @ gain).squeeze(-2))
+        for v in rows.split(chunk):
+            deviation, gain = _conditional(v, mean, covariance)
+            filled.append(deviation)
             explained += gain.sum(0)
         deviations = torch.cat(filled)
         shift = deviations.mean(0)
@@ -56,3 +56,32 @@ def normal_distribution(
         if change <= tol:
             break
     return mean, covariance
+
+
+def best_ridge(rows: Tensor, ridges: Sequence[float], share: float) -> float:
+    """The ridge with which known entries are best given back that are hidden at random.
+
+    Args:
+        rows: as for ``normal_distribution``.
+        ridges: candidates.
+        share: of the known entries that are hidden.
+    """
+    hidden = ~rows.isnan() & (torch.rand(rows.shape).to(rows) < share)
+    left = rows.masked_fill(hidden, torch.nan)
+
+    def error(ridge: float) -> float:
+        mean, covariance = normal_distribution(left, ridge)
+        chunks = left.split(max(1, ENTRIES // rows.shape[1] ** 2))
+        filled = mean + torch.cat([_conditional(v, mean, covariance)[0] for v in chunks])
+        return (filled - rows)[hidden].square().sum().item()
+
+    return min(ridges, key=error)
+
+
+def _conditional(rows: Tensor, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """v̂ - μ, and Σ_oo⁻¹ Σ_o· with zeros in the rows that are missing."""
+    k = (~rows.isnan()).to(rows)
+    block = covariance * k.unsqueeze(-1) * k.unsqueeze(-2) + torch.diag_embed(1 - k)
+    gain = torch.cholesky_solve(covariance * k.unsqueeze(-1), torch.linalg.cholesky(block))
+    deviation = torch.where(k > 0, rows - mean, 0.0)
+    return (deviation.unsqueeze(-2) @ gain).squeeze(-2), gain

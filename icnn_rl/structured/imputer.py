@@ -20,13 +20,15 @@ from icnn_rl.networks import PICNN
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import DTYPES, Array
-from icnn_rl.structured.gaussian import ENTRIES, normal_distribution
+from icnn_rl.structured.gaussian import ENTRIES, best_ridge, normal_distribution
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Row, Trainer, TrainingOptions
 from icnn_rl.terms import quadratic
 
 ROWS = 10_000  # more of them do not make the normal distribution better
+RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1)
+HIDDEN = 0.2  # share of the known entries by which a ridge is chosen
 LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65  # share of a row's known entries that training hides
 
 
@@ -114,7 +116,8 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
     Args:
         context: widths of the network's path on the known entries.
         convex: widths of its convex path.
-        ridge: variance > 0 that is added to that of the normal distribution.
+        ridge: variance > 0 that is added to that of the normal distribution, in standard units;
+            None for the one of ``RIDGES`` that best gives back known entries.
         epochs: passes over the data; 0 leaves the normal distribution alone.
         batch_size: rows per step.
         learning_rate: of AdamW, at first; lowered to 0 over all epochs.
@@ -132,7 +135,7 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         n_features_in_: n.
         feature_names_in_: names of the columns, where X had names.
 
-    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 3, on imputation.
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017.
     """
 
     def __init__(
@@ -140,11 +143,11 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         *,
         context: Sequence[int] = (128, 128),
         convex: Sequence[int] = (64,),
-        ridge: float = 0.01,
-        epochs: int = 100,
+        ridge: float | None = None,
+        epochs: int = 50,
         batch_size: int = 64,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.1,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.3,
         tol: float = 1e-3,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
@@ -173,8 +176,8 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
             ValueError: an argument has a wrong value or shape.
         """
         X = self._checked(X, reset=True)
-        if not self.ridge > 0:
-            raise ValueError(f"ridge: expected a number > 0, got {self.ridge}")
+        if self.ridge is not None and not self.ridge > 0:
+            raise ValueError(f"ridge: expected None or a number > 0, got {self.ridge}")
         empty = np.isnan(X).all(0)
         if empty.any():
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[empty]
@@ -190,7 +193,8 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             some = rows[torch.randperm(len(rows))[:ROWS]].double()
-            mean, covariance = normal_distribution(some, self.ridge)
+            ridge = best_ridge(some, RIDGES, HIDDEN) if self.ridge is None else self.ridge
+            mean, covariance = normal_distribution(some, ridge)
             over = Box(_least(rows), -_least(-rows))
             net = RowEnergy(mean, covariance, over, tuple(self.context), tuple(self.convex))
             net.to(self.device, rows.dtype)

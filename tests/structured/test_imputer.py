@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from icnn_rl.structured.gaussian import normal_distribution
+from icnn_rl.structured.gaussian import best_ridge, normal_distribution
 from icnn_rl.structured.imputer import ICNNImputer
 
 Array = NDArray[np.float64]
@@ -67,6 +67,15 @@ def test_normal_distribution_maximises_the_likelihood_of_what_is_known() -> None
             total = total + part.log_prob(row[known])
     slopes = torch.autograd.grad(total / len(rows), (mean, covariance))
     assert max(float(slope.abs().max()) for slope in slopes) < 1e-5
+
+
+def test_the_best_ridge_suits_the_data() -> None:
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    alike = random.standard_normal((200, 1)) + 1e-3 * random.standard_normal((200, 6))
+    noise = random.standard_normal((12, 6))
+    chosen = [best_ridge(torch.tensor(rows), (1e-3, 1.0), 0.2) for rows in (alike, noise)]
+    assert chosen == [1e-3, 1.0]
 
 
 def test_without_a_network_it_is_the_conditional_mean() -> None:
@@ -243,7 +252,7 @@ def test_bad_data_after_fitting(x: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"ridge": 0.0}, "ridge"),
+        ({"ridge": 0.0}, "ridge: expected None or a number > 0"),
         ({"epochs": -1}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
