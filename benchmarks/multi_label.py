@@ -2,12 +2,13 @@
 
     python benchmarks/multi_label.py bibtex delicious [--data FOLDER] [--seeds 0 1 2]
 
-The standard splits. For every seed a new 15 % of the training rows is set aside, on which the best
-epoch and the threshold are chosen by example-F1; test rows are used once, at the end. ``convex`` is
-the preset's network with the preset's loss; ``twin`` is the same feed-forward network with a sigmoid
-a label, and that same loss; ``likelihood`` that network with the cross entropy. Each gives its
-labels in three ways: threshold 0.5, tuned threshold, and the labels of the best expected F1. Seconds
-are those of the training epochs. Rows go to benchmarks/results/multi_label.csv as they are measured.
+The standard splits. For every seed a new 15 % of the training rows is set aside, on which the
+best epoch and the threshold are chosen by example-F1; test rows are used once, at the end.
+``convex`` is the preset's network with the preset's loss; ``twin`` is the same feed-forward network
+with a sigmoid a label, and that same loss; ``likelihood`` that network with the cross entropy. Each
+gives its labels in three ways: threshold 0.5, tuned threshold, and the labels of the best expected
+F1. Seconds are those of the training epochs. Rows go to benchmarks/results/multi_label.csv as they
+are measured, in place of those of the same data.
 """
 
 from __future__ import annotations
@@ -61,12 +62,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(machine(), end="\n\n")
-    rows = []
+    others = [row for row in _read() if row["data"] not in arguments.sets]
+    rows: list[dict[str, object]] = []
     for data in arguments.sets:
         for seed in arguments.seeds:
             for network in NETWORKS:
                 rows += measure(data, network, seed, arguments.data)
-                _write(rows)
+                _write(others + rows)
     cells = []
     for data in arguments.sets:
         of_data = [row for row in rows if row["data"] == data]
@@ -75,6 +77,13 @@ def main() -> None:
             scores = [" ".join(f"{row[score]:.3f}" for row in own) for score in SCORES]
             cells.append([data, *key, *scores])
     print(table(["data", "network", "labels by", *SCORES], cells))
+
+
+def _read() -> list[dict[str, object]]:
+    if not FILE.exists():
+        return []
+    with FILE.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _write(rows: list[dict[str, object]]) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
+from icnn_rl.newton_equations import compiled
+
 Array = npt.NDArray[Any]
 
 THRESHOLDS = 1 / (1 + np.exp(-np.linspace(-4, 4, 41)))  # 0.018 to 0.982, every 0.2 in log-odds
-CHUNK = 2**23  # numbers held at a time
 
 
 class F1(NamedTuple):
@@ -79,34 +80,37 @@ def best_expected_f1(probabilities: Array) -> Array:
     Source: Ye, Chai, Lee & Chieu, "Optimizing F-measures: a tale of two approaches", ICML 2012,
     section 4.
     """
-    n, labels = probabilities.shape
-    taken = np.zeros((n, labels), np.int64)
-    rows = max(1, CHUNK // labels**2)
-    for first in range(0, n, rows):
-        p = probabilities[first : first + rows]
-        order = np.argsort(-p, axis=1, kind="stable")
-        size = _best_size(np.take_along_axis(p, order, 1))
-        chosen = (np.arange(labels) < size[:, None]).astype(np.int64)
-        np.put_along_axis(taken[first : first + rows], order, chosen, 1)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    size = best_sizes(np.take_along_axis(probabilities, order, 1).astype(np.float64))
+    taken = np.zeros(probabilities.shape, np.int64)
+    np.put_along_axis(taken, order, np.arange(taken.shape[1]) < size[:, None], 1)
     return taken
 
 
-def _best_size(p: Array) -> Array:
-    """k for sorted probabilities ``(N, L)``."""
-    n, labels = p.shape
-    inverse = np.repeat(1 / np.arange(1.0, 2 * labels + 1)[None], n, 0)  # E[1 / (v + B)], v = 1 …
-    of_size = np.empty((labels, n, labels))  # at k - 1: E[1 / (k + a + B)], a = 1 … k
-    for k in range(labels, 0, -1):
-        of_size[k - 1, :, :k] = inverse[:, k : 2 * k]
-        q = p[:, k - 1 : k]
-        inverse = q * inverse[:, 1:] + (1 - q) * inverse[:, :-1]
-    expected = np.empty((n, labels))
-    count = np.zeros((n, labels + 1))  # P(A = a)
-    count[:, 0] = 1
-    for k in range(1, labels + 1):
-        q = p[:, k - 1 : k]
-        count[:, 1 : k + 1] = q * count[:, :k] + (1 - q) * count[:, 1 : k + 1]
-        count[:, 0] *= 1 - q[:, 0]
-        share = count[:, 1 : k + 1] * np.arange(1, k + 1)
-        expected[:, k - 1] = 2 * (share * of_size[k - 1, :, :k]).sum(1)
-    return np.asarray(np.argmax(expected, 1) + 1)
+@compiled
+def best_sizes(p):  # type: ignore[no-untyped-def]
+    """k for each row of decreasing probabilities."""
+    samples, n = p.shape
+    sizes = np.empty(samples, np.int64)
+    of_size = np.empty((n, n))  # at k - 1, a - 1: E[1 / (k + a + B)]
+    for i in range(samples):
+        inverse = 1.0 / np.arange(1, 2 * n + 1)  # at v - 1: E[1 / (v + B)]
+        for k in range(n, 0, -1):
+            of_size[k - 1, :k] = inverse[k : 2 * k]
+            q = p[i, k - 1]
+            for v in range(2 * k - 2):
+                inverse[v] = q * inverse[v + 1] + (1 - q) * inverse[v]
+        count = np.zeros(n + 1)  # P(A = a)
+        count[0] = 1.0
+        best = -1.0
+        for k in range(1, n + 1):
+            q = p[i, k - 1]
+            expected = 0.0
+            for a in range(k, 0, -1):
+                count[a] = q * count[a - 1] + (1 - q) * count[a]
+                expected += 2 * a * count[a] * of_size[k - 1, a - 1]
+            count[0] *= 1 - q
+            if expected > best:
+                best = expected
+                sizes[i] = k
+    return sizes
