@@ -67,6 +67,7 @@ class FitConfig:
         loss: what is minimised.
         network: the networks.
         training: how long, and how.
+        standardize: whether images have mean 0 and variance 1; or else their entries are in [0, 1].
         data: folder or file of the data; null for the cache, to which it is downloaded once.
         seed: of every random generator.
         threads: of PyTorch.
@@ -79,6 +80,7 @@ class FitConfig:
     loss: str = "max_margin"
     network: FitNetworkConfig = field(default_factory=FitNetworkConfig)
     training: FitTrainingConfig = field(default_factory=FitTrainingConfig)
+    standardize: bool = True
     data: str | None = None
     seed: int = 0
     threads: int = 1

@@ -39,7 +39,7 @@ class Classification(Experiment):
 
     Args:
         config: of the experiment.
-        train: images ``(N, height, width)``, and their digits ``(N,)``.
+        train: images ``(N, height, width)`` with entries in [0, 1], and their digits ``(N,)``.
         test: likewise.
         lenet: whether the networks are convolutional.
     """
@@ -55,7 +55,7 @@ class Classification(Experiment):
         self.lenet = lenet
         self.image = train[0].shape[1:]
         self.shape = (1, *self.image) if lenet else (prod(self.image),)
-        self.moments = train[0].mean(), train[0].std()
+        self.moments = (train[0].mean(), train[0].std()) if config.standardize else (0.0, 1.0)
         x, y = self._tensors(*train)
         self.x_test, self.y_test = self._tensors(*test)
         generator = torch.Generator().manual_seed(config.seed)
