@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,14 +16,12 @@ from icnn_rl.networks import FICNN
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.exemplars import ExemplarLoss, exemplars
-from icnn_rl.structured.losses import LossValue
-from icnn_rl.structured.training import Objective, Row, Trainer
+from icnn_rl.structured.training import Row, Trainer
 
 LEARNED, PLAIN = "exemplars", "classifier"
 PIXELS = Box(0.0, 1.0)
 CURVATURE = 0.05  # γ: two images, 50 to 100 apart in ‖·‖², then differ by twice the class margin
 WEIGHT = 0.03  # of the exemplars' margins, beside those of the classes
-SHIFT = 1  # pixels by which images are moved at random while classes are learned
 
 
 class Exemplars(MNIST):
@@ -62,21 +59,15 @@ class Exemplars(MNIST):
 
     def _trainer(self, convexity: str) -> Trainer:
         trainer = super()._trainer(convexity)
-        trainer.objective = partial(self._moved, trainer.objective)
         if convexity == LEARNED:
-            assert isinstance(trainer.net, FICNN)
+            net = trainer.net
+            assert isinstance(net, FICNN)
+            means = self.y.T @ self.x / self.y.sum(0).unsqueeze(1)
+            net.register_buffer("rivals", means)
             trainer.objective = ExemplarLoss(
-                trainer.objective, trainer.net, PIXELS, CURVATURE, WEIGHT
+                trainer.objective, net, PIXELS, CURVATURE, WEIGHT, means
             )
         return trainer
-
-    def _moved(
-        self, objective: Objective, x: Tensor, y: Tensor, start: Tensor | None = None
-    ) -> LossValue:
-        """The loss of a minibatch that is moved up or down, left or right."""
-        shift = (torch.randint(2 * SHIFT + 1, (2,)) - SHIFT).tolist()
-        moved = x.view(-1, *self.image).roll(shift, (1, 2)).view_as(x)
-        return objective(moved, y, None)  # an answer to another image is no start
 
     def _exemplars(self, name: str, curvature: float = CURVATURE) -> Solution:
         net = self.parts[name].net
@@ -86,7 +77,9 @@ class Exemplars(MNIST):
 
     def _nearest(self, points: Tensor) -> Tensor:
         """Rows of the training images at the least angle to some points."""
-        return (points @ (self.x / self.x.norm(dim=1, keepdim=True)).T).argmax(1)
+        directions = self.x / self.x.norm(dim=1, keepdim=True)
+        nearest: Tensor = (points @ directions.T).argmax(1)
+        return nearest
 
     def _measure_exemplars(self, name: str) -> Row:
         """How many exemplars the other network takes for their class, and how sure they are."""

@@ -76,10 +76,10 @@ class ExemplarLoss:
 
         L = 1/B Σᵢ Lᵢ + w/K Σₖ { f̃(xₖ, yₖ) - min [ f̃(x, yₖ) - γ/2 ‖x - xₖ‖² : x ∈ X ] }
 
-    The first image of a class in a minibatch is its xₖ. These come at random, so f̃(·, yₖ) learns to
-    have its minimum near to all. The margin is as curved as f̃, so what is minimised is the convex
-    f(x, yₖ) + γ xₖᵀx, from the mean of the class in the minibatch on, by a few tangents only: with
-    any x in place of the minimiser the loss is bounded from below.
+    The first sample of a class in a minibatch is its xₖ. As these come at random, f̃(·, yₖ) learns
+    to have its minimum near to all. The margin is as curved as f̃, so what is minimised is convex,
+    f(x, yₖ) + γ xₖᵀx. Some tangents have to do, from the last minimiser of that class on: any x
+    bounds the loss from below, but a network whose minimiser is not followed learns to hide it.
 
     Args:
         answers: the loss Lᵢ of a minibatch.
@@ -87,6 +87,8 @@ class ExemplarLoss:
         over: the set X of inputs.
         curvature: γ > 0, also of the margin.
         weight: w ≥ 0.
+        rivals: the last minimiser of every class, ``(K, m)``, overwritten in every step; a buffer
+            of the network, so that it is saved with it.
         evaluations: of f, per exemplar and step.
 
     Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016, "Exemplars".
@@ -97,7 +99,8 @@ class ExemplarLoss:
     over: ConvexSet
     curvature: float
     weight: float
-    evaluations: int = 5
+    rivals: Tensor
+    evaluations: int = 10
 
     def __call__(self, x: Tensor, y: Tensor, start: Tensor | None = None) -> LossValue:
         loss = self.answers(x, y, None)  # at yᵢ, where most margins hold
@@ -106,21 +109,20 @@ class ExemplarLoss:
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each class that occurs among samples x, ``(B, m)``, with y, ``(B, n)``."""
-        members = y.T[y.any(0)]
-        target = x[members.argmax(-1)]
-        mean = members @ x / members.sum(-1, keepdim=True)
-        f = self.net.condition(y=torch.eye(y.shape[1], dtype=y.dtype, device=y.device)[y.any(0)])
+        present = y.any(0)
+        target = x[y.T[present].argmax(-1)]
+        f = self.net.condition(y=torch.eye(y.shape[1], dtype=y.dtype, device=y.device)[present])
         slope = self.curvature * target
         with torch.no_grad():
-            augmented = f + linear(slope)
-            rival = minimize(
-                augmented,
+            self.rivals[present] = minimize(
+                f + linear(slope),
                 self.over,
                 tol=0.0,
                 solver="bundle",
-                start=mean,
+                start=self.rivals[present],
                 max_evaluations=self.evaluations,
             ).y
+        rival = self.rivals[present]
         return f.value(target) - f.value(rival) + (slope * (target - rival)).sum(-1)
 
 

@@ -36,7 +36,8 @@ def digits() -> tuple[Tensor, Tensor]:
 
 def loss_of(net: FICNN, weight: float, evaluations: int = 5) -> ExemplarLoss:
     answers = partial(MaxMargin(ZERO_ONE), StructuredModel(net, Simplex(), tol=1e-2))
-    return ExemplarLoss(answers, net, PIXELS, GAMMA, weight, evaluations)
+    rivals = torch.full((10, 64), 0.5, dtype=net.bias[0].dtype)
+    return ExemplarLoss(answers, net, PIXELS, GAMMA, weight, rivals, evaluations)
 
 
 @pytest.fixture(scope="module")
