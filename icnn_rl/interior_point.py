@@ -11,6 +11,7 @@ import numpy as np
 
 from icnn_rl.newton_equations import (
     compiled,
+    dot,
     factor,
     factor_narrow,
     factor_wide,
@@ -48,15 +49,9 @@ def violation(A, a, E, e, u):  # type: ignore[no-untyped-def]
     """How far u is from A u + a ≤ 0 and E u = e: the largest violation of a row, ≥ 0."""
     worst = 0.0
     for j in range(len(a)):
-        r = a[j]
-        for i in range(len(u)):
-            r += A[j, i] * u[i]
-        worst = max(worst, r)
+        worst = max(worst, a[j] + dot(A[j], u))
     for j in range(len(e)):
-        r = -e[j]
-        for i in range(len(u)):
-            r += E[j, i] * u[i]
-        worst = max(worst, abs(r))
+        worst = max(worst, abs(dot(E[j], u) - e[j]))
     return worst
 
 
@@ -71,13 +66,10 @@ def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-unty
     """
     q, n = E.shape
     for a in range(q):
-        nu[a] = 0.0
-        for i in range(n):
-            nu[a] += E[a, i] * (wanted[i] - mean[i]) / D[i]
+        row = E[a] / D
+        nu[a] = dot(row, wanted - mean)
         for b in range(a + 1):
-            gram[a, b] = 0.0
-            for i in range(n):
-                gram[a, b] += E[a, i] * E[b, i] / D[i]
+            gram[a, b] = dot(row, E[b])
     factor(gram, q)
     substitute(gram, q, nu)
     lost = 0.0  # where an equation pins coordinates to their bounds, ν grows, and digits go
@@ -121,7 +113,7 @@ def balance(E, e, D, wanted, p, finite, mean, gram, nu):  # type: ignore[no-unty
         nu[a] += move
         for i in range(n):
             mean[i] += move * E[a, i]
-    return np.dot(nu, e) + lost
+    return dot(nu, e) + lost
 
 
 @compiled
@@ -182,9 +174,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
 
     top = -np.inf
     for j in range(m):
-        s[j] = a[j]
-        for i in range(n):
-            s[j] += h[j, i] * u[i]
+        s[j] = a[j] + dot(h[j], u)
         if j >= rows:
             top = max(top, s[j])
     t = top + 0.1
@@ -207,15 +197,9 @@ def minimize_model(  # type: ignore[no-untyped-def]
     dt, rho, first_mu, first_off, last_mu = 0.0, 0.0, 0.0, 0.0, np.inf
     for iteration in range(ITERATIONS + 1):
         for j in range(rows):
-            r = -a[j] - s[j]
-            for i in range(n):
-                r -= h[j, i] * u[i]
-            residual[j] = r
+            residual[j] = -a[j] - s[j] - dot(h[j], u)
         for k in range(q):
-            r = e[k]
-            for i in range(n):
-                r -= E[k, i] * u[i]
-            residual[rows + k] = r
+            residual[rows + k] = e[k] - dot(E[k], u)
 
         model, mass = -np.inf, 0.0
         for j in range(rows, m):
@@ -230,14 +214,13 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 mean[i] += weight * h[j, i]
         if len(P) > 0:
             for i in range(n):
-                Pu[i] = P[i, i] * u[i]
+                Pu[i] = dot(P[i, : i + 1], u[: i + 1])
                 for k in range(i):
-                    Pu[i] += P[i, k] * u[k]
                     Pu[k] += P[i, k] * u[i]
-            for i in range(n):
-                mean[i] += Pu[i]
-                offset -= Pu[i] * u[i] / 2
-                model += Pu[i] * u[i] / 2
+            mean += Pu
+            form = dot(Pu, u)
+            offset -= form / 2
+            model += form / 2
         for i in range(n):
             model += p[i] * u[i] * u[i] / 2
             D[i] = p[i]
@@ -321,9 +304,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 step_narrow(G, m, M, X, S, rho, residual[rows:], d, nu)
             step_p, step_d = 1.0, 1.0
             for j in range(m):
-                ds[j] = dt if j >= rows else residual[j]
-                for i in range(n):
-                    ds[j] -= G[j, i] * d[i]
+                ds[j] = (dt if j >= rows else residual[j]) - dot(G[j], d)
                 dz[j] -= w[j] * ds[j]
                 if ds[j] < 0:
                     step_p = min(step_p, -s[j] / ds[j])
@@ -353,7 +334,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 if off * first_mu > 10 * first_off * mu and off > FEASIBLE:
                     sigma = 1.0  # feasibility first: iterates must not jam at a bound
                 predictor[:] = d
-        if not abs(dt + d.sum() + dz.sum()) < np.inf:  # isfinite is folded to True by reassoc
+        if not np.isfinite(dt + d.sum() + dz.sum()):
             break  # the last digits are used up
         step_p, step_d = min(1.0, TO_BOUNDARY * step_p), min(1.0, TO_BOUNDARY * step_d)
         if curved:
@@ -365,9 +346,7 @@ def minimize_model(  # type: ignore[no-untyped-def]
                 g[i] = max(g[i] - step_p * d[i], 1e-300)
                 wl[i] = max(wl[i] + step_d * dl[i], 1e-300)
                 wu[i] = max(wu[i] + step_d * du[i], 1e-300)
-        for i in range(n):
-            dt += mean_h[i] * d[i]
-        t += step_p * dt
+        t += step_p * (dt + dot(mean_h, d))
         for j in range(m):
             s[j] = max(s[j] + step_p * ds[j], 1e-300)
             z[j] = max(z[j] + step_d * dz[j], 1e-300)

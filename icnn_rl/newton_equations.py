@@ -10,37 +10,39 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
 
-# NaN and infinity keep their meaning, and a division by zero is infinite as everywhere in NumPy.
-compiled = njit(cache=True, fastmath={"contract", "reassoc", "arcp", "nsz"}, error_model="numpy")
+# A division by zero is infinite as everywhere in NumPy. Sums keep their order: compiled code looks
+# up how far apart in memory its arrays happen to lie, and takes a vectorised loop or a plain one.
+compiled = njit(cache=True, error_model="numpy")
+
+
+# A loop that writes to no array has one form only, so here sums may be vectorised.
+@njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
+def dot(x, y):  # type: ignore[no-untyped-def]
+    """xᵀy."""
+    s = 0.0
+    for i in range(len(x)):
+        s += x[i] * y[i]
+    return s
 
 
 @compiled
 def factor(H, n):  # type: ignore[no-untyped-def]
     """Cholesky factor of the lower triangle of H, in place; tiny pivots are lifted."""
     for j in range(n):
-        pivot = H[j, j]
-        for k in range(j):
-            pivot -= H[j, k] * H[j, k]
+        pivot = H[j, j] - dot(H[j, :j], H[j, :j])
         root = math.sqrt(max(pivot, 1e-14 * H[j, j], 1e-300))
         H[j, j] = root
         for i in range(j + 1, n):
-            s = H[i, j]
-            for k in range(j):
-                s -= H[i, k] * H[j, k]
-            H[i, j] = s / root
+            H[i, j] = (H[i, j] - dot(H[i, :j], H[j, :j])) / root
 
 
 @compiled
 def substitute(L, n, x):  # type: ignore[no-untyped-def]
     """Solve L Lᵀ x = x in place."""
     for i in range(n):
-        s = x[i]
-        for k in range(i):
-            s -= L[i, k] * x[k]
-        x[i] = s / L[i, i]
+        x[i] = (x[i] - dot(L[i, :i], x[:i])) / L[i, i]
     for i in range(n - 1, -1, -1):
         x[i] /= L[i, i]
         for k in range(i):
@@ -78,7 +80,7 @@ def factor_narrow(G, w, D, P, M, X, S):  # type: ignore[no-untyped-def]
         X[a] = G[m + a]
         substitute(M, n, X[a])
         for b in range(a + 1):
-            S[a, b] = np.dot(G[m + a], X[b])
+            S[a, b] = dot(G[m + a], X[b])
     factor(S, size - m)
     return rho
 
@@ -92,9 +94,7 @@ def step_narrow(G, m, M, X, S, rho, residual, d, nu):  # type: ignore[no-untyped
             d[i] += rho * residual[a] * G[m + a, i]
     substitute(M, n, d)
     for a in range(len(nu)):
-        nu[a] = -residual[a]
-        for i in range(n):
-            nu[a] += G[m + a, i] * d[i]
+        nu[a] = dot(G[m + a], d) - residual[a]
     substitute(S, len(nu), nu)
     for a in range(len(nu)):
         for i in range(n):
@@ -113,10 +113,7 @@ def factor_wide(G, w, rows, D, scaled, K, x):  # type: ignore[no-untyped-def]
         for i in range(n):
             scaled[j, i] = G[j, i] / D[i]
         for k in range(j + 1):
-            s = 0.0
-            for i in range(n):
-                s += scaled[j, i] * G[k, i]
-            K[j, k] = s
+            K[j, k] = dot(scaled[j], G[k])
         if j < m:
             K[j, j] += 1 / w[j]
     factor(K, size)
@@ -131,9 +128,7 @@ def step_wide(G, rows, m, D, scaled, K, x, total, residual, t, d, v):  # type: i
     """Turn the right-hand side (d, t) into the step, by way of the multipliers v; returns dt."""
     size, n = G.shape
     for j in range(size):
-        v[j] = 0.0
-        for i in range(n):
-            v[j] += scaled[j, i] * d[i]
+        v[j] = dot(scaled[j], d)
     for j in range(rows):
         v[j] -= residual[j]
     for j in range(m, size):
@@ -157,14 +152,12 @@ def restore(h, s, E, e, u, g, finite, gram, nu, move):  # type: ignore[no-untype
     """
     q, n = E.shape
     for a in range(q):
-        nu[a] = e[a]
+        nu[a] = e[a] - dot(E[a], u)
         for i in range(n):
-            nu[a] -= E[a, i] * u[i]
+            room = min(u[i], g[i]) if finite[i] else 1.0
+            move[i] = E[a, i] * room * room
         for b in range(a + 1):
-            gram[a, b] = 0.0
-            for i in range(n):
-                room = min(u[i], g[i]) if finite[i] else 1.0
-                gram[a, b] += E[a, i] * E[b, i] * room * room
+            gram[a, b] = dot(move, E[b])
     factor(gram, q)
     substitute(gram, q, nu)
     for i in range(n):
@@ -175,10 +168,10 @@ def restore(h, s, E, e, u, g, finite, gram, nu, move):  # type: ignore[no-untype
         if finite[i] and not abs(move[i]) <= 0.5 * room:
             return
     for j in range(len(s)):
-        if not np.dot(h[j], move) <= 0.5 * s[j]:
+        if not dot(h[j], move) <= 0.5 * s[j]:
             return
     for j in range(len(s)):
-        s[j] -= np.dot(h[j], move)
+        s[j] -= dot(h[j], move)
     for i in range(n):
         u[i] += move[i]
         g[i] -= move[i]

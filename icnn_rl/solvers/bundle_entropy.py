@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from icnn_rl.functions import ConvexFunction, Sum
-from icnn_rl.newton_equations import compiled, factor, substitute
+from icnn_rl.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 from icnn_rl.terms import BOUNDARY, NegativeEntropy
@@ -90,9 +90,7 @@ def solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ign
     for iteration in range(ITERATIONS):
         top, mean = -np.inf, 0.0
         for j in range(m):
-            r[j] = a[j]
-            for i in range(n):
-                r[j] += h[j, i] * y[i]
+            r[j] = a[j] + dot(h[j], y)
             top = max(top, r[j])
             mean += weights[j] * r[j]
         if value >= target or top - mean <= STOP:
@@ -109,10 +107,7 @@ def solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ign
             for i in range(n):
                 scaled[j, i] = h[j, i] * D[i]
             for k in range(j + 1):
-                entry = 0.0
-                for i in range(n):
-                    entry += scaled[j, i] * h[k, i]
-                M[j, k] = entry
+                M[j, k] = dot(scaled[j], h[k])
             M[j, j] += s[j] / weights[j]
             one[j] = 1.0
             r[j] += mu / weights[j]

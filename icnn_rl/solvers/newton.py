@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from icnn_rl.interior_point import minimize_model, separable_minimum
-from icnn_rl.newton_equations import compiled, factor, substitute
+from icnn_rl.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
@@ -33,7 +33,7 @@ def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
     """
     n = len(g)
     free = np.empty(n, np.int64)
-    r, p, trial = g.copy(), np.empty(n), np.empty(n)
+    r, p, trial, moves = g.copy(), np.empty(n), np.empty(n), np.empty(n)
     L = np.empty((n, n))
     d[:] = 0.0
     ridge = 0.0
@@ -71,21 +71,17 @@ def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
             for a in range(count):
                 i = free[a]
                 trial[i] = min(max(d[i] + step * p[a], low[i]), high[i])
+            moves[:] = trial - d
             gain = 0.0
             for i in range(n):
-                move = trial[i] - d[i]
-                bend = 0.0
-                for k in range(n):
-                    bend += H[i, k] * (trial[k] - d[k])
-                gain -= move * (r[i] + bend / 2)
+                gain -= moves[i] * (r[i] + dot(H[i], moves) / 2)
             if gain > 0:
                 break
             step /= 2
         if gain > 0:
             decrease += gain
             for i in range(n):
-                for k in range(n):
-                    r[i] += H[i, k] * (trial[k] - d[k])
+                r[i] += dot(H[i], moves)
             d[:] = trial
         if decrease - before <= 1e-12 * decrease:
             break
