@@ -82,7 +82,7 @@ def best_expected_f1(probabilities: Array) -> Array:
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     size = best_sizes(np.take_along_axis(probabilities, order, 1).astype(np.float64))
-    taken = np.zeros(probabilities.shape, np.int64)
+    taken: Array = np.zeros(probabilities.shape, np.int64)
     np.put_along_axis(taken, order, np.arange(taken.shape[1]) < size[:, None], 1)
     return taken
 

@@ -29,7 +29,7 @@ from icnn_rl.structured.multi_label import (
 Array = npt.NDArray[Any]
 
 QUICK = ICNNMultiLabelClassifier(
-    context=(32,), convex=(16,), epochs=12, learning_rate=1e-2, random_state=0
+    context=(32,), convex=(16,), epochs=10, batch_size=32, learning_rate=1e-2, random_state=0
 )
 
 
@@ -45,7 +45,7 @@ def exclusive_labels(samples: int, seed: int) -> tuple[Array, Array]:
 
 @pytest.fixture(scope="module")
 def fitted() -> ICNNMultiLabelClassifier:
-    return clone(QUICK).set_params(epochs=30).fit(*exclusive_labels(400, 0))
+    return clone(QUICK).fit(*exclusive_labels(400, 0))
 
 
 def test_f1_by_hand() -> None:
@@ -107,7 +107,7 @@ def test_dropout_acts_while_training_alone() -> None:
 
 @pytest.mark.parametrize("loss", ["log_likelihood", "max_margin"])
 def test_scikit_learn_contract(loss: str) -> None:
-    check_estimator(clone(QUICK).set_params(loss=loss))
+    check_estimator(clone(QUICK).set_params(loss=loss, epochs=5))
 
 
 def test_labels_that_go_together(fitted: ICNNMultiLabelClassifier) -> None:
@@ -138,7 +138,7 @@ def test_answers_are_certified_and_energies_tell_right_from_wrong(
 
 @pytest.mark.parametrize("loss", ["soft_margin", "max_margin"])
 def test_a_dear_miss_makes_more_labels(loss: str) -> None:
-    x, labels = exclusive_labels(300, 0)
+    x, labels = exclusive_labels(200, 0)
     cheap, dear = (
         clone(QUICK).set_params(loss=loss, missed=missed).fit(x, labels).predict(x).sum()
         for missed in (0.2, 5.0)
@@ -148,7 +148,7 @@ def test_a_dear_miss_makes_more_labels(loss: str) -> None:
 
 @pytest.mark.parametrize("threshold", ["tuned", "expected_f1"])
 def test_ways_to_choose_labels(threshold: str) -> None:
-    x, labels = exclusive_labels(300, 0)
+    x, labels = exclusive_labels(200, 0)
     model = clone(QUICK).set_params(threshold=threshold, validation_fraction=0.3, patience=3)
     predicted = model.fit(x, labels).predict(x)
     p = model.predict_proba(x)
