@@ -126,10 +126,10 @@ class MaxMargin:
 
         L = f̃(x, yᵢ) - min { f̃(x, y) - Δ(yᵢ, y) : y ∈ 𝒴 } ≥ 0
 
-    The solver first starts at yᵢ, and later at the last answer, which is yᵢ wherever the margin
-    held: one evaluation then proves it optimal again, and only the other samples, the active ones,
-    are passed through the network for the gradient, ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope
-    theorem.
+    Where the margin's answers are vertices the solver starts at yᵢ: one evaluation proves it
+    optimal wherever the margin holds, and only the other samples, the active ones, are passed
+    through the network for the gradient, ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope theorem.
+    Elsewhere it starts at the last answer.
 
     Args:
         margin: Δ.
@@ -152,7 +152,8 @@ class MaxMargin:
             # good one teaches as well as the best.
             options = VERTEX_OPTIONS if self.margin.vertices else {}
             augmented = self.margin.augmented(model, f, y)
-            solution = model.solve(augmented, y if start is None else start, **options)
+            first = y if self.margin.vertices or start is None else start
+            solution = model.solve(augmented, first, **options)
             away = (solution.y - y).abs().amax(-1) > AT_TARGET
             answer = torch.where(away.unsqueeze(-1), solution.y, y)
             violated = away.nonzero().squeeze(-1)
