@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Lines
 from safetensors import SafetensorError
@@ -225,10 +226,12 @@ def _write(metrics: Mapping[str, Row], path: Path) -> None:
 
 
 def _show(metrics: Mapping[str, Row], experiment: Experiment, console: Console) -> None:
-    lines = Lines(title=f"{experiment.config.experiment}, seed {experiment.config.seed}")
+    title = f"{experiment.config.experiment}, seed {experiment.config.seed}"
+    lines = Lines(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     columns = _columns(metrics.values())
-    for column in ("", *columns):
-        lines.add_column(column, justify="right" if column else "left")
+    lines.add_column()
+    for column in columns:  # a word a line, so that many fit beside each other
+        lines.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True, overflow="fold")
     for name, row in metrics.items():
         lines.add_row(name, *(_number(row.get(column)) for column in columns))
     console.print(lines)
@@ -248,4 +251,4 @@ def _summary(row: Row) -> str:
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.4g}"
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"

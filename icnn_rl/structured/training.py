@@ -108,8 +108,10 @@ class Trainer:
         validate: Callable[[], Row] | None = None,
         seed: int = 0,
     ) -> None:
-        if len(x) != len(y) or not len(x):
+        if len(x) != len(y):
             raise ValueError(f"x, y: expected as many targets as inputs, got {len(x)} and {len(y)}")
+        if not len(x):
+            raise ValueError("x, y: expected at least one sample, got none")
         self.net = net
         self.objective = objective
         self.x, self.y = x, y
@@ -157,22 +159,32 @@ class Trainer:
         """Train to the end: None after a step, a row of the history after an epoch.
 
         Raises:
-            FloatingPointError: the loss is not finite; the network is put back to its best.
+            FloatingPointError: the loss, a weight or an energy is not finite; the network is put
+                back to its best.
         """
         while not self.done:
-            start = time.perf_counter()
+            start, epoch = time.perf_counter(), self.epoch + 1
             if not self._rows:
                 self._rows = self._shuffled()
-            self._step(self._rows[0])
-            self._rows.pop(0)
-            self._seconds += time.perf_counter() - start
-            yield None if self._rows else self._close_epoch()
+            try:
+                self._step(self._rows[0])
+                self._rows.pop(0)
+                self._seconds += time.perf_counter() - start
+                row = None if self._rows else self._close_epoch()
+            except FloatingPointError as error:
+                self.net.load_state_dict(self.best)
+                raise FloatingPointError(
+                    f"training diverged in epoch {epoch}: {error}; the network is back where it "
+                    f"was after epoch {self.best_epoch}. Try a learning rate below "
+                    f"{self.options.learning_rate:g}"
+                ) from None
+            yield row
         self.net.load_state_dict(self.best)
         self.net.eval()
 
     def state(self) -> State:
         """All that is needed to go on as if training had not stopped."""
-        return {
+        state = {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.get_state(),
@@ -186,6 +198,7 @@ class Trainer:
             "best": self.best,
             "history": self.history,
         }
+        return deepcopy(state)  # training changes most of it in place
 
     def restore(self, state: State) -> None:
         """Go on from a state.
@@ -193,6 +206,7 @@ class Trainer:
         Raises:
             ValueError: the state is of another network.
         """
+        state = deepcopy(state)
         try:
             self.net.load_state_dict(state["net"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -201,7 +215,9 @@ class Trainer:
             raise ValueError(f"the checkpoint does not fit the network: {reason}") from None
         self.order.set_state(state["order"])
         set_random_state(state["random"])
-        self._rows, self.answers = state["rows"], state["answers"]
+        device, answers = self.x.device, state["answers"]
+        self._rows = [rows.to(device) for rows in state["rows"]]
+        self.answers = None if answers is None else answers.to(device)
         self._sums, self._seconds = state["sums"], state["seconds"]
         self.epoch, self.history = state["epoch"], state["history"]
         self.best_epoch, self.best = state["best_epoch"], state["best"]
@@ -211,18 +227,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         start = None if self.answers is None else self.answers[rows]
-        try:
-            loss = self.objective(self.x[rows], self.y[rows], start)
-            mean = loss.value.mean()
-            if not math.isfinite(mean.item()):
-                raise FloatingPointError(f"the loss is {mean.item()}")
-        except FloatingPointError as error:
-            self.net.load_state_dict(self.best)
-            raise FloatingPointError(
-                f"training diverged at step {self.step} of epoch {self.epoch + 1}: {error}; the "
-                f"network is back where it was after epoch {self.best_epoch}. Try a learning rate "
-                f"below {self.options.learning_rate:g}"
-            ) from None
+        loss = self.objective(self.x[rows], self.y[rows], start)
+        mean = loss.value.mean()
+        if not math.isfinite(mean.item()):
+            raise FloatingPointError(f"the loss is {mean.item()}")
         if mean.requires_grad:  # or else no sample asks for a change
             self.optimizer.zero_grad()
             mean.backward()
@@ -235,6 +243,8 @@ class Trainer:
             self._sums[k] += share * t
 
     def _close_epoch(self) -> Row:
+        if not all(bool(p.isfinite().all()) for p in self.net.parameters()):
+            raise FloatingPointError("a weight is not finite")
         self.epoch += 1
         self.net.eval()
         names = ("loss", "active", "evaluations")
