@@ -7,7 +7,16 @@ import sys
 
 import icnn_rl
 
-HEAVY = ("stable_baselines3", "gymnasium", "wandb", "numba", "scipy", "highspy", "matplotlib")
+HEAVY = (
+    "stable_baselines3",
+    "gymnasium",
+    "wandb",
+    "numba",
+    "scipy",
+    "highspy",
+    "matplotlib",
+    "sklearn",
+)
 
 
 def loaded(code: str) -> set[str]:
