@@ -121,6 +121,7 @@ class Synthetic(Experiment):
         )
         for k in range(len(colors)):
             axes.contour(steps, steps, regions == k, [0.5], colors="k", linewidths=0.8)
-            axes.scatter(*x[y[:, k] > 0].T, s=5, color=colors[k], edgecolor="w", linewidth=0.2)
+            across, up = x[y[:, k] > 0].T
+            axes.scatter(across, up, s=5, color=colors[k], edgecolor="w", linewidth=0.2)
         accuracy = (self._classes(part, x.to(pixels)).cpu() == y.argmax(1)).double().mean().item()
         axes.set(title=f"{name}, {100 * accuracy:.4g} %", xticks=[], yticks=[], aspect="equal")
