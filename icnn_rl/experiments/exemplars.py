@@ -33,6 +33,8 @@ class Exemplars(MNIST):
                 f"convexity: exemplars need networks convex in x and y together, expected [full]; "
                 f"got {list(config.convexity)}"
             )
+        if config.standardize:
+            raise ValueError("standardize: exemplars are looked for in [0, 1], expected false")
         super().__init__(config)
 
     def measure(self) -> Mapping[str, Row]:
