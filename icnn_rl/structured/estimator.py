@@ -124,7 +124,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
             )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            dtype = torch.from_numpy(x[:0]).dtype
+            dtype = torch.tensor(x[:0]).dtype
             net = self._network(x.shape[1], y.shape[1]).to(self.device, dtype)
             model = StructuredModel(net, over, curvature, self.tol)
             order = random.permutation(len(x))

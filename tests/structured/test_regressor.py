@@ -1,0 +1,43 @@
+"""Regression: scikit-learn's conventions, several targets at once, answers with proven gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_friedman1
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from icnn_rl.structured.regressor import ICNNRegressor
+
+TINY = {"context": (20,), "convex": (10,), "epochs": 30, "learning_rate": 1e-2, "random_state": 0}
+X, FIRST = make_friedman1(300, 5, random_state=0)
+Y = np.stack([FIRST, -2 * FIRST + X[:, 0]], 1)
+
+
+@parametrize_with_checks([ICNNRegressor(**TINY)])
+def test_it_is_a_scikit_learn_estimator(estimator: ICNNRegressor, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("loss", ["max_margin", "implicit", "unrolled"])
+def test_every_loss_learns_two_targets(loss: str) -> None:
+    settings = TINY | {"epochs": 100, "activation": "softplus"}
+    estimator = ICNNRegressor(loss=loss, **settings).fit(X[:200], Y[:200])
+    assert estimator.score(X[200:], Y[200:]) > 0.7
+
+
+def test_answers_come_in_the_units_of_the_targets_with_their_gaps() -> None:
+    estimator = ICNNRegressor(**TINY).fit(X, 100 * Y)
+    solution = estimator.infer(X)
+    assert np.array_equal(solution.y.numpy(), estimator.predict(X))
+    assert solution.converged.all()
+    assert (solution.gap >= 0).all()
+
+
+def test_bad_targets_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        ICNNRegressor(**TINY).fit(X, np.full(len(X), np.nan))
+    with pytest.raises(ValueError, match="loss"):
+        ICNNRegressor(loss="hinge", **TINY).fit(X, Y)
