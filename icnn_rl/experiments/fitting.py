@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from icnn_rl.structured.training import Row
 
 PACKAGES = ("icnn-rl", "torch", "numpy", "scikit-learn")
 KIND = "icnn-rl fit"
+CHECKPOINT_SECONDS = 10.0  # of training at least between two checkpoints; writing them takes time
 
 State = dict[str, Any]
 
@@ -160,6 +162,7 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
     config, history = experiment.config, folder.history()
     total, done = _total(experiment), _steps(experiment)
     tracker = Tracker(folder, to_plain(config)) if config.track else None
+    saved = -math.inf
     try:
         with ProgressDisplay(console, total, done) as display, stop_requests() as stop:
             for name, part in experiment.parts.items():
@@ -171,8 +174,10 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
                         display.say(f"{name}: {_summary(row)}")
                         if tracker is not None:
                             tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
-                    if row is not None or stop.is_set():
+                    due = time.monotonic() - saved > CHECKPOINT_SECONDS
+                    if (row is not None and due) or stop.is_set():
                         _checkpoint(experiment, folder)
+                        saved = time.monotonic()
                     if stop.is_set():
                         raise Interrupted
         _checkpoint(experiment, folder)
