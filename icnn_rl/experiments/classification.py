@@ -164,7 +164,7 @@ class Classification(Experiment):
         rows, columns = GRID
         figure = Figure(figsize=(1.1 * columns, 1.3 * rows), layout="constrained", dpi=150)
         for axes, k in zip(figure.subplots(*GRID).flat, margin.argsort(), strict=False):
-            axes.imshow(self.x_test[k].cpu().view(self.image), cmap="gray_r")
+            axes.imshow(self.x_test[k].cpu().view(self.image).numpy(), cmap="gray_r")
             axes.set_title(f"{truth[k].item()} as {rivals[k].argmax().item()}", fontsize="small")
             axes.set_axis_off()
         figure.suptitle(f"hardest of the test images, convexity: {name}", fontsize="medium")

@@ -104,24 +104,25 @@ class Synthetic(Experiment):
 
     def _draw(self, axes: Axes, part: str) -> None:
         name = part.split("-")[0]
-        x, y = (t.cpu() for t in self.data[name])
+        x, y = self.data[name]
+        truth = y.argmax(1)
+        accuracy = (self._classes(part, x) == truth).double().mean().item()
         steps = torch.linspace(-EXTENT, EXTENT, PIXELS)
-        pixels = torch.cartesian_prod(steps, steps).to(self.config.device)
-        regions = self._classes(part, pixels).view(PIXELS, PIXELS).T.cpu()
+        pixels = torch.cartesian_prod(steps, steps).to(x)
+        regions = self._classes(part, pixels).view(PIXELS, PIXELS).T.cpu().numpy()
+        points, labels, ticks = x.cpu().numpy(), truth.cpu().numpy(), steps.numpy()
         colors = COLORS[: y.shape[1]]
-        box = (-EXTENT, EXTENT, -EXTENT, EXTENT)
         axes.imshow(
             regions,
             cmap=ListedColormap(colors),
             alpha=0.35,
-            extent=box,
+            extent=(-EXTENT, EXTENT, -EXTENT, EXTENT),
             origin="lower",
             vmin=0,
             vmax=len(colors) - 1,
         )
-        for k in range(len(colors)):
-            axes.contour(steps, steps, regions == k, [0.5], colors="k", linewidths=0.8)
-            across, up = x[y[:, k] > 0].T
-            axes.scatter(across, up, s=5, color=colors[k], edgecolor="w", linewidth=0.2)
-        accuracy = (self._classes(part, x.to(pixels)).cpu() == y.argmax(1)).double().mean().item()
+        for k, color in enumerate(colors):
+            axes.contour(ticks, ticks, regions == k, [0.5], colors="k", linewidths=0.8)
+            across, up = points[labels == k].T
+            axes.scatter(across, up, s=5, color=color, edgecolor="w", linewidth=0.2)
         axes.set(title=f"{name}, {100 * accuracy:.4g} %", xticks=[], yticks=[], aspect="equal")

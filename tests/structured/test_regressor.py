@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import make_friedman1
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from icnn_rl.structured.regressor import ICNNRegressor
@@ -34,6 +37,29 @@ def test_answers_come_in_the_units_of_the_targets_with_their_gaps() -> None:
     assert np.array_equal(solution.y.numpy(), estimator.predict(X))
     assert solution.converged.all()
     assert (solution.gap >= 0).all()
+
+
+def test_answers_stay_within_a_deviation_of_the_targets_seen() -> None:
+    estimator = ICNNRegressor(**TINY).fit(X, Y)
+    y = estimator.predict(1e3 * X)
+    room = Y.std(0) * (1 + 1e-6)
+    assert (y >= Y.min(0) - room).all()
+    assert (y <= Y.max(0) + room).all()
+
+
+def test_a_target_that_never_changes_is_learnt_as_such() -> None:
+    constant = np.stack([FIRST, np.full_like(FIRST, 7.0)], 1)
+    y = ICNNRegressor(**TINY).fit(X, constant).predict(X)
+    assert np.abs(y[:, 1] - 7).max() < 1
+    assert np.abs(y[:, 1] - 7).mean() < 0.1
+
+
+def test_pipelines_and_grid_search() -> None:
+    pipeline = make_pipeline(StandardScaler(), ICNNRegressor(**TINY))
+    grid = {"icnnregressor__loss": ["max_margin", "unrolled"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(X, FIRST)
+    assert search.best_score_ > 0.5
+    assert search.predict(X).shape == (300,)
 
 
 def test_bad_targets_are_refused() -> None:

@@ -1,0 +1,162 @@
+"""Fits: bit for bit the same when interrupted, safe when training diverges, clear about damage."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from icnn_rl.configs import FitConfig, FitNetworkConfig, FitTrainingConfig
+from icnn_rl.experiments.fitting import KIND, evaluate, fit, resume
+from icnn_rl.runs.signals import Interrupted
+from icnn_rl.runs.storage import read_tree, write_tree
+
+TINY = FitConfig(
+    experiment="digits",
+    convexity=("partial", "none"),
+    network=FitNetworkConfig(context=(8,), convex=(8,)),
+    training=FitTrainingConfig(epochs=12, batch_size=200, learning_rate=1e-2),
+)
+
+
+def console() -> Console:
+    return Console(quiet=True)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def stop_once(exists: Path) -> threading.Thread:
+    """Ask this process to stop as soon as there is a file."""
+
+    def wait() -> None:
+        give_up = time.monotonic() + 60
+        while not exists.exists() and time.monotonic() < give_up:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fits") / "whole"
+    fit(TINY, path, console())
+    return path
+
+
+def test_an_interrupted_fit_ends_bit_for_bit_as_a_whole_one(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    thread = stop_once(exists=run / "history.csv")
+    with pytest.raises(Interrupted):
+        fit(TINY, run, console())
+    thread.join()
+    assert not (run / "model.safetensors").exists()
+    assert len(rows(run / "history.csv")) < 24
+    resume(run, console())
+    assert rows(run / "history.csv") == rows(whole / "history.csv")
+    assert rows(run / "metrics.csv") == rows(whole / "metrics.csv")
+    ours, theirs = (load_file(path / "model.safetensors") for path in (run, whole))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[key].equal(theirs[key]) for key in ours)
+
+
+def test_the_metrics_are_a_row_for_each_network(whole: Path) -> None:
+    partial, none = rows(whole / "metrics.csv")
+    assert (partial["part"], none["part"]) == ("partial", "none")
+    assert 0 < float(partial["test error"]) < 0.5
+    assert float(partial["largest gap"]) <= 1.01e-3
+    assert none["largest gap"] == ""
+    with safe_open(whole / "model.safetensors", "pt") as file:
+        assert file.metadata()["format"] == KIND
+
+
+def test_the_table_fits_eighty_columns(whole: Path) -> None:
+    file = io.StringIO()
+    evaluate(whole, Console(width=80, file=file))
+    words = file.getvalue().split()
+    assert {"parameters", "evaluations", "simplex", "partial", "none"} <= set(words)
+    assert not any("…" in word for word in words)
+
+
+def test_divergence_keeps_the_checkpoint_from_which_a_lower_rate_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    short = replace(TINY, convexity=("partial",), training=replace(TINY.training, epochs=2))
+    fit(short, run, console())
+    checkpoint = (run / "checkpoint.safetensors").read_bytes()
+    config = (run / "config.yaml").read_text("utf-8")
+    assert "learning_rate: 0.01" in config
+    high = config.replace("learning_rate: 0.01", "learning_rate: 1.0e+30")
+    (run / "config.yaml").write_text(high, "utf-8")
+    with pytest.raises(FloatingPointError, match=r"training diverged in epoch 3.*is back"):
+        resume(run, console(), epochs=4)
+    assert (run / "checkpoint.safetensors").read_bytes() == checkpoint
+    (run / "config.yaml").write_text(config, "utf-8")
+    resume(run, console(), epochs=4)
+    assert [row["epoch"] for row in rows(run / "history.csv")] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("size", [0, 100, 10_000])
+def test_a_damaged_checkpoint_is_refused(size: int, whole: Path, tmp_path: Path) -> None:
+    run = copy(whole, tmp_path)
+    data = (run / "checkpoint.safetensors").read_bytes()
+    (run / "checkpoint.safetensors").write_bytes(data[:size])
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is damaged"):
+        resume(run, console(), epochs=20)
+    assert rows(run / "history.csv") == rows(whole / "history.csv")
+
+
+def test_a_checkpoint_of_other_networks_is_refused(whole: Path, tmp_path: Path) -> None:
+    run = copy(whole, tmp_path)
+    states = read_tree(run / "checkpoint.safetensors", KIND)
+    write_tree({"whole": states["none"]}, run / "checkpoint.safetensors", KIND)
+    with pytest.raises(ValueError, match="its checkpoint has a part 'whole', the experiment none"):
+        resume(run, console(), epochs=20)
+    write_tree({"partial": states["none"]}, run / "checkpoint.safetensors", KIND)
+    with pytest.raises(ValueError, match="the checkpoint does not fit the network"):
+        resume(run, console(), epochs=20)
+    (run / "checkpoint.safetensors").unlink()
+    with pytest.raises(ValueError, match="there is no checkpoint in"):
+        resume(run, console(), epochs=20)
+
+
+def test_weights_of_another_network_are_refused(whole: Path, tmp_path: Path) -> None:
+    run = copy(whole, tmp_path)
+    tensors = load_file(run / "model.safetensors")
+    save_file({k: t for k, t in tensors.items() if "none" in k}, run / "model.safetensors")
+    with pytest.raises(ValueError, match="is damaged, or of another network"):
+        evaluate(run, console())
+
+
+def test_folders_and_names_that_are_wrong_are_refused(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not empty"):
+        fit(TINY, whole, console())
+    with pytest.raises(ValueError, match="is finished"):
+        resume(whole, console())
+    for use in (resume, evaluate):
+        with pytest.raises(ValueError, match="is not the folder of a run"):
+            use(tmp_path, console())
+    with pytest.raises(ValueError, match=r"experiment: expected one of .*digits.*; got 'chess'"):
+        fit(replace(TINY, experiment="chess"), tmp_path / "run", console())
+    with pytest.raises(ValueError, match=r"loss: expected one of .*max_margin.*got 'hinge'"):
+        fit(replace(TINY, loss="hinge"), tmp_path / "run", console())
+    assert not (tmp_path / "run").exists()
+
+
+def copy(run: Path, to: Path) -> Path:
+    return Path(shutil.copytree(run, to / "copy"))
