@@ -24,9 +24,10 @@ from icnn_rl.networks.layers import Layer
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.structured.training import Objective, Row, Trainer, TrainingOptions
+from icnn_rl.structured.training import Objective, Row, Trainer
 
 Array = npt.NDArray[Any]
+Classifier = FeedForward | PICNN | FICNN | ConvFICNN
 
 CLASSES = 10
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
@@ -91,7 +92,7 @@ class Classification(Experiment):
         y = torch.eye(CLASSES)[torch.as_tensor(digits, dtype=torch.int64)]
         return x.to(device), y.to(device)
 
-    def _network(self, convexity: str) -> FeedForward | PICNN | FICNN | ConvFICNN:
+    def _network(self, convexity: str) -> Classifier:
         network = self.config.network
         context: Sequence[Layer] = [Dense(width) for width in network.context]
         if self.lenet:
@@ -109,7 +110,7 @@ class Classification(Experiment):
         return PICNN(encoder.width, CLASSES, (), network.convex, activation, encoder=encoder)
 
     def _trainer(self, convexity: str) -> Trainer:
-        config, training = self.config, self.config.training
+        config = self.config
         net = self._network(convexity).to(config.device)
         objective: Objective
         if isinstance(net, FeedForward):
@@ -118,19 +119,12 @@ class Classification(Experiment):
             model = self.models[convexity] = StructuredModel(net, Simplex())
             objective = partial(classification_loss(config.loss, CLASSES, config.device), model)
             self.scores[convexity] = lambda x: -vertex_energies(model, x)
-        options = TrainingOptions(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            patience=training.patience,
-        )
 
         def validate() -> Row:
             return {"score": 1 - self._error(convexity, self.x_val, self.y_val)}
 
         held_out = validate if len(self.x_val) else None
-        return Trainer(net, objective, self.x, self.y, options, held_out, config.seed)
+        return Trainer(net, objective, self.x, self.y, self.options, held_out, config.seed)
 
     @torch.no_grad()
     def _scores(self, name: str, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from icnn_rl.configs import FitConfig
-from icnn_rl.experiments.classification import CLASSES, MNIST
+from icnn_rl.experiments.classification import CLASSES, MNIST, Classifier
 from icnn_rl.experiments.pictures import save
 from icnn_rl.networks import FICNN
 from icnn_rl.sets import Box
@@ -49,15 +49,8 @@ class Exemplars(MNIST):
     def _names(self) -> Sequence[str]:
         return LEARNED, PLAIN
 
-    def _network(self, convexity: str) -> FICNN:
-        network = self.config.network
-        return FICNN(
-            CLASSES,
-            self.shape[0],
-            network.convex,
-            network.activation,
-            dropout=network.dropout,
-        )
+    def _network(self, convexity: str) -> Classifier:
+        return super()._network("full")
 
     def _trainer(self, convexity: str) -> Trainer:
         trainer = super()._trainer(convexity)

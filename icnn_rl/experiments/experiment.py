@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from icnn_rl.configs import FitConfig
-from icnn_rl.structured.training import Row, Trainer
+from icnn_rl.structured.training import Row, Trainer, TrainingOptions
 
 EXPERIMENTS = {
     "synthetic": "synthetic.Synthetic",
@@ -35,6 +35,18 @@ class Experiment(ABC):
 
     def __init__(self, config: FitConfig) -> None:
         self.config = config
+
+    @property
+    def options(self) -> TrainingOptions:
+        """How the configuration has networks trained."""
+        training = self.config.training
+        return TrainingOptions(
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            patience=training.patience,
+        )
 
     @abstractmethod
     def measure(self) -> Mapping[str, Row]:

@@ -32,7 +32,7 @@ from icnn_rl.structured.multi_label import (
     label_network,
     probabilities,
 )
-from icnn_rl.structured.training import Objective, Row, Trainer, TrainingOptions
+from icnn_rl.structured.training import Objective, Row, Trainer
 
 Array = npt.NDArray[Any]
 
@@ -125,7 +125,7 @@ class MultiLabel(Experiment):
         return (x * x.shape[1] ** 0.5).to(device), y.to(device)
 
     def _trainer(self, convexity: str) -> Trainer:
-        config, network, training = self.config, self.config.network, self.config.training
+        config, network = self.config, self.config.network
         features, labels = self.x.shape[1], self.y.shape[1]
         loss = label_loss(config.loss, ERRORS)
         net: nn.Module
@@ -148,19 +148,12 @@ class MultiLabel(Experiment):
             self.models[convexity] = StructuredModel(net, SIGNS, tol=TOL)
             objective = partial(loss, self.models[convexity])
             self.predict[convexity] = lambda x: probabilities(self._infer(convexity, x).y)
-        options = TrainingOptions(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            patience=training.patience,
-        )
 
         def validate() -> Row:
             threshold = self._tuned(convexity)
             return {"score": threshold.score, "threshold": threshold.value}
 
-        return Trainer(net, objective, self.x, self.y, options, validate, config.seed)
+        return Trainer(net, objective, self.x, self.y, self.options, validate, config.seed)
 
     def _infer(self, name: str, x: Tensor) -> Solution:
         return answers(self.config.loss, self.models[name], x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from icnn_rl.structured.completion import (
     joined,
     learn_expert,
 )
-from icnn_rl.structured.training import Row, Trainer, TrainingOptions
+from icnn_rl.structured.training import Row, Trainer
 from icnn_rl.structured.variations import Variations
 
 TRAINING = 350  # images, of 35 people; the other 50 are of 5 others
@@ -99,18 +100,10 @@ class Olivetti(Experiment):
         return {"completions": save(figure, folder / "completions.png")}
 
     def _trainer(self, form: Form) -> Trainer:
-        training = self.config.training
         torch.manual_seed(self.config.seed)  # all forms make the same first guess
         net = CompletionNetwork((1, *self.x.shape[2:]), form).to(self.config.device)
         self.nets[form] = net
-        options = TrainingOptions(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            patience=training.patience,
-            warm_start=False,
-        )
+        options = replace(self.options, warm_start=False)
 
         def validate() -> Row:
             x, y = halves(self.val)

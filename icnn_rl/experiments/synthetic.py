@@ -21,7 +21,7 @@ from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.structured.training import Row, Trainer, TrainingOptions
+from icnn_rl.structured.training import Row, Trainer
 
 POINTS = 300  # of each set
 EXTENT = 1.15  # of the pictures, from the origin
@@ -70,7 +70,7 @@ class Synthetic(Experiment):
         return x, y.to(x)
 
     def _trainer(self, name: str, convexity: str) -> Trainer:
-        config, network, training = self.config, self.config.network, self.config.training
+        config, network = self.config, self.config.network
         x, y = self.data[name]
         classes = y.shape[1]
         net = (
@@ -79,14 +79,8 @@ class Synthetic(Experiment):
             else PICNN(2, classes, network.context, network.convex, network.activation)
         ).to(config.device)
         model = self.models[f"{name}-{convexity}"] = StructuredModel(net, Simplex())
-        options = TrainingOptions(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-        )
         loss = classification_loss(config.loss, classes, config.device)
-        return Trainer(net, partial(loss, model), x, y, options, seed=config.seed)
+        return Trainer(net, partial(loss, model), x, y, self.options, seed=config.seed)
 
     def _classes(self, part: str, x: Tensor) -> Tensor:
         with torch.no_grad():
