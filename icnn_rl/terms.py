@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Self, final
 
 import torch
 from torch import Tensor
@@ -104,10 +104,9 @@ class Quadratic(ConvexFunction):
         return Quadratic(gamma, take_rows(self.center, index, -2))
 
 
-@final
 @dataclass(frozen=True)
-class NegativeEntropy(ConvexFunction):
-    """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
+class _Entropy(ConvexFunction):
+    """What the negative entropies share: one for any n, α-strongly convex."""
 
     alpha: float
     smooth = True
@@ -117,7 +116,15 @@ class NegativeEntropy(ConvexFunction):
 
     @property
     def strong_convexity(self) -> float:
-        return self.alpha  # α / (4 p (1 - p)) ≥ α
+        return self.alpha
+
+    def take(self, index: Tensor) -> Self:
+        return self
+
+
+@final
+class NegativeEntropy(_Entropy):
+    """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
 
     def _terms(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         inside = y.clamp(-1 + 2 * BOUNDARY, 1 - 2 * BOUNDARY)
@@ -139,24 +146,10 @@ class NegativeEntropy(ConvexFunction):
         p = self._terms(y)[2]  # at the boundary too: the way back is the entropy's
         return torch.diag_embed(self.alpha / (4 * p * (1 - p)))
 
-    def take(self, index: Tensor) -> NegativeEntropy:
-        return self
-
 
 @final
-@dataclass(frozen=True)
-class NegativeShannonEntropy(ConvexFunction):
+class NegativeShannonEntropy(_Entropy):
     """f(y) = α Σᵢ yᵢ log yᵢ; made by ``negative_shannon_entropy``."""
-
-    alpha: float
-    smooth = True
-    dim = None
-    like = None
-    batch_shape = torch.Size()
-
-    @property
-    def strong_convexity(self) -> float:
-        return self.alpha  # α / y ≥ α
 
     def value(self, y: Tensor) -> Tensor:
         inside = y.clamp(BOUNDARY, 1.0)
@@ -170,9 +163,6 @@ class NegativeShannonEntropy(ConvexFunction):
 
     def hessian(self, y: Tensor) -> Tensor:
         return torch.diag_embed(self.alpha / y.clamp(BOUNDARY, 1.0))
-
-    def take(self, index: Tensor) -> NegativeShannonEntropy:
-        return self
 
 
 def linear(c: Tensor) -> Linear:
