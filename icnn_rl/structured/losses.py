@@ -67,30 +67,24 @@ class Margin(Protocol):
 @final
 @dataclass(frozen=True)
 class Hamming:
-    """Δ(yᵢ, y) = s Σⱼ wⱼ |yᵢⱼ - yⱼ|, linear in y where yᵢ is a vertex of the unit box or a simplex.
+    """Δ(yᵢ, y) = s Σⱼ |yᵢⱼ - yⱼ|, linear in y where yᵢ is a vertex of the unit box or a simplex.
 
     On a simplex with s = 1/2 it is 1 - yᵢᵀy, the share of mistaken classes.
 
     Args:
         scale: s > 0.
-        positive: weight w of the entries with yᵢⱼ = 1; that of the others is 1.
     """
 
     scale: float = 1.0
-    positive: float = 1.0
     vertices: ClassVar[bool] = True
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
-        return self.scale * (self._weights(target) * (target - y).abs()).sum(-1)
+        return self.scale * (target - y).abs().sum(-1)
 
     def augmented(
         self, model: StructuredModel, f: ConvexFunction, target: Tensor
     ) -> ConvexFunction:
-        c = self.scale * self._weights(target) * (2 * target - 1)
-        return model.curved(f) + linear(c)
-
-    def _weights(self, target: Tensor) -> Tensor:
-        return 1 + (self.positive - 1) * target
+        return model.curved(f) + linear(self.scale * (2 * target - 1))
 
 
 @final

@@ -74,7 +74,6 @@ class StructuredModel:
     def infer(
         self,
         x: Tensor,
-        start: Tensor | None = None,
         batch_size: int = 1024,
         regularizer: ConvexFunction | None = None,
     ) -> Solution:
@@ -82,20 +81,15 @@ class StructuredModel:
 
         Args:
             x: inputs, ``(N, …)``, as many as memory holds.
-            start: first points, ``(N, n)``.
             batch_size: inputs that are solved for side by side.
             regularizer: a function of y that is added to f̃, such as an entropy.
         """
-        starts = [None] * len(x) if start is None else start.split(batch_size)
 
         def energy(rows: Tensor) -> ConvexFunction:
             f = self.energy(rows)
             return f if regularizer is None else f + regularizer
 
-        parts = [
-            self.solve(energy(rows), first)
-            for rows, first in zip(x.split(batch_size), starts, strict=False)
-        ]
+        parts = [self.solve(energy(rows)) for rows in x.split(batch_size)]
         if len(parts) == 1:
             return parts[0]
         joined = {name: torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])}

@@ -39,8 +39,7 @@ class TrainingOptions:
     Args:
         epochs: passes over the data, at most.
         batch_size: samples per step.
-        learning_rate: of the optimiser, at first.
-        schedule: ``cosine`` lowers the learning rate to 0 over all epochs; ``constant`` does not.
+        learning_rate: of the optimiser, at first; a cosine lowers it to 0 over all epochs.
         weight_decay: of the optimiser: decoupled for AdamW, an L2 penalty for SGD.
         optimizer: any class of ``torch.optim`` that takes a learning rate and a weight decay.
         patience: epochs without a better validation score after which training ends; None for
@@ -54,7 +53,6 @@ class TrainingOptions:
     epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
-    schedule: str = "cosine"
     weight_decay: float = 0.0
     optimizer: Callable[..., Optimizer] = AdamW
     patience: int | None = None
@@ -68,8 +66,6 @@ class TrainingOptions:
             raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: expected a number >= 0, got {self.weight_decay}")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"schedule: expected 'cosine' or 'constant', got {self.schedule!r}")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience: expected None or a number >= 1, got {self.patience}")
 
@@ -264,10 +260,8 @@ class Trainer:
         return list(order.split(self.options.batch_size))
 
     def _learning_rate(self) -> float:
-        full = self.options.learning_rate
-        if self.options.schedule == "constant":
-            return full
-        return full * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+        share = self.step / self.steps
+        return self.options.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
     def _remember(self, rows: Tensor, answer: Tensor) -> None:
         if self.answers is None:

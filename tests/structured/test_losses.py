@@ -69,7 +69,7 @@ def numbers(seed: int = 2) -> Tensor:
 
 CASES: dict[str, tuple[ConvexSet, float, Margin, Tensor]] = {
     "simplex": (Simplex(), 0.0, Hamming(0.5), classes()),
-    "unit box": (Box(0.0, 1.0), 0.0, Hamming(positive=2.0), (signs() + 1) / 2),
+    "unit box": (Box(0.0, 1.0), 0.0, Hamming(), (signs() + 1) / 2),
     "continuous": (Box(-2.0, 2.0), 1.0, SquaredError(0.5), numbers()),
 }
 

@@ -163,7 +163,6 @@ def test_samples_whose_margin_holds_are_not_active() -> None:
         ({"learning_rate": 0.0}, "learning_rate: expected a number > 0"),
         ({"learning_rate": float("nan")}, "learning_rate: expected a number > 0"),
         ({"weight_decay": -1.0}, "weight_decay: expected a number >= 0"),
-        ({"schedule": "linear"}, "schedule: expected 'cosine' or 'constant'"),
         ({"patience": 0}, "patience: expected None or a number >= 1"),
     ],
 )
