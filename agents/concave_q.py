@@ -212,8 +212,8 @@ class ConcaveQ(OffPolicyAlgorithm):
     def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, Solution]:
         """r + γ (1 - done) min_i Q'_i(s', a*), of shape (B,), and how a* was found."""
         critics = self.critic_target.condition(batch.next_observations)
-        solution = self.solver.minimize(self.policy.objective(critics), Box(-1.0, 1.0))
-        next_q = -critics.value(self._smooth(solution.y)).amax(0)
+        solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
+        next_q = self.policy.q_values(critics, self._smooth(solution.y)).amin(0)
         discount = self.gamma if batch.discounts is None else batch.discounts.squeeze(-1)
         reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
         return reward + discount * (1 - done) * next_q, solution

@@ -169,11 +169,18 @@ class ConcaveQPolicy(BasePolicy):
         mean = critics.mean(0)
         return mean + negative_entropy(self.entropy) if self.entropy > 0 else mean
 
+    def greedy(self, critics: ConvexFunction, over: ConvexSet, solver: SolverSettings) -> Solution:
+        """The best of a set of scaled actions for critics of shape (E, B), acting or learning."""
+        return solver.minimize(self.objective(critics), over)
+
+    def q_values(self, critics: ConvexFunction, actions: Tensor) -> Tensor:
+        """Q_i(s, a) of scaled actions under critics of shape (E, B), of that shape."""
+        return -critics.value(actions)
+
     @torch.no_grad()
     def solve(self, obs: PyTorchObs) -> Solution:
         """The greedy actions, scaled to [-1, 1], with their certificates."""
-        f = self.objective(self.critic.condition(obs))
-        return self.solver.minimize(f, Box(-1.0, 1.0))
+        return self.greedy(self.critic.condition(obs), Box(-1.0, 1.0), self.solver)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.solve(observation).y
