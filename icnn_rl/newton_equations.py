@@ -21,7 +21,7 @@ compiled = njit(cache=True, error_model="numpy")
 @njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def dot(x, y):  # type: ignore[no-untyped-def]
     """xᵀy."""
-    s = 0.0
+    s = x.dtype.type(0)
     for i in range(len(x)):
         s += x[i] * y[i]
     return s

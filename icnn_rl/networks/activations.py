@@ -66,6 +66,22 @@ def _elu_curvature(t: Tensor) -> Tensor:
     return torch.where(t > 0, 0.0, t.clamp(max=0).exp())
 
 
+def _squareplus(t: Tensor) -> Tensor:
+    # (t + √(t² + 1)) / 2, without the cancellation for t < 0.
+    return F.relu(t) + 0.5 / ((t * t + 1).sqrt() + t.abs())
+
+
+def _squareplus_slope(t: Tensor) -> Tensor:
+    # Every operation is monotonic in |t|, so that not even rounding lets the slope fall.
+    root = (t * t + 1).sqrt()
+    lower = 0.5 / ((root + t.abs()) * root)
+    return torch.where(t > 0, 1 - lower, lower)
+
+
+def _squareplus_curvature(t: Tensor) -> Tensor:
+    return (t * t + 1).pow_(-1.5).mul_(0.5)
+
+
 ACTIVATIONS = {
     a.name: a
     for a in (
@@ -80,6 +96,7 @@ ACTIVATIONS = {
         ),
         Activation("softplus", _softplus, torch.sigmoid, _softplus_curvature, False),
         Activation("elu", F.elu, _elu_slope, _elu_curvature, False),
+        Activation("squareplus", _squareplus, _squareplus_slope, _squareplus_curvature, False),
     )
 }
 
@@ -88,7 +105,7 @@ def activation(name: str) -> Activation:
     """Look up an activation by name.
 
     Args:
-        name: one of ``relu``, ``leaky_relu``, ``softplus``, ``elu``.
+        name: one of ``relu``, ``leaky_relu``, ``softplus``, ``elu``, ``squareplus``.
 
     Returns:
         The activation.

@@ -28,7 +28,7 @@ class ConvFICNN(nn.Module):
         y_shape: shape of y, likewise.
         layers: hidden layers, for LeNet
             ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
-        activation: σ: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
+        activation: σ: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or ``squareplus``.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:

@@ -36,7 +36,8 @@ class ConvPICNN(nn.Module):
         context: layers of the context path, e.g. ``(Conv(32, 5, padding=2),) * 2``.
         layers: hidden layers of the convex path, e.g.
             ``(Conv(16, 5, padding=2), AveragePool(2), Conv(32, 5, padding=2))``.
-        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
+        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
+            ``squareplus``.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:

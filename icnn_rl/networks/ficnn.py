@@ -21,7 +21,7 @@ class FICNN(nn.Module):
         y_dim: n, the length of y.
         x_dim: length of x; 0 for a function of y alone.
         convex: widths of the hidden layers.
-        activation: σ: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
+        activation: σ: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or ``squareplus``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
         dropout: share of the entries of zₖ that are left out at random while training; what is

@@ -28,7 +28,8 @@ class PICNN(nn.Module):
         y_dim: n, the length of y.
         context: widths of the context path u₁ … u_L.
         convex: widths of the convex path z₁ … z_K.
-        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
+        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
+            ``squareplus``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
         layer_norm: normalise the context path before its ReLU.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.

@@ -126,6 +126,9 @@ class Oracle:
         self._problem = problem
         self._f = problem.f
         self._held = np.arange(problem.size)
+        from icnn_rl.solvers.compiled_network import CompiledNetwork  # numba is slow to load
+
+        self._compiled = CompiledNetwork.of(problem.f)
         self._lower, self._upper = (
             to_array(b).reshape(-1, problem.dim) for b in problem.over.bounds(problem.start)
         )
@@ -136,10 +139,13 @@ class Oracle:
         Raises:
             NonFiniteError: a value or a gradient is not finite.
         """
-        self._hold(active)
         rounded = to_array(torch.as_tensor(y).to(self._problem.start.dtype))
         rounded = np.minimum(np.maximum(rounded, self._lower[active]), self._upper[active])
-        value, gradient = self._apply("value_and_gradient", rounded, active)
+        if self._compiled is not None:
+            value, gradient = self._compiled.value_and_gradient(rounded, active)
+        else:
+            self._hold(active)
+            value, gradient = self._apply("value_and_gradient", rounded, active)
         finite = np.isfinite(value) & np.isfinite(gradient).all(1)
         if not finite.all():
             row = np.flatnonzero(~finite)[0]
@@ -149,6 +155,8 @@ class Oracle:
 
     def hessian(self, y: Array, active: Index) -> Array:
         """Hessians at points that ``value_and_gradient`` gave."""
+        if self._compiled is not None:
+            return self._compiled.hessian(y, active)
         return self._apply("hessian", y, active)[0]
 
     def _hold(self, active: Index) -> None:

@@ -39,7 +39,8 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         convexity: ``partial`` for a network convex in y, ``full`` for one convex in x and y.
         context: widths of the path on x, for ``partial``.
         convex: widths of the convex path.
-        activation: of the convex path: ``relu``, ``leaky_relu``, ``softplus`` or ``elu``.
+        activation: of the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
+            ``squareplus``.
         epochs: passes over the data, at most.
         batch_size: samples per step.
         learning_rate: of AdamW, at first; lowered to 0 over all epochs.

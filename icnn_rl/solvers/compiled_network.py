@@ -1,0 +1,208 @@
+"""A narrow conditioned network, evaluated sample by sample in compiled code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from icnn_rl.functions import ConvexFunction, Mean
+from icnn_rl.networks.activations import ACTIVATIONS
+from icnn_rl.networks.conditioned import ConditionedNetwork
+from icnn_rl.newton_equations import compiled, dot
+
+Array = npt.NDArray[Any]
+CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+RELU, LEAKY_RELU, SOFTPLUS, ELU, SQUAREPLUS = CODES.values()
+WORK = 1_200_000  # multiplications a batch, up to which torch's calls cost more than they save
+EXPONENTIAL = 50  # multiplications that the exponential of an activation costs
+
+
+@compiled
+def activate(code, leak, t, z, slope, curvature):  # type: ignore[no-untyped-def]
+    """σ(t), σ'(t) and σ''(t)."""
+    one = t.dtype.type(1)
+    half = t.dtype.type(0.5)
+    zero = t.dtype.type(0)
+    if code == SQUAREPLUS:
+        for j in range(len(t)):
+            root = np.sqrt(t[j] * t[j] + one)
+            part = half / (root + abs(t[j]))
+            z[j] = max(t[j], zero) + part
+            slope[j] = one - part / root if t[j] > 0 else part / root
+            curvature[j] = half / (root * root * root)
+    elif code == SOFTPLUS:
+        for j in range(len(t)):
+            e = np.exp(-abs(t[j]))
+            s = one / (one + e)
+            z[j] = max(t[j], zero) + np.log1p(e)
+            slope[j] = s if t[j] > 0 else e * s
+            curvature[j] = e * s * s
+    elif code == ELU:
+        for j in range(len(t)):
+            e = np.exp(min(t[j], zero))
+            z[j] = max(t[j], zero) + e - one
+            slope[j] = e
+            curvature[j] = zero if t[j] > 0 else e
+    else:
+        for j in range(len(t)):
+            slope[j] = one if t[j] > 0 else leak
+            z[j] = t[j] * slope[j]
+            curvature[j] = zero
+
+
+@compiled
+def evaluate(  # type: ignore[no-untyped-def]
+    code, leak, weight_z, weight_y, gate_z, gate_y, bias, mean, rows, points, value, gradient,
+    hessian,
+):  # fmt: skip
+    """Values and gradients at ``points`` of the functions ``rows``, and Hessians where asked for.
+
+    ``hessian`` has no rows where it is not. With ``mean`` a function is the mean over the members,
+    else it is the one of member ``row // B``. One forward and one backward pass, and J = ∂t/∂y
+    beside the forward pass, as in ``ConditionedNetwork``.
+    """
+    members, batch, layers, n = gate_y.shape
+    second = len(hessian) > 0
+    number = bias[0].dtype.type
+    width = 0
+    for k in range(layers - 1):
+        width = max(width, bias[k].shape[2])
+    t = np.empty((layers, width), bias[0].dtype)
+    z, slope, curvature = np.empty_like(t), np.empty_like(t), np.empty_like(t)
+    delta, carried = np.empty(width, bias[0].dtype), np.empty(width, bias[0].dtype)
+    J = np.empty((layers, n, width), bias[0].dtype)
+    y, own = np.empty(n, bias[0].dtype), np.empty(n, bias[0].dtype)
+    for row in range(len(rows)):
+        value[row] = 0
+        gradient[row] = 0
+        if second:
+            hessian[row] = 0
+        y[:] = points[row]
+        b = rows[row] % batch
+        first, last = (0, members) if mean else (rows[row] // batch, rows[row] // batch + 1)
+        for e in range(first, last):
+            for k in range(layers - 1):
+                size = bias[k].shape[2]
+                tk = t[k, :size]
+                tk[:] = bias[k][e, b]
+                for i in range(n):
+                    wy = weight_y[k][e, i]
+                    gate = gate_y[e, b, k, i]
+                    c = y[i] * gate
+                    for j in range(size):
+                        tk[j] += c * wy[j]
+                    if second:
+                        for j in range(size):
+                            J[k, i, j] = gate * wy[j]
+                if k > 0:
+                    for a in range(bias[k - 1].shape[2]):
+                        wz = weight_z[k - 1][e, a]
+                        c = z[k - 1, a] * gate_z[k - 1][e, b, a]
+                        for j in range(size):
+                            tk[j] += c * wz[j]
+                        if second:
+                            c = slope[k - 1, a] * gate_z[k - 1][e, b, a]
+                            for i in range(n):
+                                c_i = c * J[k - 1, i, a]
+                                for j in range(size):
+                                    J[k, i, j] += c_i * wz[j]
+                activate(code, leak, tk, z[k, :size], slope[k, :size], curvature[k, :size])
+
+            output = bias[layers - 1][e, b, 0]
+            for i in range(n):
+                own[i] = gate_y[e, b, layers - 1, i] * weight_y[layers - 1][e, i, 0]
+                output += own[i] * y[i]
+            size = bias[layers - 2].shape[2]
+            for j in range(size):
+                delta[j] = weight_z[layers - 2][e, j, 0] * gate_z[layers - 2][e, b, j]
+            value[row] += output + dot(delta[:size], z[layers - 2, :size])
+            for k in range(layers - 2, -1, -1):
+                size = bias[k].shape[2]
+                if second:
+                    for j in range(size):
+                        curvature[k, j] *= delta[j]
+                    for i in range(n):
+                        for j in range(size):
+                            carried[j] = curvature[k, j] * J[k, i, j]
+                        for other in range(i + 1):
+                            hessian[row, i, other] += dot(carried[:size], J[k, other, :size])
+                for j in range(size):
+                    carried[j] = delta[j] * slope[k, j]
+                for i in range(n):
+                    own[i] += gate_y[e, b, k, i] * dot(carried[:size], weight_y[k][e, i])
+                if k > 0:
+                    for a in range(bias[k - 1].shape[2]):
+                        delta[a] = gate_z[k - 1][e, b, a] * dot(
+                            carried[:size], weight_z[k - 1][e, a]
+                        )
+            for i in range(n):
+                gradient[row, i] += own[i]
+        share = number(1) / number(last - first)
+        value[row] *= share
+        for i in range(n):
+            gradient[row, i] *= share
+            if second:
+                for other in range(i + 1):
+                    hessian[row, i, other] *= share
+                    hessian[row, other, i] = hessian[row, i, other]
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """The arrays of a conditioned network, or of the mean over an ensemble of them."""
+
+    arrays: tuple[Any, ...]
+    dim: int
+    dtype: npt.DTypeLike
+
+    @classmethod
+    def of(cls, f: ConvexFunction) -> Self | None:
+        """The compiled form of f; None where torch is faster, or f is something else."""
+        mean = isinstance(f, Mean)
+        network = f.f if isinstance(f, Mean) else f
+        if not isinstance(network, ConditionedNetwork) or network.like.device.type != "cpu":
+            return None
+        if network.gate_y is None or network.gate_z is None:
+            return None
+        hidden = [b.shape[-1] for b in network.bias[:-1]]
+        work = network.dim * sum(hidden) + sum(a * b for a, b in pairwise(hidden))
+        if network.activation.name in ("softplus", "elu"):
+            work += EXPONENTIAL * sum(hidden)
+        if work * network.bias[0].shape[:2].numel() > WORK:
+            return None
+        gate_y = _array(network.gate_y)
+        arrays = (
+            CODES[network.activation.name],
+            gate_y.dtype.type(network.activation.leak),
+            tuple(_array(w) for w in network.weight_z),
+            tuple(_array(w) for w in network.weight_y),
+            tuple(_array(g) for g in network.gate_z),
+            gate_y,
+            tuple(_array(b) for b in network.bias),
+            mean,
+        )
+        return cls(arrays, network.dim, gate_y.dtype)
+
+    def value_and_gradient(self, y: Array, rows: Array) -> tuple[Array, Array]:
+        """Values ``(a,)`` and gradients ``(a, n)`` of the functions ``rows`` at points."""
+        value, gradient, _ = self._evaluate(y, rows, 0)
+        return value, gradient
+
+    def hessian(self, y: Array, rows: Array) -> Array:
+        """Hessians ``(a, n, n)``."""
+        return self._evaluate(y, rows, len(rows))[2]
+
+    def _evaluate(self, y: Array, rows: Array, hessians: int) -> tuple[Array, Array, Array]:
+        value, gradient = np.empty(len(rows)), np.empty((len(rows), self.dim))
+        hessian = np.empty((hessians, self.dim, self.dim))
+        evaluate(*self.arrays, rows, y, value, gradient, hessian)
+        return value, gradient, hessian
+
+
+def _array(t: Tensor) -> Array:
+    return np.ascontiguousarray(t.detach().numpy())

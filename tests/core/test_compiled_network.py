@@ -1,0 +1,77 @@
+"""The compiled form of a network is the network, and solvers find the same minima with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from icnn_rl import PICNN, Box, minimize
+from icnn_rl.functions import ConvexFunction
+from icnn_rl.networks import ACTIVATIONS
+from icnn_rl.solvers import compiled_network
+from icnn_rl.solvers.compiled_network import CompiledNetwork
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
+
+
+def functions(
+    activation: str, convex: tuple[int, ...], dtype: torch.dtype, ensemble: int | None = None
+) -> ConvexFunction:
+    torch.manual_seed(0)
+    net = PICNN(3, 4, (16, 16), convex, activation, ensemble=ensemble).to(dtype)
+    return net.requires_grad_(False).condition(2 * torch.randn(5, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("convex", [(7,), (9, 6), (5, 8, 6)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("ensemble", [None, 3])
+def test_agrees_with_the_network(
+    activation: str, convex: tuple[int, ...], dtype: torch.dtype, ensemble: int | None
+) -> None:
+    f = functions(activation, convex, dtype, ensemble)
+    f = f if ensemble is None else f.mean(0)
+    compiled = CompiledNetwork.of(f)
+    assert compiled is not None
+    rows = np.array([0, 3, 4])
+    y = 3 * torch.randn(5, 4, dtype=dtype)
+    points = y[rows].numpy()
+    tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    value, gradient = f.value_and_gradient(y)
+    got_value, got_gradient = compiled.value_and_gradient(points, rows)
+    np.testing.assert_allclose(got_value, value[rows].numpy(), **tolerance)
+    np.testing.assert_allclose(got_gradient, gradient[rows].numpy(), **tolerance)
+    if f.smooth:
+        expected = f.hessian(y)[rows].numpy()
+        np.testing.assert_allclose(compiled.hessian(points, rows), expected, **tolerance)
+
+
+def test_members_of_an_ensemble_are_functions_of_their_own() -> None:
+    f = functions("squareplus", (6,), torch.float64, ensemble=2)
+    compiled = CompiledNetwork.of(f)
+    assert compiled is not None
+    y = torch.randn(2, 5, 4, dtype=torch.float64)
+    value, gradient = f.value_and_gradient(y)
+    got_value, got_gradient = compiled.value_and_gradient(y.flatten(0, 1).numpy(), np.arange(10))
+    np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["newton", "bundle"])
+def test_solvers_find_the_same_minimum_without_it(
+    solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = functions("softplus", (8, 8), torch.float64)
+    compiled = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
+    monkeypatch.setattr(compiled_network, "WORK", 0)
+    assert CompiledNetwork.of(f) is None
+    plain = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
+    assert compiled.converged.all()
+    assert plain.converged.all()
+    torch.testing.assert_close(compiled.value, plain.value, rtol=0, atol=2e-9)
+
+
+def test_wide_networks_are_left_to_torch() -> None:
+    assert CompiledNetwork.of(functions("relu", (4, 4), torch.float32)) is not None
+    assert CompiledNetwork.of(functions("relu", (600, 600), torch.float32)) is None
