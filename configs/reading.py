@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -72,12 +72,16 @@ def _plain_dict(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _build(kind: type[C], values: dict[str, Any]) -> C:
     types = get_type_hints(kind)
-    return kind(
-        **{
-            name: _build(types[name], _mapping(name, value)) if is_dataclass(types[name]) else value
-            for name, value in values.items()
-        }
-    )
+    return kind(**{name: _value(types[name], name, value) for name, value in values.items()})
+
+
+def _value(kind: Any, name: str, value: Any) -> Any:
+    if is_dataclass(kind):
+        return _build(kind, _mapping(name, value))
+    match get_args(kind):
+        case [_, item] if is_dataclass(item):  # of a dict
+            return {key: _value(item, f"{name}.{key}", part) for key, part in value.items()}
+    return value
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

@@ -171,8 +171,10 @@ class Config:
 
     Args:
         env: the task.
-        agent: the learner.
-        noise: exploration.
+        algorithm: ConcaveQ, or another one to compare it with.
+        agent: the arguments of ConcaveQ.
+        baseline: the arguments of another algorithm, as stable-baselines3 calls them.
+        noise: exploration of ConcaveQ, DDPG and TD3; the others' policies are stochastic.
         training: how long, and what to write down.
         seed: of every random generator.
         threads: of PyTorch; small networks are fastest, and repeatable, on one.
@@ -181,7 +183,9 @@ class Config:
     """
 
     env: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    algorithm: Literal["concave_q", "ddpg", "td3", "sac", "tqc", "crossq"] = "concave_q"
     agent: AgentConfig = field(default_factory=AgentConfig)
+    baseline: dict[str, Any] = field(default_factory=dict)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
@@ -192,3 +196,5 @@ class Config:
     def __post_init__(self) -> None:
         require_at_least(0, "", self, "seed")
         require_at_least(1, "", self, "threads")
+        if self.baseline and self.algorithm == "concave_q":
+            raise ValueError("baseline is for the other algorithms; concave_q has its own: agent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,19 +19,25 @@ from icnn_rl.configs import (
     find_preset,
     parse_config,
     presets,
+    read_suite,
 )
 from icnn_rl.runs.run_folder import RunFolder, default_path
 from icnn_rl.runs.signals import Interrupted
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 CONFIGS: dict[str, type[Any]] = {"train": Config, "fit": FitConfig}  # by command
 TRACK = "send metrics to Weights & Biases"
+WORK, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")
+RESULTS_HELP = f"folder of the results (default: {RESULTS})"
 
 C = TypeVar("C")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input, 130 if it was interrupted."""
+    """Run a command; returns the exit code.
+
+    It is 0, 1 if cells of a benchmark failed, 2 for bad input, 130 if it was interrupted.
+    """
     console = Console()
     log = logging.getLogger("icnn_rl")
     log.handlers = [_LogHandler(console)]
@@ -46,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _resume(arguments, console)
             case "evaluate":
                 return _evaluate(arguments, console)
+            case "benchmark":
+                return _benchmark(arguments, console)
             case _:
                 return _presets(console)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -99,7 +108,19 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     agent.add_argument("--env", metavar="ID", help="the task, if it is in a module of its own")
     agent.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode")
 
-    commands.add_parser("presets", help="list the presets")
+    benchmark = commands.add_parser("benchmark", help="run a grid of tasks, algorithms and seeds")
+    benchmark.add_argument("suite", metavar="SUITE|FILE.yaml", help="what to run")
+    benchmark.add_argument("--tasks", nargs="+", metavar="ID", help="these alone")
+    benchmark.add_argument("--algorithms", nargs="+", metavar="NAME", help="these alone")
+    benchmark.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="these instead")
+    benchmark.add_argument("--jobs", type=int, metavar="N", help="at a time (default: cores)")
+    benchmark.add_argument("--list", action="store_true", help="show what is there, run nothing")
+    benchmark.add_argument("--work-dir", type=Path, metavar="DIR", help=f"for runs ({WORK}/SUITE)")
+    benchmark.add_argument(
+        "--results", type=Path, metavar="DIR", default=RESULTS, help=RESULTS_HELP
+    )
+
+    commands.add_parser("presets", help="list the presets and suites")
 
     # Before argparse sees it, for which the value of an unknown option would be a preset too.
     begins = bool(argv) and argv[0] in CONFIGS
@@ -202,6 +223,30 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise ValueError(f"--jobs has to be at least 1, not {arguments.jobs}")
+    name, suite = read_suite(arguments.suite)
+
+    from icnn_rl.agents.benchmark.cell import suite_cells
+    from icnn_rl.agents.benchmark.grid import LocalBackend, cell_state, run_grid
+
+    cells = suite_cells(name, suite, arguments.tasks, arguments.algorithms, arguments.seeds)
+    if arguments.list:
+        for cell in cells:
+            _say(console, f"{cell_state(cell, arguments.results):8}  {cell}")
+        return 0
+    work = (arguments.work_dir or WORK / name).absolute()
+    jobs = arguments.jobs or len(os.sched_getaffinity(0))
+    try:
+        failed = run_grid(cells, arguments.results, work, LocalBackend(jobs), console)
+    except Interrupted:
+        _say(console, "stopped, and saved; the same command goes on")
+        return INTERRUPTED
+    _say(console, f"done: results are in {arguments.results / name}; {len(failed)} cells failed")
+    return FAILED if failed else 0
+
+
 def _is_fit(path: Path) -> bool:
     """Whether a folder is of a fit; an agent may be there without its configuration."""
     run = RunFolder(path)
@@ -215,7 +260,7 @@ def _refuse(arguments: argparse.Namespace, what: str, *options: str) -> None:
 
 
 def _presets(console: Console) -> int:
-    for command in CONFIGS:
+    for command in (*CONFIGS, "benchmark"):
         _say(console, f"icnn-rl {command}")
         for name, description in presets(command).items():
             _say(console, f"  {name:24} {description}")

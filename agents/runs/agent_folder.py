@@ -9,7 +9,15 @@ from icnn_rl.agents.runs.output_formats import STEPS
 from icnn_rl.runs.run_folder import RunFolder
 from icnn_rl.runs.tables import Table
 
-PACKAGES = ("icnn-rl", "torch", "numpy", "gymnasium", "mujoco", "stable-baselines3")
+PACKAGES = (
+    "icnn-rl",
+    "torch",
+    "numpy",
+    "gymnasium",
+    "mujoco",
+    "stable-baselines3",
+    "sb3-contrib",
+)
 
 
 @dataclass(frozen=True)

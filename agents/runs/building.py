@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.noise import ActionNoise, OrnsteinUhlenbeckActionNoise
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import DDPG, SAC, TD3
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -15,31 +23,65 @@ from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.configs import Config, NoiseConfig
 
 RECENT = 10  # episodes that the return shown while training is a mean of
+BASELINES: dict[str, type[OffPolicyAlgorithm]] = {
+    "ddpg": DDPG,
+    "td3": TD3,
+    "sac": SAC,
+    "tqc": TQC,
+    "crossq": CrossQ,
+}
+DETERMINISTIC = ("ddpg", "td3")  # explore by noise alone
+OURS = {"self", "policy", "env", "action_noise", "seed", "device", "_init_setup_model"}
 
 
-def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> ConcaveQ:
+def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> OffPolicyAlgorithm:
     """The agent of a configuration, not yet trained.
 
     Args:
         config: the configuration.
         envs: its environments.
-        overrides: arguments of ``ConcaveQ`` that go before those of the configuration.
+        overrides: arguments of the algorithm that go before those of the configuration.
 
     Raises:
         ValueError: an argument of the agent or its networks is wrong.
     """
+    if config.algorithm == "concave_q":
+        model: OffPolicyAlgorithm = _concave_q(config, envs, overrides)
+    else:
+        model = _baseline(config, envs, overrides)
+    model._stats_window_size = RECENT  # no argument of DDPG
+    return model
+
+
+def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> ConcaveQ:
     arguments = asdict(config.agent)
     policy_kwargs = arguments.pop("network")
     policy_kwargs["optimizer_kwargs"] = {"weight_decay": arguments.pop("weight_decay")}
     arguments |= {
-        "action_noise": _action_noise(config.noise, envs),
+        "action_noise": _ou_noise(config.noise, envs) if config.noise.kind == "ou" else None,
         "exploration_noise": config.noise.sigma,
         "policy_kwargs": policy_kwargs,
-        "stats_window_size": RECENT,
         "seed": config.seed,
         "device": config.device,
     }
     return ConcaveQ(_policy(envs.observation_space), envs, **arguments | overrides)
+
+
+def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPolicyAlgorithm:
+    algorithm = BASELINES[config.algorithm]
+    known = inspect.signature(algorithm.__init__).parameters.keys() - OURS
+    if unknown := sorted(config.baseline.keys() - known):
+        raise ValueError(
+            f"baseline: {config.algorithm} has no argument {unknown[0]!r}; "
+            f"it has {', '.join(sorted(known))}"
+        )
+    arguments = config.baseline | {"seed": config.seed, "device": config.device}
+    if config.algorithm in DETERMINISTIC:
+        arguments["action_noise"] = _noise(config.noise, envs)
+    try:
+        return algorithm(_policy(envs.observation_space), envs, **arguments | overrides)
+    except TypeError as error:  # of policy_kwargs, which go through many hands
+        raise ValueError(f"baseline: {error}") from None
 
 
 def _policy(observations: spaces.Space[Any]) -> str:
@@ -48,9 +90,14 @@ def _policy(observations: spaces.Space[Any]) -> str:
     return "CnnPolicy" if is_image_space(observations) else "MlpPolicy"
 
 
-def _action_noise(config: NoiseConfig, envs: VecEnv) -> ActionNoise | None:
-    if config.kind == "gaussian":
-        return None  # the agent's own
+def _noise(config: NoiseConfig, envs: VecEnv) -> ActionNoise:
+    if config.kind == "ou":
+        return _ou_noise(config, envs)
+    mean = np.zeros(envs.action_space.shape or ())
+    return NormalActionNoise(mean, np.full_like(mean, config.sigma))
+
+
+def _ou_noise(config: NoiseConfig, envs: VecEnv) -> ActionNoise:
     mean = np.zeros(envs.action_space.shape or ())
     sigma = np.full_like(mean, config.sigma)
     return OrnsteinUhlenbeckActionNoise(mean, sigma, theta=config.theta, dt=1.0)

@@ -32,7 +32,9 @@ STATISTICS = ("ep_info_buffer", "ep_success_buffer")
 logger = logging.getLogger(__name__)
 
 
-def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, with_environments: bool) -> Path:
+def save_checkpoint(
+    model: OffPolicyAlgorithm, folder: Path, with_environments: bool, seconds: float
+) -> Path:
     """Write the state of a run, between two rollouts, then remove the checkpoint before it.
 
     A kill at any moment leaves one checkpoint that is whole.
@@ -41,13 +43,14 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, with_environments: 
         model: the agent, connected to its environments.
         folder: of the checkpoints.
         with_environments: whether the state of the environments can be captured.
+        seconds: that training has taken so far.
 
     Returns:
         The file.
     """
     folder.mkdir(exist_ok=True)
     path = folder / f"{model.num_timesteps:09d}.safetensors"
-    write_tree(_state(model, with_environments), path, KIND)
+    write_tree(_state(model, with_environments) | {"seconds": seconds}, path, KIND)
     for other in folder.glob("*.safetensors"):
         if other != path:
             other.unlink()
@@ -89,6 +92,8 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
     """
     try:
         model.set_parameters(state["parameters"], device=model.device)
+        for name, saved in state.get("variables", {}).items():
+            getattr(model, name).data.copy_(saved)
         _restore_buffer(model.replay_buffer, state["buffer"])
         _restore_normalizer(model.get_vec_normalize_env(), state["normalizer"])
     except (RuntimeError, KeyError, ValueError) as error:
@@ -112,6 +117,7 @@ def _state(model: OffPolicyAlgorithm, with_environments: bool) -> dict[str, Any]
     envs = [capture(env) for env in _environments(model)] if with_environments else None
     return {
         "parameters": {name: dict(value) for name, value in model.get_parameters().items()},
+        "variables": {name: getattr(model, name) for name in model._get_torch_save_params()[1]},
         "buffer": _buffer(model.replay_buffer),
         "normalizer": _normalizer(model.get_vec_normalize_env()),
         "environments": envs,

@@ -58,9 +58,12 @@ def make_training_environments(config: Config) -> VecEnv:
     envs: VecEnv = DummyVecEnv([make] * config.env.n_envs)
     observations, rewards = config.env.normalize_observations, config.env.normalize_rewards
     if observations or rewards:
-        envs = VecNormalize(
-            envs, norm_obs=observations, norm_reward=rewards, gamma=config.agent.gamma
+        gamma = (
+            config.agent.gamma
+            if config.algorithm == "concave_q"
+            else config.baseline.get("gamma", config.agent.gamma)
         )
+        envs = VecNormalize(envs, norm_obs=observations, norm_reward=rewards, gamma=gamma)
     return envs
 
 

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import running_statistics
 from icnn_rl.agents.runs.environments import make_training_environments
@@ -66,7 +65,9 @@ def read_description(folder: Path) -> Config:
     return from_plain(Config, description.get("config", {}))
 
 
-def load_portable(folder: Path, environment: str | None = None) -> tuple[ConcaveQ, Config]:
+def load_portable(
+    folder: Path, environment: str | None = None
+) -> tuple[OffPolicyAlgorithm, Config]:
     """The agent in a folder, with its configuration, ready to act.
 
     Args:

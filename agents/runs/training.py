@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.runs.agent_folder import PACKAGES, AgentFolder
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import (
@@ -96,13 +97,17 @@ def resume(run: Path, console: Console, steps: int | None = None, track: bool = 
         _learn(_build(config), config, folder, console, state)
 
 
-def _build(config: Config) -> ConcaveQ:
+def _build(config: Config) -> OffPolicyAlgorithm:
     torch.set_num_threads(config.threads)
     return build_agent(config, make_training_environments(config))
 
 
 def _learn(
-    model: ConcaveQ, config: Config, run: AgentFolder, console: Console, state: State | None
+    model: OffPolicyAlgorithm,
+    config: Config,
+    run: AgentFolder,
+    console: Console,
+    state: State | None,
 ) -> None:
     done = 0 if state is None else state["counters"]["num_timesteps"]
     progress = run.progress()
@@ -151,7 +156,7 @@ class Chores(BaseCallback):
         state: of the checkpoint to go on from, or None.
     """
 
-    model: ConcaveQ
+    model: OffPolicyAlgorithm
 
     def __init__(
         self,
@@ -173,17 +178,21 @@ class Chores(BaseCallback):
         self.state = state
         self.evaluations = run.evaluations()
         self.previous = 0  # steps at the last chores
+        self.seconds = 0.0  # of training until the last chores, which are no part of it
+        self.resumed = time.perf_counter()
 
     def _on_training_start(self) -> None:
         # Here, and not before: learn() has reset environments, noise and counters by now.
         if self.state:
             restore_checkpoint(self.model, self.state)
+            self.seconds = self.state.get("seconds", 0.0)
             self.previous = self.model._num_timesteps_at_start = self.model.num_timesteps
             self.state.clear()  # a replay buffer's worth of memory
             # Only now that the checkpoint has proved to be whole may files change.
             self.progress.drop_after(self.previous)
             self.evaluations.drop_after(self.previous)
             self.run.write_config(to_plain(self.config))
+        self.resumed = time.perf_counter()
 
     def _on_step(self) -> bool:
         self.display.update(self.model.num_timesteps, *_measures(self.model))
@@ -205,6 +214,7 @@ class Chores(BaseCallback):
                 normalizer.save(str(temporary))
 
     def _work(self, last: bool = False) -> None:
+        self.seconds += time.perf_counter() - self.resumed
         training = self.config.training
         # A run that was killed after its last evaluation has it already.
         last_evaluation = last and not self.evaluations.has(self.model.num_timesteps)
@@ -216,6 +226,7 @@ class Chores(BaseCallback):
         if last or self._is_due(training.checkpoint_every):
             self._checkpoint()
         self.previous = self.model.num_timesteps
+        self.resumed = time.perf_counter()
 
     def _is_due(self, period: int) -> bool:
         return self.model.num_timesteps // period > self.previous // period
@@ -228,17 +239,18 @@ class Chores(BaseCallback):
         )
         steps = self.model.num_timesteps
         summary = evaluation.summary()
-        self.evaluations.append({"steps": steps} | summary)
+        seconds = {"training_seconds": round(self.seconds, 3)}
+        self.evaluations.append({"steps": steps} | summary | seconds)
         for name, value in summary.items():
             self.model.logger.record(f"eval/{name}", value)
         self.display.say(f"step {steps}: return {evaluation}")
 
     def _checkpoint(self) -> None:
-        save_checkpoint(self.model, self.run.checkpoints, self.exact)
+        save_checkpoint(self.model, self.run.checkpoints, self.exact, self.seconds)
         save_portable(self.model, self.config, self.run.path)
 
 
-def _measures(model: ConcaveQ) -> list[str]:
+def _measures(model: OffPolicyAlgorithm) -> list[str]:
     """What is shown beside the progress of a run."""
     measures = []
     if model.ep_info_buffer:

@@ -20,8 +20,8 @@ from typing import Any
 import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.runs.environments import make_environment
 from icnn_rl.agents.runs.evaluation import SEED, greedy_actions
 from icnn_rl.agents.runs.portable import load_portable, read_description
@@ -99,7 +99,7 @@ def _film(folder: Path, path: Path, seed: int) -> None:
 
 
 def _frames(
-    model: ConcaveQ, env: gym.Env[Any, Any], seed: int, stride: int, count: int
+    model: OffPolicyAlgorithm, env: gym.Env[Any, Any], seed: int, stride: int, count: int
 ) -> Iterator[np.ndarray]:
     observation, _ = env.reset(seed=seed)
     over = False

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import yaml
 
+from icnn_rl.runs.commit import installed_commit
 from icnn_rl.runs.storage import replacing
 
 if sys.platform != "win32":
@@ -48,7 +49,7 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """An id of this run and no other."""
-        return str(self._read_versions()["run_id"])
+        return str(self.read_versions()["run_id"])
 
     def require_empty(self) -> None:
         """Raise a ValueError if there is anything in the folder already."""
@@ -71,6 +72,7 @@ class RunFolder:
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "command": sys.argv,
             "seed": config["seed"],
+            "commit": installed_commit(),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "packages": {package: version(package) for package in packages},
@@ -122,11 +124,16 @@ class RunFolder:
 
     def warn_of_other_versions(self) -> None:
         """Log where other packages than at its start would make the run go on differently."""
-        for package, before in self._read_versions()["packages"].items():
+        for package, before in self.read_versions()["packages"].items():
             if (now := version(package)) != before:
                 logger.warning("the run began with %s %s, this is %s", package, before, now)
 
-    def _read_versions(self) -> dict[str, Any]:
+    def read_versions(self) -> dict[str, Any]:
+        """What the run was made with.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         try:
             versions: dict[str, Any] = json.loads(self.versions_file.read_text("utf-8"))
         except ValueError as error:

@@ -1,0 +1,71 @@
+"""A cell of a benchmark: one algorithm on one task with one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from icnn_rl.configs import Config, SuiteConfig, cell_config
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell.
+
+    Args:
+        suite: name of the benchmark.
+        task: id of the environment.
+        algorithm: name in the suite.
+        config: of the run, its seed in it.
+    """
+
+    suite: str
+    task: str
+    algorithm: str
+    config: Config
+
+    @property
+    def path(self) -> Path:
+        """TASK/ALGORITHM/SEED, in the folder of runs and in that of results."""
+        task = self.task.replace(":", "-").replace("/", "-")
+        return Path(task) / self.algorithm / str(self.config.seed)
+
+    def __str__(self) -> str:
+        return f"{self.task}, {self.algorithm}, seed {self.config.seed}"
+
+
+def suite_cells(
+    name: str,
+    suite: SuiteConfig,
+    tasks: list[str] | None = None,
+    algorithms: list[str] | None = None,
+    seeds: list[int] | None = None,
+) -> list[Cell]:
+    """The cells of a suite, seed by seed, so that each stage is a comparison.
+
+    Args:
+        name: of the suite.
+        suite: its configuration.
+        tasks: those to run; by default all.
+        algorithms: those to run; by default all that are not optional.
+        seeds: those to run; by default each algorithm's own.
+
+    Raises:
+        ValueError: the suite has no such task or algorithm.
+    """
+    _require_known("tasks", tasks, name, list(suite.tasks))
+    _require_known("algorithms", algorithms, name, list(suite.algorithms))
+    chosen = algorithms or [key for key, a in suite.algorithms.items() if not a.optional]
+    cells = [
+        Cell(name, task, algorithm, cell_config(suite, algorithm, task, seed))
+        for task in tasks or suite.tasks
+        for algorithm in chosen
+        for seed in seeds or suite.algorithms[algorithm].seeds
+    ]
+    return sorted(cells, key=lambda cell: cell.config.seed)
+
+
+def _require_known(option: str, names: list[str] | None, suite: str, known: list[str]) -> None:
+    for name in names or []:
+        if name not in known:
+            raise ValueError(f"--{option}: {suite} has no {name!r}; it has {', '.join(known)}")

@@ -1,0 +1,140 @@
+"""A benchmark's configuration: which algorithms learn which tasks, with which seeds."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icnn_rl.configs.checks import require_at_least
+from icnn_rl.configs.presets import find_preset
+from icnn_rl.configs.reading import from_plain
+from icnn_rl.configs.train import Config
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """A task of a benchmark, whose name is the id of its Gymnasium environment.
+
+    Args:
+        steps: of a run.
+        random: return of uniformly random actions, which scores 0.
+        reference: return that scores 1, and whose first reaching is timed.
+    """
+
+    steps: int
+    random: float
+    reference: float
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "tasks.", self, "steps")
+        if self.reference <= self.random:
+            raise ValueError(f"reference has to be above random, not {self.reference}")
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """An algorithm of a benchmark. What comes later here goes before what comes earlier.
+
+    Args:
+        base: file with an algorithm to start from, in the folder ``algorithms``; by default the
+            one of the same name.
+        presets: of ``icnn-rl train``, by task.
+        settings: keys of a training run's configuration.
+        tasks: further such keys, by task.
+        seeds: of the runs.
+        optional: whether it runs only if it is asked for by name.
+    """
+
+    base: str | None = None
+    presets: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """A benchmark.
+
+    Args:
+        tasks: by the ids of their environments.
+        algorithms: by name.
+        evaluate_every: steps between evaluations.
+        evaluation_episodes: episodes per evaluation.
+        checkpoint_every: steps between checkpoints, from which a broken run goes on.
+    """
+
+    tasks: dict[str, TaskConfig]
+    algorithms: dict[str, AlgorithmConfig]
+    evaluate_every: int = 5000
+    evaluation_episodes: int = 10
+    checkpoint_every: int = 20_000
+
+
+def read_suite(name: str) -> tuple[str, SuiteConfig]:
+    """The name of a suite and its configuration.
+
+    Args:
+        name: one of this package's suites, or a YAML file.
+
+    Raises:
+        ValueError: there is no such suite, or something in it is wrong.
+    """
+    path = find_preset(name, "benchmark")
+    return path.stem, from_plain(SuiteConfig, _read(path), str(path))
+
+
+def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Config:
+    """The configuration of one run of a suite.
+
+    Raises:
+        ValueError: the algorithm's settings are no such configuration.
+    """
+    entry = suite.algorithms[algorithm]
+    plain: dict[str, Any] = {}
+    for part in (_base(entry.base or algorithm, required=entry.base is not None), entry):
+        if preset := part.presets.get(task):
+            _merge(plain, _read(find_preset(preset, "train")))
+        _merge(plain, part.settings)
+        _merge(plain, part.tasks.get(task, {}))
+    training = {
+        "steps": suite.tasks[task].steps,
+        "evaluate_every": suite.evaluate_every,
+        "evaluation_episodes": suite.evaluation_episodes,
+        "checkpoint_every": suite.checkpoint_every,
+        "video": False,
+    }
+    _merge(plain, {"env": {"id": task}, "training": training, "seed": seed})
+    return from_plain(Config, plain, f"{algorithm} on {task}")
+
+
+def _base(name: str, required: bool) -> AlgorithmConfig:
+    path = Path(__file__).parent / "algorithms" / f"{name}.yaml"
+    if not path.is_file():
+        if required:
+            raise ValueError(f"there is no algorithm {name!r} to start from")
+        return AlgorithmConfig()
+    return from_plain(AlgorithmConfig, _read(path), str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        plain = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(plain, dict):
+        raise ValueError(f"{path} is not a mapping of keys to values")
+    return plain
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = deepcopy(value)
