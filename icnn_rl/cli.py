@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rich.console import Console
 
@@ -24,10 +24,14 @@ from icnn_rl.configs import (
 from icnn_rl.runs.run_folder import RunFolder, default_path
 from icnn_rl.runs.signals import Interrupted
 
+if TYPE_CHECKING:
+    from icnn_rl.agents.benchmark.grid import Backend
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 CONFIGS: dict[str, type[Any]] = {"train": Config, "fit": FitConfig}  # by command
 TRACK = "send metrics to Weights & Biases"
 WORK, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")
+BACKEND = "where: processes on this machine, or a Ray cluster (default: local)"
 RESULTS_HELP = f"folder of the results (default: {RESULTS})"
 
 C = TypeVar("C")
@@ -55,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _evaluate(arguments, console)
             case "benchmark":
                 return _benchmark(arguments, console)
+            case "report":
+                return _report(arguments, console)
             case _:
                 return _presets(console)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -118,6 +124,16 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     benchmark.add_argument("--work-dir", type=Path, metavar="DIR", help=f"for runs ({WORK}/SUITE)")
     benchmark.add_argument(
         "--results", type=Path, metavar="DIR", default=RESULTS, help=RESULTS_HELP
+    )
+
+    benchmark.add_argument("--backend", choices=("local", "ray"), default="local", help=BACKEND)
+    benchmark.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
+
+    report = commands.add_parser("report", help="tables and figures of a benchmark's results")
+    report.add_argument("suite", metavar="SUITE|FILE.yaml", help="what was run")
+    report.add_argument("--results", type=Path, metavar="DIR", default=RESULTS, help=RESULTS_HELP)
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"for the report ({WORK}/SUITE/report)"
     )
 
     commands.add_parser("presets", help="list the presets and suites")
@@ -229,7 +245,7 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
     name, suite = read_suite(arguments.suite)
 
     from icnn_rl.agents.benchmark.cell import suite_cells
-    from icnn_rl.agents.benchmark.grid import LocalBackend, cell_state, run_grid
+    from icnn_rl.agents.benchmark.grid import cell_state, run_grid
 
     cells = suite_cells(name, suite, arguments.tasks, arguments.algorithms, arguments.seeds)
     if arguments.list:
@@ -237,14 +253,39 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
             _say(console, f"{cell_state(cell, arguments.results):8}  {cell}")
         return 0
     work = (arguments.work_dir or WORK / name).absolute()
-    jobs = arguments.jobs or len(os.sched_getaffinity(0))
+    backend = _backend(arguments)
     try:
-        failed = run_grid(cells, arguments.results, work, LocalBackend(jobs), console)
+        failed = run_grid(cells, arguments.results, work, backend, console)
     except Interrupted:
         _say(console, "stopped, and saved; the same command goes on")
         return INTERRUPTED
     _say(console, f"done: results are in {arguments.results / name}; {len(failed)} cells failed")
     return FAILED if failed else 0
+
+
+def _backend(arguments: argparse.Namespace) -> Backend:
+    jobs = arguments.jobs or os.cpu_count() or 1
+    if arguments.backend == "ray":
+        from icnn_rl.agents.benchmark.cluster import RayBackend
+
+        return RayBackend(arguments.address, jobs)
+    if arguments.address is not None:
+        raise ValueError("--address is for --backend ray")
+
+    from icnn_rl.agents.benchmark.grid import LocalBackend
+
+    return LocalBackend(jobs)
+
+
+def _report(arguments: argparse.Namespace, console: Console) -> int:
+    name, suite = read_suite(arguments.suite)
+
+    from icnn_rl.agents.benchmark.report import write_report
+
+    out = arguments.out or WORK / name / "report"
+    write_report(name, suite, arguments.results, out)
+    _say(console, f"done: {out / 'report.md'}")
+    return 0
 
 
 def _is_fit(path: Path) -> bool:

@@ -1,0 +1,69 @@
+"""A benchmark on a Ray cluster: which machine runs which cell is for Ray to say."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from icnn_rl.agents.benchmark.cell import Cell
+from icnn_rl.agents.benchmark.running import run_cell
+
+
+class RayBackend:
+    """Tasks on a Ray cluster, whose machines have this package installed.
+
+    Results come back to the caller. Runs lie on the machine that made them: a broken cell goes on
+    elsewhere only if the folder of runs is shared.
+
+    Args:
+        address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
+        jobs: cells at a time, for a cluster on this machine.
+
+    Raises:
+        ValueError: Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, address: str | None, jobs: int) -> None:
+        self._ray = connect(address, jobs)
+        self._run = self._ray.remote(max_retries=0)(_run)
+        self._references: list[Any] = []
+
+    def submit(self, cell: Cell, work: Path) -> Future[str]:
+        """Have a cell run as soon as there is room; its result as text is to come."""
+        reference = self._run.options(num_cpus=cell.config.threads).remote(cell, work)
+        self._references.append(reference)
+        future: Future[str] = reference.future()
+        return future
+
+    def stop(self) -> None:
+        """Have the running cells stop, and no others begin."""
+        for reference in self._references:
+            self._ray.cancel(reference)  # a KeyboardInterrupt where it runs
+
+
+def connect(address: str | None, jobs: int) -> Any:
+    """Ray, connected to a cluster.
+
+    Args:
+        address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
+        jobs: processors of a cluster on this machine.
+
+    Raises:
+        ValueError: Ray is not installed, or there is no such cluster.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--backend ray needs Ray: pip install 'icnn-rl[ray]'") from None
+    size = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, **size)
+    except (ConnectionError, RuntimeError) as error:
+        raise ValueError(f"--address: no Ray cluster at {address}: {error}") from None
+    return ray
+
+
+def _run(cell: Cell, work: Path) -> str:
+    return run_cell(cell, work, threading.Event())

@@ -1,0 +1,96 @@
+"""Figures of a benchmark: learning curves, a task each and over all tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from icnn_rl.agents.benchmark.results import Runs, Table
+from icnn_rl.agents.benchmark.statistics import (
+    Scores,
+    bootstrap_interval,
+    interquartile_mean,
+    mean,
+)
+from icnn_rl.runs.storage import replacing
+
+COLUMNS = 3
+RESAMPLES = 300  # a point of a curve
+
+Color = tuple[float, float, float, float]
+
+
+def draw_learning_curves(table: Table, path: Path) -> None:
+    """Draw the mean return of each algorithm against steps, and its interval, task by task."""
+    rows = math.ceil(len(table) / COLUMNS)
+    columns = min(len(table), COLUMNS)
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained", dpi=150)
+    colors = _colors(name for algorithms in table.values() for name in algorithms)
+    for i, (task, algorithms) in enumerate(table.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        for name, runs in algorithms.items():
+            points = [[runs.returns[:, k]] for k in range(runs.steps.size)]
+            label = f"{name} ({len(runs.results)})"
+            _draw_curve(axes, runs.steps, points, mean, colors[name], label)
+        axes.axhline(runs.task.reference, color="gray", linestyle=":", linewidth=1)
+        _finish(axes, title=task, xlabel="environment steps", ylabel="return")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
+    """Draw the interquartile mean of the score over all tasks, against the share of the steps.
+
+    Args:
+        algorithms: each with its runs on the same tasks.
+        path: of the picture.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    colors = _colors(algorithms)
+    for name, tasks in algorithms.items():
+        count = min(runs.steps.size for runs in tasks)
+        shares = np.arange(1, count + 1) / count
+        points = [
+            [runs.score(runs.returns[:, _index(runs, share)]) for runs in tasks] for share in shares
+        ]
+        _draw_curve(axes, shares, points, interquartile_mean, colors[name], name)
+    axes.axhline(1, color="gray", linestyle=":", linewidth=1)
+    _finish(axes, xlabel="share of the steps", ylabel="interquartile mean of the score")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _index(runs: Runs, share: float) -> int:
+    return round(share * runs.steps.size) - 1
+
+
+def _draw_curve(
+    axes: Axes,
+    x: np.ndarray,
+    points: list[Scores],
+    statistic: Callable[[Scores], float],
+    color: Color,
+    label: str,
+) -> None:
+    axes.plot(x, [statistic(scores) for scores in points], color=color, label=label)
+    bounds = [bootstrap_interval(statistic, scores, resamples=RESAMPLES) for scores in points]
+    band = np.array([(np.nan, np.nan) if bound is None else bound for bound in bounds])
+    axes.fill_between(x, band[:, 0], band[:, 1], color=color, alpha=0.2, linewidth=0)
+
+
+def _finish(axes: Axes, **texts: str) -> None:
+    axes.set(**texts)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _colors(names: Iterable[str]) -> dict[str, Color]:
+    return {name: colormaps["tab10"](i % 10) for i, name in enumerate(dict.fromkeys(names))}
