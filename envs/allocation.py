@@ -1,0 +1,164 @@
+"""Shares of a budget in changing seasons: control on the simplex, with a closed-form optimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from icnn_rl import Simplex
+
+Array = npt.NDArray[np.float64]
+
+BASE = 1.0  # return of a project out of season, for a small share
+BONUS = 1.5  # what the season adds
+STAY = 0.9  # probability that the season goes on
+SATURATION = 2.0  # how fast a project's return falls with its share
+
+
+@dataclass(frozen=True)
+class SharesSet:
+    """The feasible actions: the same simplex in every state."""
+
+    def __call__(self, observations: Tensor) -> Simplex:
+        """For observations of shape ``(batch, 2 n)``."""
+        return Simplex()
+
+
+class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
+    """Divide a budget among n projects, of which another one is in season every ten steps or so.
+
+        reward = zᵀ a - ρ/2 |a|² - κ/2 |a - b|²,      a ∈ Δ = { a ≥ 0, Σ a = 1 },      b' = a,
+
+    with a the shares now, b those of the step before, κ the cost of moving, ρ = 2, and
+    z = 1 + 1.5 e_m in season m. The season goes on with probability 0.9, else the next project's
+    begins. An observation is (b, z). An action off the simplex is projected onto it, and
+    ``info["violation"]`` is the Euclidean distance to it; ``action_set`` announces the simplex.
+
+    On Δ the optimum for the discount γ is linear-quadratic, as the season moves only q and c:
+
+        V*(b, m) = -v/2 |d|² + q_mᵀ d + c_m,      d = b - 1/n,      a* = (1 - τ) b + τ aim_m,
+
+    so Q* is concave in a. The shares move by τ towards an aim which weighs this season and the
+    next: an average of the seasons' myopic optima. These lie inside Δ, hence the aims and a* do.
+
+    Args:
+        n: number of projects, at least 2.
+        switching: cost of moving κ; 0 makes every step a problem of its own.
+        gamma: discount factor γ of the optimum.
+        render_mode: the task does not render; None.
+
+    Attributes:
+        aims: of shape ``(n, n)``, a row a season.
+        rate: τ in (0, 1].
+
+    Raises:
+        ValueError: n < 2, κ < 0, or γ outside [0, 1).
+
+    Source: Gârleanu & Pedersen, "Dynamic trading with predictable returns and transaction costs",
+    Journal of Finance, 2013, proposition 2; here with seasons in place of factors.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
+
+    action_set = SharesSet()
+
+    def __init__(
+        self,
+        n: int = 4,
+        switching: float = 2.0,
+        gamma: float = 0.99,
+        render_mode: str | None = None,
+    ) -> None:
+        if n < 2:
+            raise ValueError(f"n: expected at least 2 projects, got {n}")
+        if switching < 0:
+            raise ValueError(f"switching: expected a cost >= 0, got {switching}")
+        if not 0 <= gamma < 1:
+            raise ValueError(f"gamma: expected 0 <= gamma < 1, got {gamma}")
+        self.n, self.switching, self.gamma = n, switching, gamma
+        self.render_mode = render_mode
+        high = np.concatenate([np.ones(n), np.full(n, BASE + BONUS)]).astype(np.float32)
+        self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        self.action_space = spaces.Box(0.0, 1.0, (n,), np.float32)
+        self.seasons: Array = BASE + BONUS * np.eye(n)  # z, a row a season
+        self._solve()
+        self._shares, self._season = np.full(n, 1 / n), 0
+
+    def _solve(self) -> None:
+        """The Riccati equation, one of numbers: all curvatures are multiples of I."""
+        n, kappa, gamma = self.n, self.switching, self.gamma
+        following = STAY * np.eye(n) + (1 - STAY) * np.roll(np.eye(n), 1, axis=1)
+        # v = κ (ρ + γ v) / (ρ + κ + γ v), a quadratic equation in v
+        middle = SATURATION + kappa * (1 - gamma)
+        root = np.sqrt(middle**2 + 4 * gamma * kappa * SATURATION)
+        self._v = 2 * kappa * SATURATION / (middle + root)
+        self._curvature = SATURATION + kappa + gamma * self._v
+        keep = kappa / self._curvature
+        signal = self.seasons - self.seasons.mean(1, keepdims=True)
+        slopes = np.linalg.solve(np.eye(n) - gamma * keep * following, signal)
+        self._q = keep * slopes
+        gain = self.seasons.mean(1) - SATURATION / (2 * n)
+        gain += np.square(slopes).sum(1) / (2 * self._curvature)
+        self._c = np.linalg.solve(np.eye(n) - gamma * following, gain)
+        self._following = following
+        self.rate = 1 - keep
+        self.aims: Array = 1 / n + slopes / (self._curvature - kappa)
+
+    def optimal_action(self, x: Array) -> Array:
+        """a*, for observations of shape ``(*batch, 2 n)``; of shape ``(*batch, n)``."""
+        shares, season = self._read(x)
+        return np.asarray(shares + self.rate * (self.aims[season] - shares))
+
+    def optimal_value(self, x: Array) -> Array:
+        """V*(b, m), of shape ``batch``."""
+        return self._value(*self._read(x))
+
+    def optimal_q(self, x: Array, u: Array) -> Array:
+        """Q*((b, m), a), of shape ``batch``, for actions on the simplex, ``(*batch, n)``."""
+        shares, season = self._read(x)
+        values = [self._value(u, np.full_like(season, m)) for m in range(self.n)]
+        expected = (self._following[season] * np.stack(values, -1)).sum(-1)
+        return self._reward(shares, season, u) + self.gamma * expected
+
+    def _read(self, x: Array) -> tuple[Array, npt.NDArray[np.intp]]:
+        return x[..., : self.n], np.asarray(x[..., self.n :].argmax(-1))
+
+    def _value(self, shares: Array, season: npt.NDArray[np.intp]) -> Array:
+        d = shares - 1 / self.n
+        linear = (self._q[season] * d).sum(-1)
+        return np.asarray(-self._v / 2 * np.square(d).sum(-1) + linear + self._c[season])
+
+    def _reward(self, shares: Array, season: npt.NDArray[np.intp] | int, a: Array) -> Array:
+        moving = self.switching / 2 * np.square(a - shares).sum(-1)
+        earned = (self.seasons[season] * a).sum(-1) - SATURATION / 2 * np.square(a).sum(-1)
+        return np.asarray(earned - moving)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self._shares = self.np_random.dirichlet(np.ones(self.n))
+        self._season = int(self.np_random.integers(self.n))
+        return self._observation(), {}
+
+    def step(
+        self, action: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        wanted = np.asarray(action, np.float64)
+        shares = Simplex().project(torch.from_numpy(wanted)).numpy()
+        reward = float(self._reward(self._shares, self._season, shares))
+        self._shares = shares
+        if self.np_random.random() >= STAY:
+            self._season = (self._season + 1) % self.n
+        violation = float(np.linalg.norm(wanted - shares))
+        return self._observation(), reward, False, False, {"violation": violation}
+
+    def _observation(self) -> npt.NDArray[np.float32]:
+        return np.concatenate([self._shares, self.seasons[self._season]]).astype(np.float32)

@@ -1,0 +1,82 @@
+"""What all tasks promise: an interface that the checkers accept, and one optimum."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3.common.env_checker as sb3
+import torch
+from gymnasium.utils.env_checker import check_env
+
+from icnn_rl.envs import returns
+
+TASKS = ["LQR", "Battery", "BimodalBandit", "Detour", "Allocation"]
+ANNOUNCED = ["Battery", "Allocation"]
+
+
+def make(name: str) -> gym.Env:
+    return gym.make(f"icnn_rl.envs:icnn_rl/{name}-v0")
+
+
+@pytest.mark.parametrize("name", [task for task in TASKS if task != "LQR"])
+def test_gymnasium_and_stable_baselines3_accept_it(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if name == "Allocation":  # shares lie in [0, 1], which Gymnasium recommends, too
+            warnings.filterwarnings("ignore", ".*range=\\[-1, 1\\]")
+        check_env(make(name).unwrapped)
+        sb3.check_env(make(name).unwrapped)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_optimal_policy_returns_more_than_any_constant(name: str) -> None:
+    env = make(name)
+    space = env.action_space
+    optimal = returns(env, env.unwrapped.optimal_action, range(10)).mean()
+    for share in np.linspace(0, 1, 5):
+        action = space.low + share * (space.high - space.low)
+        constant = returns(env, lambda _, action=action: action, range(10))
+        assert constant.mean() < optimal or np.allclose(
+            action, env.unwrapped.optimal_action(np.zeros(env.observation_space.shape))
+        )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_many_states_at_once_are_as_each_alone(name: str) -> None:
+    env = make(name)
+    states = [env.reset(seed=seed)[0] for seed in range(6)]
+    batch = np.array(states).reshape(2, 3, -1)
+    for method in (env.unwrapped.optimal_action, env.unwrapped.optimal_value):
+        alone = np.array([method(x.astype(np.float64)) for x in states])
+        together = method(batch.astype(np.float64))
+        np.testing.assert_allclose(together.reshape(alone.shape), alone, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ANNOUNCED)
+def test_actions_of_the_announced_set_are_done_as_they_are(name: str) -> None:
+    env = make(name)
+    announced = pickle.loads(pickle.dumps(env.get_wrapper_attr("action_set")))
+    observation, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    cut = 0
+    for _ in range(40):
+        wanted = torch.from_numpy(env.action_space.sample())[None]
+        action = announced(torch.from_numpy(observation)[None]).project(wanted)
+        cut += not torch.equal(action, wanted)
+        observation, *_, info = env.step(action[0].numpy())
+        assert info["violation"] < 1e-6
+    assert cut > 0
+
+
+def test_returns_are_discounted_and_of_the_seeds_episodes() -> None:
+    env = make("LQR")
+    policy = env.unwrapped.optimal_action
+    first, second = returns(env, policy, [3, 4], gamma=0.9)
+    assert returns(env, policy, [4], gamma=0.9)[0] == second != first
+    x, _ = env.reset(seed=3)
+    expected = sum(0.9**t * (step := env.step(policy(x)), x := step[0])[0][1] for t in range(100))
+    assert first == pytest.approx(expected)
