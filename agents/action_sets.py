@@ -1,25 +1,55 @@
-"""The best action within a set that the user chooses when acting, in the environment's units."""
+"""The best action within a set, chosen when acting or announced by the environment, in its units."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from icnn_rl import Box, ConvexFunction
+from icnn_rl import Box, ConvexFunction, Solution
 from icnn_rl.agents.solver import SolverSettings
 from icnn_rl.sets import ConvexSet
+
+ActionSet = Callable[[Tensor], ConvexSet]
+"""Where actions may lie after observations, ``(B, observation)``, in the environment's units."""
+
+
+def announced_set(env: VecEnv) -> ActionSet | None:
+    """The attribute ``action_set`` of the environments, found through their wrappers, if any.
+
+    Raises:
+        ValueError: they do not all announce the same.
+    """
+    if not env.has_attr("action_set"):
+        return None
+    first, *others = env.get_attr("action_set")
+    if any(other != first for other in others):
+        raise ValueError(f"env: expected one action_set in all environments, got {first}, {others}")
+    action_set: ActionSet = first
+    return action_set
+
+
+def project_onto(action_set: ConvexSet, actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The nearest actions in a set and the action space, Euclidean, in the environment's units."""
+    exact = actions.double()
+    nearest = (action_set & Box(low.double(), high.double())).project(exact)
+    return nearest.to(actions.dtype)
 
 
 def minimize_within(
     f: ConvexFunction, action_set: ConvexSet, low: Tensor, high: Tensor, solver: SolverSettings
-) -> Tensor:
+) -> Solution:
     """Minimise functions of scaled actions over a set in the environment's units.
 
         argmin { f(S u + t) : u ∈ action_set, low ≤ u ≤ high },
         S u + t = 2 (u - low) / (high - low) - 1
 
     Args:
-        f: functions of actions scaled to [-1, 1]ⁿ, of batch shape (B,).
+        f: functions of actions scaled to [-1, 1]ⁿ, of batch shape (B,), or of shape (K, B) for K
+            modes of which the least counts.
         action_set: any set, of which the part inside the action space counts; in the
             environment's units.
         low: lower bounds of the action space, shape (n,).
@@ -27,17 +57,17 @@ def minimize_within(
         solver: how precisely to solve.
 
     Returns:
-        Actions in the environment's units, shape (B, n).
+        Actions in the environment's units, shape (B, n), with their certificates.
 
     Raises:
         ValueError: the set has the wrong dimension or misses the action space.
     """
-    batch = low.new_zeros(*f.batch_shape, len(low))
+    batch = low.new_zeros(f.batch_shape[-1], len(low))
     scale, shift = 2 / (high - low), -(high + low) / (high - low)
     if isinstance(action_set, Box):
         lower, upper = _intersection(action_set, low, high, batch)
-        scaled = solver.minimize(f, Box(lower * scale + shift, upper * scale + shift)).y
-        return ((scaled - shift) / scale).clamp(lower, upper)
+        solution = solver.minimize(f, Box(lower * scale + shift, upper * scale + shift))
+        return replace(solution, y=((solution.y - shift) / scale).clamp(lower, upper))
     within = action_set & Box(low, high)
     try:
         solution = solver.minimize(f.affine(torch.diag(scale), shift), within)
@@ -48,7 +78,8 @@ def minimize_within(
         ) from error
     if bool(solution.infeasible.any()):
         raise ValueError(_missed(str(action_set), low, high))
-    return solution.y
+    # To the rounding of the actions; the solver is content with a share of the set's width.
+    return replace(solution, y=project_onto(action_set, solution.y, low, high))
 
 
 def _intersection(box: Box, low: Tensor, high: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from stable_baselines3.common.type_aliases import (
 from torch import Tensor
 
 from icnn_rl import Box, Solution
+from icnn_rl.agents.action_sets import ActionSet, announced_set, minimize_within, project_onto
 from icnn_rl.agents.policies import (
     CnnPolicy,
     ConcaveCritic,
@@ -32,12 +33,14 @@ from icnn_rl.agents.policies import (
     MultiInputPolicy,
     Observation,
     State,
+    winning,
 )
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
 from icnn_rl.agents.validation import require_bounded_box, require_finite, require_format
 from icnn_rl.sets import ConvexSet
 
 FORMAT = 1  # of saved models; raise it when an older archive can no longer be read
+LOSERS = 0.01  # weight of the loss of all modes, next to that of the mode that wins
 
 
 class ConcaveQ(OffPolicyAlgorithm):
@@ -48,7 +51,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         loss = Σ_i mean (Q_i(s, a) - y)²
 
     with primes for the target networks. Every argmin is a convex problem, solved to a certified
-    gap that is logged (``solver/gap_max``). The defaults are a modern recipe: twin critics,
+    gap that is logged (``solver/gap_max``). Where the environment announces an ``action_set``, every
+    action keeps to it, and so does a* in the target. The defaults are a modern recipe: twin critics,
     LayerNorm, softplus, a narrow convex path. Source: Amos, Xu & Kolter, "Input Convex Neural
     Networks", ICML 2017; min over critics: Fujimoto et al., "Addressing Function Approximation
     Error in Actor-Critic Methods", ICML 2018.
@@ -160,6 +164,7 @@ class ConcaveQ(OffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.format = FORMAT
+        self.action_set: ActionSet | None = None
         self.exploration_noise = exploration_noise
         self.target_noise = target_noise
         self.target_noise_clip = target_noise_clip
@@ -172,6 +177,8 @@ class ConcaveQ(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        if self.env is not None:
+            self.action_set = announced_set(self.env)
         self.policy.entropy = self.entropy
         self.policy.solver = self.acting_solver
         self.critic = self.policy.critic
@@ -212,8 +219,19 @@ class ConcaveQ(OffPolicyAlgorithm):
     def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, Solution]:
         """r + γ (1 - done) min_i Q'_i(s', a*), of shape (B,), and how a* was found."""
         critics = self.critic_target.condition(batch.next_observations)
-        solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
-        next_q = self.policy.q_values(critics, self._smooth(solution.y)).amin(0)
+        if self.action_set is None:
+            solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
+            actions = self._smooth(solution.y)
+        else:
+            within, bounds = self._set_after(batch.next_observations), self.policy.bounds()
+            objective = self.policy.objective(critics)
+            solution = minimize_within(objective, within, *bounds, self.solver)
+            low, high = bounds
+            actions = self._smooth(2 * (solution.y - low) / (high - low) - 1)
+            if self.target_noise > 0:
+                noisy = low + (actions + 1) / 2 * (high - low)
+                actions = 2 * (project_onto(within, noisy, *bounds) - low) / (high - low) - 1
+        next_q = self.policy.q_values(critics, actions).amin(0)
         discount = self.gamma if batch.discounts is None else batch.discounts.squeeze(-1)
         reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
         return reward + discount * (1 - done) * next_q, solution
@@ -227,10 +245,13 @@ class ConcaveQ(OffPolicyAlgorithm):
 
     def _update_critics(self, batch: ReplayBufferSamples, target: Tensor) -> Tensor:
         """One step of the optimiser on the loss, which is returned."""
-        q = self.critic(batch.observations, batch.actions)
+        each = -self.critic.condition(batch.observations).value(batch.actions)
+        q = winning(each)
         if self.td_clip is not None:
             target = target.clamp(q.detach() - self.td_clip, q.detach() + self.td_clip)
         loss: Tensor = (q - target).square().mean(-1).sum()
+        if self.policy.modes > 1:  # a mode that never wins must learn too, or it never will
+            loss = loss + LOSERS * (each - target.unsqueeze(-2)).square().mean(-1).sum()
         self.critic.optimizer.zero_grad()
         loss.backward()
         self.critic.optimizer.step()
@@ -256,6 +277,42 @@ class ConcaveQ(OffPolicyAlgorithm):
         record("solver/gap_max", gaps.max().item())
         record("solver/not_converged", 1 - converged.mean().item())
 
+    def _set_after(self, observations: Any, normalized: bool = True) -> ConvexSet:
+        """What the environment allows after a batch of observations."""
+        assert self.action_set is not None
+        if normalized and self._vec_normalize_env is not None:
+            arrays = (
+                {key: t.cpu().numpy() for key, t in observations.items()}
+                if isinstance(observations, dict)
+                else observations.cpu().numpy()
+            )
+            observations = self._vec_normalize_env.unnormalize_obs(arrays)
+            observations, _ = self.policy.obs_to_tensor(observations)
+        return self.action_set(observations)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Actions that explore, and the same scaled, projected onto the environment's set."""
+        actions, scaled = super()._sample_action(learning_starts, action_noise, n_envs)
+        if self.action_set is None:
+            return actions, scaled
+        # Without the rounding and the clipping of normalised observations.
+        exact = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
+        assert exact is not None
+        observations, _ = self.policy.obs_to_tensor(exact)
+        within = self._set_after(observations, normalized=False)
+        flat = torch.as_tensor(actions, device=self.device).flatten(1)
+        nearest = project_onto(within, flat, *self.policy.bounds()).cpu().numpy()
+        actions = nearest.reshape(actions.shape).astype(actions.dtype)
+        return actions, self.policy.scale_action(actions)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Go on in another environment, and within its set if it announces one."""
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self.action_set = announced_set(self.env)
+
     def predict(
         self,
         observation: Observation,
@@ -264,7 +321,14 @@ class ConcaveQ(OffPolicyAlgorithm):
         deterministic: bool = False,
         action_set: ConvexSet | None = None,
     ) -> tuple[np.ndarray, State]:
-        """The greedy action, within ``action_set`` if given; see ``ConcaveQPolicy.predict``."""
+        """The greedy action, within ``action_set`` if given; see ``ConcaveQPolicy.predict``.
+
+        Where the environment announces a set of its own, within that as well.
+        """
+        if self.action_set is not None:
+            observations, _ = self.policy.obs_to_tensor(observation)
+            own = self._set_after(observations)
+            action_set = own if action_set is None else action_set & own
         return self.policy.predict(observation, state, episode_start, deterministic, action_set)
 
     def learn(

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy
 from icnn_rl.agents.action_sets import minimize_within
-from icnn_rl.agents.solver import ACTING, SolverSettings
+from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
 from icnn_rl.agents.validation import require_keys
+from icnn_rl.modes import Modes
+from icnn_rl.networks import ConditionedQuadratic, QuadraticNetwork
 from icnn_rl.sets import ConvexSet
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -29,15 +31,17 @@ State = tuple[np.ndarray, ...] | None
 
 
 class ConcaveCritic(BaseModel):
-    """An ensemble of E critics, concave in the action.
+    """An ensemble of E critics, each the maximum of K functions concave in the action.
 
-        Q_i(s, a) = -f_i(a | s),      i = 1..E, every f_i convex in a
+        Q_i(s, a) = -f_ik(a | s),      k = argmin_k 1/E Σ_i f_ik(a | s),      i = 1..E, k = 1..K
 
-    Actions are scaled to [-1, 1]. The ensemble is one PICNN with an ensemble axis, on top of
+    One mode wins for all critics, so that max_a 1/E Σ_i Q_i(s, a) is K convex problems, not Kᴱ.
+    Actions are scaled to [-1, 1]. The ensemble is one network with E K members, on top of
     stable-baselines3's features extractor.
     """
 
     features_extractor: BaseFeaturesExtractor
+    net: PICNN | QuadraticNetwork
 
     def __init__(
         self,
@@ -46,8 +50,12 @@ class ConcaveCritic(BaseModel):
         features_extractor: BaseFeaturesExtractor,
         features_dim: int,
         normalize_images: bool,
+        form: str,
         n_critics: int,
-        **network: Any,
+        modes: int,
+        context: tuple[int, ...],
+        layer_norm: bool,
+        **convex: Any,
     ) -> None:
         super().__init__(
             observation_space,
@@ -55,35 +63,57 @@ class ConcaveCritic(BaseModel):
             features_extractor=features_extractor,
             normalize_images=normalize_images,
         )
-        self.net = PICNN(features_dim, get_action_dim(action_space), ensemble=n_critics, **network)
+        self.modes = modes
+        sizes = features_dim, get_action_dim(action_space), context
+        options: dict[str, Any] = {"ensemble": n_critics * modes, "layer_norm": layer_norm}
+        match form:
+            case "picnn":
+                self.net = PICNN(*sizes, **options, **convex)
+            case "quadratic":
+                self.net = QuadraticNetwork(*sizes, **options)
+            case _:
+                raise ValueError(f"form: expected 'picnn' or 'quadratic', got {form!r}")
 
     def condition(self, obs: PyTorchObs) -> ConvexFunction:
-        """The functions -Q_i(s, ·) of a batch of observations, of batch shape (E, B)."""
-        return self.net.condition(self.extract_features(obs, self.features_extractor))
+        """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
+        f = self.net.condition(self.extract_features(obs, self.features_extractor))
+        return f if self.modes == 1 else Modes(f, self.modes)
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
         """Q_i(s, a), of shape (E, B)."""
-        return -self.condition(obs).value(actions)
+        return winning(-self.condition(obs).value(actions))
+
+
+def winning(q: Tensor) -> Tensor:
+    """Q_i of shape (E, B), from Q_ik of shape (E, K, B); see ``ConcaveCritic``."""
+    if q.dim() == 2:
+        return q
+    mode = q.detach().mean(0, keepdim=True).argmax(1, keepdim=True)
+    return q.gather(1, mode.expand(len(q), -1, -1)).squeeze(1)
 
 
 class ConcaveQPolicy(BasePolicy):
     """The greedy policy of an ensemble of concave critics, found by convex optimisation.
 
-        π(s) = argmax_a  1/E Σ_i Q_i(s, a) + α H(a)      over a in [-1, 1]ⁿ
+        π(s) = argmax_a  max_k 1/E Σ_i Q_ik(s, a) + α H(a)      over a in [-1, 1]ⁿ
 
-    with H the entropy of ``negative_entropy``. Source: Amos, Xu & Kolter, "Input Convex Neural
-    Networks", ICML 2017.
+    with H the entropy of ``negative_entropy``; K convex problems, of which the best answer is the
+    global maximum. Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017; the
+    quadratic form: Gu, Lillicrap, Sutskever & Levine, "Continuous Deep Q-Learning with Model-based
+    Acceleration", ICML 2016.
 
     Args:
         observation_space: space of the observations.
         action_space: a bounded Box.
         lr_schedule: learning rate as a function of the remaining progress.
         context: widths of the critics' context path (on the features of the observation).
-        convex: widths of the critics' convex path (on the action).
-        activation: name of the convex path's activation.
+        convex: widths of the critics' convex path (on the action), where they are PICNNs.
+        activation: name of the convex path's activation, likewise.
+        form: ``"picnn"``, or ``"quadratic"`` for normalised advantage functions (NAF).
         n_critics: E.
+        modes: K, the number of concave functions whose maximum a critic is.
         layer_norm: whether the context path has LayerNorm.
-        nonnegativity: ``"projection"`` or ``"softplus"``.
+        nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
         entropy: α ≥ 0, in units of Q.
         solver: precision of the actions that ``predict`` returns.
         features_extractor_class: as in stable-baselines3; by default that of the policy's alias.
@@ -104,7 +134,9 @@ class ConcaveQPolicy(BasePolicy):
         context: tuple[int, ...] = (256, 256),
         convex: tuple[int, ...] = (64, 64),
         activation: str = "softplus",
+        form: str = "picnn",
         n_critics: int = 2,
+        modes: int = 1,
         layer_norm: bool = True,
         nonnegativity: str = "projection",
         entropy: float = 0.0,
@@ -125,16 +157,20 @@ class ConcaveQPolicy(BasePolicy):
             normalize_images=normalize_images,
             squash_output=True,
         )
-        if n_critics < 1:
-            raise ValueError(f"n_critics: expected an integer >= 1, got {n_critics}")
+        for name, count in (("n_critics", n_critics), ("modes", modes)):
+            if count < 1:
+                raise ValueError(f"{name}: expected an integer >= 1, got {count}")
         self.network: dict[str, Any] = {
             "context": tuple(context),
             "convex": tuple(convex),
             "activation": activation,
+            "form": form,
             "n_critics": n_critics,
+            "modes": modes,
             "layer_norm": layer_norm,
             "nonnegativity": nonnegativity,
         }
+        self.modes = modes
         self.entropy = entropy
         self.solver = solver
 
@@ -165,17 +201,22 @@ class ConcaveQPolicy(BasePolicy):
         return self
 
     def objective(self, critics: ConvexFunction) -> ConvexFunction:
-        """What the greedy action minimises, of batch shape (B,), from critics of shape (E, B)."""
+        """What the greedy action minimises, of batch shape (B,), or (K, B) for K modes."""
         mean = critics.mean(0)
         return mean + negative_entropy(self.entropy) if self.entropy > 0 else mean
 
     def greedy(self, critics: ConvexFunction, over: ConvexSet, solver: SolverSettings) -> Solution:
-        """The best of a set of scaled actions for critics of shape (E, B), acting or learning."""
-        return solver.minimize(self.objective(critics), over)
+        """The best of a set of scaled actions for conditioned critics, acting or learning."""
+        f = self.objective(critics)
+        if isinstance(f, ConditionedQuadratic) and isinstance(over, Box):
+            lower, upper = over.bounds(f.center)
+            if bool(((lower <= f.center) & (f.center <= upper)).all()):
+                return vertex(f)
+        return solver.minimize(f, over)
 
     def q_values(self, critics: ConvexFunction, actions: Tensor) -> Tensor:
-        """Q_i(s, a) of scaled actions under critics of shape (E, B), of that shape."""
-        return -critics.value(actions)
+        """Q_i(s, a) of scaled actions under conditioned critics, of shape (E, B)."""
+        return winning(-critics.value(actions))
 
     @torch.no_grad()
     def solve(self, obs: PyTorchObs) -> Solution:
@@ -220,7 +261,7 @@ class ConcaveQPolicy(BasePolicy):
         obs, vectorized = self.obs_to_tensor(observation)
         with torch.no_grad():
             f = self.objective(self.critic.condition(obs))
-            y = minimize_within(f, action_set, *self._bounds(), self.solver)
+            y = minimize_within(f, action_set, *self.bounds(), self.solver).y
         actions = y.cpu().numpy().astype(self.action_space.dtype)
         actions = actions.reshape(-1, *self.action_space.shape)
         return actions if vectorized else actions[0], state
@@ -230,7 +271,7 @@ class ConcaveQPolicy(BasePolicy):
         require_keys(observation, self.observation_space)
         return super().obs_to_tensor(observation)
 
-    def _bounds(self) -> tuple[Tensor, Tensor]:
+    def bounds(self) -> tuple[Tensor, Tensor]:
         """The bounds of the action space, each of shape (n,)."""
         bounds = np.array([self.action_space.low, self.action_space.high], np.float32)
         low, high = torch.as_tensor(bounds, device=self.device).flatten(1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from icnn_rl import ConvexFunction, Solution, minimize
+from icnn_rl import ConvexFunction, Solution, minimize, minimize_modes
+from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.sets import ConvexSet
 
 
@@ -31,15 +33,25 @@ class SolverSettings:
         return cls(**settings) if isinstance(settings, dict) else settings
 
     def minimize(self, f: ConvexFunction, over: ConvexSet, start: Tensor | None = None) -> Solution:
-        """Minimise the batch of convex functions ``f`` over a set, to these settings."""
-        return minimize(
-            f,
-            over=over,
-            tol=self.tol,
-            solver=self.method,
-            start=start,
-            max_evaluations=self.max_evaluations,
-        )
+        """Minimise functions of batch shape (B,), or the least of K for (K, B), over a set."""
+        options = {"start": start, "max_evaluations": self.max_evaluations}
+        if len(f.batch_shape) > 1:
+            return minimize_modes(f, over, self.tol, self.method, **options)[0]
+        return minimize(f, over, self.tol, self.method, **options)
+
+
+def vertex(f: ConditionedQuadratic) -> Solution:
+    """The minima of quadratics over any set that holds their centres, in closed form."""
+    exact = torch.ones_like(f.level, dtype=torch.bool)
+    return Solution(
+        y=f.center,
+        value=f.level,
+        lower_bound=f.level,
+        converged=exact,
+        evaluations=torch.zeros_like(f.level, dtype=torch.long),
+        infeasible=~exact,
+        unbounded=~exact,
+    )
 
 
 TARGET = SolverSettings(tol=1e-2)

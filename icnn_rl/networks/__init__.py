@@ -9,6 +9,7 @@ from icnn_rl.networks.encoder import Encoder
 from icnn_rl.networks.ficnn import FICNN
 from icnn_rl.networks.layers import AveragePool, Conv, Dense, MaxPool
 from icnn_rl.networks.picnn import PICNN
+from icnn_rl.networks.quadratic import ConditionedQuadratic, QuadraticNetwork
 
 __all__ = [
     "ACTIVATIONS",
@@ -18,11 +19,13 @@ __all__ = [
     "AveragePool",
     "ConditionedConvolution",
     "ConditionedNetwork",
+    "ConditionedQuadratic",
     "Conv",
     "ConvFICNN",
     "ConvPICNN",
     "Dense",
     "Encoder",
     "MaxPool",
+    "QuadraticNetwork",
     "activation",
 ]
