@@ -125,7 +125,7 @@ class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         shares, season = self._read(x)
         values = [self._value(u, np.full_like(season, m)) for m in range(self.n)]
         expected = (self._following[season] * np.stack(values, -1)).sum(-1)
-        return self._reward(shares, season, u) + self.gamma * expected
+        return np.asarray(self._reward(shares, season, u) + self.gamma * expected)
 
     def _read(self, x: Array) -> tuple[Array, npt.NDArray[np.intp]]:
         return x[..., : self.n], np.asarray(x[..., self.n :].argmax(-1))
