@@ -98,6 +98,6 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
     expected = []
-    for command in ("train", "fit"):
+    for command in ("train", "fit", "benchmark"):
         expected += [f"icnn-rl {command}", *presets(command)]
     assert [line if line.startswith("icnn-rl") else line.split()[0] for line in lines] == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import random
@@ -18,7 +17,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from safetensors.numpy import save_file
-from tiny_runs import begin, differences, preset, state, train
+from tiny_runs import begin, differences, evaluations, preset, state, train
 
 from icnn_rl.agents.runs.checkpoint import latest_checkpoint
 from icnn_rl.agents.runs.snapshot import capture, is_exact, restore
@@ -76,6 +75,16 @@ gym.register("DictObservations-v0", DictObservations)
             ["--env=DictObservations-v0", "--env.normalize_observations=true"],
             id="dict-observations",
         ),
+        *(
+            pytest.param(
+                [
+                    f"--algorithm={algorithm}",
+                    '--baseline={"learning_starts": 40, "policy_kwargs": {"net_arch": [16]}}',
+                ],
+                id=algorithm,
+            )
+            for algorithm in ("ddpg", "td3", "sac", "tqc", "crossq")
+        ),
     ],
 )
 def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> None:
@@ -86,7 +95,7 @@ def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> Non
     assert differences(state(tmp_path / "halves"), state(tmp_path / "whole")) == []
     halves, whole = (tmp_path / run / "model.safetensors" for run in ("halves", "whole"))
     assert halves.read_bytes() == whole.read_bytes()
-    assert rows(tmp_path / "halves")[-1] == rows(tmp_path / "whole")[-1]
+    assert evaluations(tmp_path / "halves")[-1] == evaluations(tmp_path / "whole")[-1]
 
 
 def test_what_is_written_down_on_the_way_changes_nothing(tmp_path: Path) -> None:
@@ -136,9 +145,17 @@ def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path) -> None:
     table = run / "evaluations.csv"
     whole = table.read_text()
     # As a kill would leave it: rows that the checkpoint does not know, the last one incomplete.
-    table.write_text(f"{whole}120,-1000.0,1.0,-1000.0,-1000.0,200.0\n140,-10")
+    table.write_text(f"{whole}120,-1000.0,1.0,-1000.0,-1000.0,200.0,1.5\n140,-10")
     assert main(["resume", str(run), "--steps", "140"]) == 0
-    assert [row["steps"] for row in rows(run)] == ["20", "40", "60", "80", "100", "120", "140"]
+    assert [row["steps"] for row in evaluations(run)] == [
+        "20",
+        "40",
+        "60",
+        "80",
+        "100",
+        "120",
+        "140",
+    ]
     assert table.read_text().startswith(whole)
 
 
@@ -164,7 +181,7 @@ def test_a_bad_checkpoint_is_refused_and_kept(
         case "other":
             config = run / "config.yaml"
             config.write_text(config.read_text().replace("- 16", "- 24"))
-    (run / "evaluations.csv").open("a").write("60,-1.0,1.0,-1.0,-1.0,200.0\n")
+    (run / "evaluations.csv").open("a").write("60,-1.0,1.0,-1.0,-1.0,200.0,1.5\n")
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     capsys.readouterr()
     assert main(["resume", str(run), "--steps", "100"]) == 2
@@ -257,11 +274,6 @@ def test_preserved_random_state_leaves_no_trace() -> None:
     with preserved_random_state():
         inside = draw()
     assert draw() == inside
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "evaluations.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def wait_for_steps(run: Path, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 import subprocess
 import sys
@@ -37,6 +38,13 @@ def train(run: Path, steps: int, *arguments: str, env: str = "Pendulum-v1") -> i
     return main(["train", "--env", env, *TINY, *options, *arguments])
 
 
+def evaluations(run: Path) -> list[dict[str, str]]:
+    """The evaluations of a run, without clock times."""
+    with (run / "evaluations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "training_seconds"} for row in rows]
+
+
 def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
     """A tiny training run without end, in a process of its own."""
     command = ["train", "--env", "Pendulum-v1", *TINY, "--training.steps=1000000"]
@@ -52,6 +60,7 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
 def state(run: Path) -> dict[str, Any]:
     """Everything in the last checkpoint of a run but clock times."""
     state = read_checkpoint(latest_checkpoint(run / "checkpoints"))
+    del state["seconds"]
     for env in state["environments"] or []:
         for path in [path for path in env if path.endswith((".t_start", ".episode_times"))]:
             del env[path]

@@ -42,6 +42,10 @@ class RayBackend:
         for reference in self._references:
             self._ray.cancel(reference)  # a KeyboardInterrupt where it runs
 
+    def close(self) -> None:
+        """Give everything back, when no cell runs any more."""
+        self._ray.shutdown()
+
 
 def connect(address: str | None, jobs: int) -> Any:
     """Ray, connected to a cluster.
@@ -59,7 +63,7 @@ def connect(address: str | None, jobs: int) -> Any:
         raise ValueError("--backend ray needs Ray: pip install 'icnn-rl[ray]'") from None
     size = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
     try:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, **size)
+        ray.init(address=address, log_to_driver=False, **size)
     except (ConnectionError, RuntimeError) as error:
         raise ValueError(f"--address: no Ray cluster at {address}: {error}") from None
     return ray

@@ -28,6 +28,9 @@ class Backend(Protocol):
     def stop(self) -> None:
         """Have the running cells stop, and no others begin."""
 
+    def close(self) -> None:
+        """Give everything back, when no cell runs any more."""
+
 
 class LocalBackend:
     """Processes on this machine.
@@ -48,6 +51,10 @@ class LocalBackend:
         """Have the running cells stop, and no others begin."""
         self._stop.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Give everything back, when no cell runs any more."""
+        self._pool.shutdown()
 
 
 def result_path(cell: Cell, results: Path) -> Path:
@@ -113,6 +120,8 @@ def run_grid(
             backend.stop()
             wait(pending)
             raise
+        finally:
+            backend.close()
     return failed
 
 

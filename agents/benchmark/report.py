@@ -23,10 +23,11 @@ from icnn_rl.runs.storage import replacing
 
 HEAD = """# Benchmark {name}
 
-{cells} runs. A run's return is the mean of {episodes} deterministic episodes, whose seeds are the same
-for all. In brackets are 95 % bootstrap intervals over runs; a single run has none. A score is 0 for
-random actions and 1 for the reference, whose first reaching is timed (median of the runs that reach
-it). Seconds are wall time of training alone, without evaluations; what else the machine did counts.
+{cells} runs. A run's return is the mean of {episodes} deterministic episodes, whose seeds are the
+same for all. In brackets are 95 % bootstrap intervals over runs; a single run has none. A score is
+0 for random actions and 1 for the reference, whose first reaching is timed (median of the runs that
+reach it). Seconds are wall time of training alone, without evaluations; what else the machine did
+counts.
 
 ![Learning curves](learning_curves.png)
 """
@@ -41,7 +42,8 @@ IMPROVEMENT = """## Probability of improvement
 That a run of the row's algorithm ends with a higher return than one of the column's, over the tasks
 that both have.
 """
-SUMMARY = "task,algorithm,seed,steps,return,best,score,steps_per_second,commit".split(",")
+NUMBERS = ("return", "best", "score", "steps_per_second")
+SUMMARY = ("task", "algorithm", "seed", "steps", *NUMBERS, "commit")
 
 
 def write_report(name: str, suite: SuiteConfig, results: Path, out: Path) -> None:

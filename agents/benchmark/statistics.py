@@ -1,7 +1,7 @@
 """What can be said of a few runs of each algorithm on each task.
 
 Definitions of Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement Learning at
-the Edge of the Statistical Precipice", NeurIPS 2021; their library, rliable, is archived since 2025.
+the Edge of the Statistical Precipice", NeurIPS 2021; rliable, their library, is archived.
 """
 
 from __future__ import annotations
