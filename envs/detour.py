@@ -57,7 +57,7 @@ class Detour(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         """argmax_u Q*(x, u) over a grid of actions, for observations of shape ``(*batch, 2)``; of
         shape ``(*batch, 1)``.
         """
-        return self._actions[self._all_q(x).argmax(-1)][..., None]
+        return np.asarray(self._actions[self._all_q(x).argmax(-1)][..., None])
 
     def optimal_value(self, x: Array) -> Array:
         """V*(x), undiscounted, of shape ``batch``."""
