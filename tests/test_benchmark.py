@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from icnn_rl.agents.benchmark.result import Result, read_result
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
-from icnn_rl.configs import presets, read_suite, to_plain
+from icnn_rl.configs import AgentConfig, presets, read_suite, to_plain
 from icnn_rl.runs import commit
 from icnn_rl.runs.run_folder import RunFolder
 
@@ -163,6 +165,17 @@ def test_a_run_of_another_configuration_is_neither_resumed_nor_lost(
     assert run.read_config()["threads"] == 2
 
 
+def test_only_what_matters_to_a_run_makes_it_another(done: tuple[Grid, str, int]) -> None:
+    cells = {c.algorithm: c for c in suite_cells(*read_suite(str(done[0].suite)))}
+    for name, is_ours in {"sac": True, "concave-q": False}.items():
+        cell = cells[name]
+        config = replace(cell.config, agent=AgentConfig(tau=0.5))
+        assert cell.is_of(config) == is_ours  # no other algorithm has ConcaveQ's arguments
+        seldom = replace(cell.config.training, checkpoint_every=10_000)
+        assert cell.is_of(replace(cell.config, training=seldom))
+        assert not cell.is_of(replace(cell.config, seed=1))
+
+
 def test_a_killed_cell_goes_on_to_the_same_result(
     done: tuple[Grid, str, int], tmp_path: Path
 ) -> None:
@@ -216,7 +229,7 @@ def test_a_cluster_gives_the_results_of_this_machine(
 
 DAMAGES = {
     "empty": lambda text: "",
-    "binary": lambda text: "\udcff\udc00" * 20,
+    "binary": lambda text: "\udcff\udc80" * 20,
     "truncated": lambda text: text[:-60],
     "a row is missing": lambda text: "\n".join(text.splitlines()[:-1]),
     "a number is missing": lambda text: text.replace("200.0", "", 1),
@@ -284,7 +297,9 @@ def test_every_algorithm_of_a_suite_can_be_built_for_every_task(name: str) -> No
         assert config.training.evaluation_episodes == suite.evaluation_episodes
         if cell.algorithm not in built:  # one task of each suffices for its arguments
             built.add(cell.algorithm)
+            before = to_plain(deepcopy(config))
             agent = build_agent(config, make_training_environments(config), buffer_size=1)
+            assert to_plain(config) == before
             assert type(agent).__name__.lower() == config.algorithm.replace("_", "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icnn_rl.configs import Config, SuiteConfig, cell_config
@@ -29,6 +29,10 @@ class Cell:
         """TASK/ALGORITHM/SEED, in the folder of runs and in that of results."""
         task = self.task.replace(":", "-").replace("/", "-")
         return Path(task) / self.algorithm / str(self.config.seed)
+
+    def is_of(self, config: Config) -> bool:
+        """Whether a run of this configuration is one of this cell, up to what changes nothing."""
+        return _what_matters(config) == _what_matters(self.config)
 
     def __str__(self) -> str:
         return f"{self.task}, {self.algorithm}, seed {self.config.seed}"
@@ -63,6 +67,12 @@ def suite_cells(
         for seed in seeds or suite.algorithms[algorithm].seeds
     ]
     return sorted(cells, key=lambda cell: cell.config.seed)
+
+
+def _what_matters(config: Config) -> Config:
+    period = Config().training.checkpoint_every
+    config = replace(config, training=replace(config.training, checkpoint_every=period))
+    return config if config.algorithm == "concave_q" else replace(config, agent=Config().agent)
 
 
 def _require_known(option: str, names: list[str] | None, suite: str, known: list[str]) -> None:

@@ -73,7 +73,7 @@ def cell_state(cell: Cell, results: Path) -> str:
         return "missing"
     result = read_result(path)
     try:
-        return "done" if result.config() == cell.config else "outdated"
+        return "done" if cell.is_of(result.config()) else "outdated"
     except ValueError:
         return "outdated"  # by keys that are no more
 

@@ -63,7 +63,7 @@ def steps_made(cell: Cell, work: Path) -> int:
 
 
 def _require_same(cell: Cell, run: AgentFolder) -> None:
-    if from_plain(Config, run.read_config(), str(run.config_file)) != cell.config:
+    if not cell.is_of(from_plain(Config, run.read_config(), str(run.config_file))):
         raise ValueError(f"the run in {run.path} is of another configuration; move it away")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -75,7 +76,8 @@ def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPol
             f"baseline: {config.algorithm} has no argument {unknown[0]!r}; "
             f"it has {', '.join(sorted(known))}"
         )
-    arguments = config.baseline | {"seed": config.seed, "device": config.device}
+    # A copy, as stable-baselines3 adds to policy_kwargs.
+    arguments = deepcopy(config.baseline) | {"seed": config.seed, "device": config.device}
     if config.algorithm in DETERMINISTIC:
         arguments["action_noise"] = _noise(config.noise, envs)
     try:
