@@ -39,7 +39,7 @@ from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
 from icnn_rl.agents.validation import require_bounded_box, require_finite, require_format
 from icnn_rl.sets import ConvexSet
 
-FORMAT = 1  # of saved models; raise it when an older archive can no longer be read
+FORMAT = 2  # of saved models; raise it when an older archive can no longer be read
 LOSERS = 0.01  # weight of the loss of all modes, next to that of the mode that wins
 
 
@@ -53,7 +53,7 @@ class ConcaveQ(OffPolicyAlgorithm):
     with primes for the target networks. Every argmin is a convex problem, solved to a certified
     gap that is logged (``solver/gap_max``). Where the environment announces an ``action_set``, every
     action keeps to it, and so does a* in the target. The defaults are a modern recipe: twin critics,
-    LayerNorm, softplus, a narrow convex path. Source: Amos, Xu & Kolter, "Input Convex Neural
+    LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input Convex Neural
     Networks", ICML 2017; min over critics: Fujimoto et al., "Addressing Function Approximation
     Error in Actor-Critic Methods", ICML 2018.
 

@@ -39,22 +39,24 @@ class NetworkConfig:
 
     Args:
         context: widths of the path on the observation.
-        convex: widths of the path on the action.
+        convex: widths of the path on the action, where there is one.
         activation: of the convex path.
+        form: of the function of the action: any concave one, or a quadratic (NAF).
         n_critics: networks in the ensemble.
+        modes: concave functions whose maximum a critic is.
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: how the weights of the convex path are kept non-negative.
     """
 
     context: tuple[int, ...] = (256, 256)
-    convex: tuple[int, ...] = (64, 64)
-    activation: str = "softplus"
+    convex: tuple[int, ...] = (64,)
+    activation: str = "squareplus"
     n_critics: int = 2
     layer_norm: bool = True
     nonnegativity: Literal["projection", "softplus"] = "projection"
 
     def __post_init__(self) -> None:
-        require_at_least(1, "agent.network.", self, "n_critics")
+        require_at_least(1, "agent.network.", self, "n_critics", "modes")
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,10 @@ def test_other_formats_are_refused_before_anything_is_unpickled(
         for name in old.namelist():
             content = old.read(name)
             if name == "data":
-                content = json.dumps(json.loads(content) | {"format": 2}).encode()
+                content = json.dumps(json.loads(content) | {"format": FORMAT + 1}).encode()
             new.writestr(name, content)
-    with pytest.raises(ValueError, match=r"expected a ConcaveQ model of format 1.*format 2"):
+    expected = f"expected a ConcaveQ model of format {FORMAT}.*format {FORMAT + 1}"
+    with pytest.raises(ValueError, match=expected):
         ConcaveQ.load(tmp_path / "new.zip")
 
 
