@@ -15,6 +15,7 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.env_util import make_vec_env
 
 from icnn_rl.agents import ConcaveQ, SolverSettings
+from icnn_rl.agents.concave_q import FORMAT
 from icnn_rl.agents.policies import ConcaveQPolicy
 
 OPTIONS: dict[str, Any] = {
