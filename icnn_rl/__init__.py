@@ -13,7 +13,7 @@ from icnn_rl.networks import (
     Encoder,
     MaxPool,
 )
-from icnn_rl.sets import Box, ConvexSet, Euclidean, Polytope, Simplex, Simplices
+from icnn_rl.sets import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize, minimize_modes
 from icnn_rl.terms import linear, negative_entropy, negative_shannon_entropy, quadratic
 
@@ -24,6 +24,7 @@ __all__ = [
     "PICNN",
     "ArgMin",
     "AveragePool",
+    "Ball",
     "Box",
     "Conv",
     "ConvFICNN",
@@ -33,6 +34,7 @@ __all__ = [
     "Dense",
     "Encoder",
     "Euclidean",
+    "L1Ball",
     "MaxPool",
     "Polytope",
     "Simplex",

@@ -103,6 +103,15 @@ class Polyhedron:
             u[rows] = moved
         return np.where(inside[:, None], y, self.origin + self.width * u)
 
+    def nearest_image(self, y: Array, M: Array) -> Array:
+        """Points x of each polyhedron with M x nearest to y, for y ``(size, m)``, M ``(m, n)``."""
+        u = self.interior()[0]
+        _nearest_image(
+            self.A, self.b, self.E, self.e, self.width, self.finite, self.origin, M, y, u
+        )
+        x: Array = self.origin + self.width * u
+        return x
+
     def contains(self, y: Array) -> npt.NDArray[np.bool_]:
         """Which points y, ``(size, n)``, violate nothing by more than 1e-10."""
         u = self.units(y)
@@ -192,6 +201,22 @@ def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
         minimize_model(
             h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i], -1.0, np.inf,
         )  # fmt: skip
+
+
+@compiled
+def _nearest_image(A, b, E, e, width, finite, origin, M, y, u):  # type: ignore[no-untyped-def]
+    size, r, n = A.shape
+    h, a, p = np.zeros((r + 1, n)), np.zeros(r + 1), np.empty(n)
+    for i in range(size):
+        h[:r], a[:r] = A[i], -b[i]
+        image = M * width[i]
+        P = image.T @ image
+        h[r] = -(image.T @ (y[i] - M @ origin[i]))
+        scale = np.abs(P).sum() + np.abs(h[r]).sum() + 1e-300
+        h[r] /= scale
+        # M may have a kernel, and there a little curvature keeps the equations regular.
+        p[:] = 1e-14
+        minimize_model(h, a, r, E[i], e[i], P / scale, p, finite[i], u[i], -1.0, np.inf)
 
 
 @compiled

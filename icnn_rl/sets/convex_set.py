@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from icnn_rl.sets.ball import Ball
 
 Constraint = tuple[Tensor, Tensor]
 """A matrix, ``(rows, n)`` or ``(*batch, rows, n)``, and a right-hand side, ``(*batch, rows)``."""
 
 
+ACCURACY = 1e-6  # of a support function that has no closed form, relative to its terms
+
+
 class ConvexSet(ABC):
     """A closed convex set 𝒴 ⊂ ℝⁿ, the same for every sample or one for each.
 
-    Every set says what it is by ``bounds``, ``inequalities`` and ``equations``, the form that the
-    solvers work with. Arguments named ``like`` are tensors of shape ``(*batch, n)`` that give the
-    batch, the dimension, the precision and the device.
+    Every set says what it is by ``bounds``, ``inequalities``, ``equations``, ``budgets`` and
+    ``balls``, the form that the solvers work with. Arguments named ``like`` are tensors of shape
+    ``(*batch, n)`` that give the batch, the dimension, the precision and the device.
     """
 
     @abstractmethod
@@ -31,6 +37,19 @@ class ConvexSet(ABC):
     def equations(self, like: Tensor) -> Constraint | None:
         """E and d of E y = d."""
         return None
+
+    def budgets(self, like: Tensor) -> Constraint | None:
+        """W ≥ 0 and b of W |y| ≤ b."""
+        return None
+
+    @property
+    def balls(self) -> tuple[Ball, ...]:
+        """Balls of the Euclidean norm in which the set lies, besides the other constraints."""
+        return ()
+
+    def without_balls(self) -> ConvexSet:
+        """The set with the smallest box around each of ``balls`` in its place."""
+        return self
 
     @abstractmethod
     def support(self, c: Tensor) -> Tensor:
@@ -127,10 +146,64 @@ class Intersection(PolyhedralSet):
         lower, upper = self._both(like)
         return implied_bounds(lower, upper, self.inequalities(like), self.equations(like))
 
+    def support(self, c: Tensor) -> Tensor:
+        if not self._curved(c):
+            return super().support(c)
+        from icnn_rl.solvers import minimize
+        from icnn_rl.terms import linear
+
+        lower, upper = self.bounds(c)
+        size = (c.abs() * torch.maximum(lower.abs(), upper.abs())).sum(-1).clamp(min=1e-300)
+        scaled = linear((-c / size.unsqueeze(-1)).double())
+        return -(size * minimize(scaled, self, ACCURACY, max_evaluations=1000).lower_bound).to(
+            c.dtype
+        )
+
+    def project(self, y: Tensor) -> Tensor:
+        if not self._curved(y):
+            return super().project(y)
+        if self.balls:
+            from icnn_rl.sets.nearest import nearest_in_ball
+
+            ball, rest = split_ball(self)
+            return nearest_in_ball(y, rest.project, *ball.fitted(y)).to(y.dtype)
+        budgets = self.budgets(y)
+        assert budgets is not None
+        weights, radius = budgets
+        rows = self.inequalities(y) or self.equations(y)
+        if rows is None and weights.shape[-2] == 1:
+            from icnn_rl.sets.nearest import nearest_in_budget
+
+            lower, upper = self.bounds(y)
+            return nearest_in_budget(
+                y, lower, upper, weights.squeeze(-2).expand_as(y), radius.expand(*y.shape[:-1], 1)
+            )
+        from icnn_rl.sets.lifting import nearest
+
+        return nearest(self, y)
+
     def interior(self, like: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self._both(like)
-        y, empty = super().interior(like)
+        if self.balls:
+            y, empty = self._interior_of_ball(like)
+        elif self.budgets(like) is not None:
+            from icnn_rl.sets.lifting import lifted, lowered
+
+            y, empty = lifted(self, like).interior(torch.cat([like, like], -1))
+            y = lowered(y)
+        else:
+            y, empty = super().interior(like)
         return y, empty | (lower > upper).any(-1)
+
+    def _interior_of_ball(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Half the way from the point nearest to the ball's centre to where it leaves the set."""
+        ball, rest = split_ball(self)
+        radius, center = ball.fitted(like)
+        deep, empty = rest.interior(like)
+        nearest = torch.where(empty.unsqueeze(-1), center, rest.project(center))
+        distance = torch.linalg.vector_norm(nearest - center, dim=-1)
+        empty = empty | (distance > (1 + 1e-6) * radius.squeeze(-1))
+        return (nearest + ball.crossing(nearest, deep)) / 2, empty
 
     def _both(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """The bounds of both sets, which may contradict each other."""
@@ -142,6 +215,29 @@ class Intersection(PolyhedralSet):
 
     def equations(self, like: Tensor) -> Constraint | None:
         return _stacked(self.left.equations, self.right.equations, like)
+
+    def budgets(self, like: Tensor) -> Constraint | None:
+        return _stacked(self.left.budgets, self.right.budgets, like)
+
+    @property
+    def balls(self) -> tuple[Ball, ...]:
+        return self.left.balls + self.right.balls
+
+    def without_balls(self) -> ConvexSet:
+        return self.left.without_balls() & self.right.without_balls() if self.balls else self
+
+    def _curved(self, like: Tensor) -> bool:
+        """Whether there is more than bounds, inequalities and equations."""
+        return bool(self.balls) or self.budgets(like) is not None
+
+
+def split_ball(over: ConvexSet) -> tuple[Ball, ConvexSet]:
+    """One of the balls of a set, and the set without it but in the box around it."""
+    ball, *others = over.balls
+    rest = over.without_balls()
+    for other in others:
+        rest &= other
+    return ball, rest
 
 
 def _stacked(left: _Rows, right: _Rows, like: Tensor) -> Constraint | None:

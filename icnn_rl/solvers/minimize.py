@@ -74,6 +74,13 @@ def minimize(
     if solver != "auto" and solver not in SOLVERS:
         raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
+    if start is not None:
+        start = _fitting(start, like)
+    if over.balls or over.budgets(like) is not None:
+        # One constraint is taken off, and what is left goes through this function again.
+        by = import_module(f"icnn_rl.solvers.{'ball' if over.balls else 'budget'}")
+        outcome: Solution = by.solve(f, over, like, tol, solver, start, max_evaluations)
+        return outcome
     strongly_convex = bool((torch.as_tensor(f.strong_convexity) > 0).all())
     if isinstance(over, Euclidean) and not strongly_convex:
         raise ValueError(
@@ -98,14 +105,7 @@ def minimize(
         over &= Box(torch.where(near, center - 1, lower), torch.where(near, center + 1, upper))
     first = center
     if start is not None:
-        if not bool(start.isfinite().all()):
-            raise ValueError("start: expected finite entries, got NaN or infinity")
-        try:
-            first = over.project(start.to(like).expand_as(like))
-        except RuntimeError:
-            raise ValueError(
-                f"start: expected shape {tuple(like.shape)}, got {tuple(start.shape)}"
-            ) from None
+        first = over.project(start)
     problem = Problem(f, over, tol, max_evaluations, first.contiguous(), center.contiguous())
     # Imported when first used: compiling and linear programming are slow to load.
     solution: Solution = import_module(f"icnn_rl.solvers.{solver}").solve(problem)
@@ -123,6 +123,17 @@ def minimize(
         infeasible=solution.infeasible | empty,
         unbounded=(solution.unbounded | lost) & ~empty,
     )
+
+
+def _fitting(start: Tensor, like: Tensor) -> Tensor:
+    if not bool(start.isfinite().all()):
+        raise ValueError("start: expected finite entries, got NaN or infinity")
+    try:
+        return start.to(like).expand_as(like)
+    except RuntimeError:
+        raise ValueError(
+            f"start: expected shape {tuple(like.shape)}, got {tuple(start.shape)}"
+        ) from None
 
 
 def choose(f: ConvexFunction, over: ConvexSet, endless: bool) -> str:

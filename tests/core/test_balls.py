@@ -1,0 +1,188 @@
+"""Balls of the Euclidean norm and of weighted absolute values, and what they share with others."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from icnn_rl import PICNN, Ball, Box, ConvexFunction, ConvexSet, L1Ball, Polytope, minimize
+
+BATCH, N = 6, 3
+RADIUS = torch.linspace(0.2, 1.2, BATCH, dtype=torch.float64)
+MIDDLE = 0.2 * torch.randn(BATCH, N, generator=torch.Generator().manual_seed(0)).double()
+WEIGHTS = torch.rand(BATCH, N, generator=torch.Generator().manual_seed(1)).double()
+ROW = torch.tensor([[1.0, -1.0, 0.5]]).double()
+LIMIT = torch.tensor([0.1]).double()
+SETS: dict[str, ConvexSet] = {
+    "ball": Ball(RADIUS, MIDDLE),
+    "box and ball": Box(-0.4, 0.6) & Ball(RADIUS),
+    "l1 ball": L1Ball(RADIUS, 0.5 + WEIGHTS),
+    "box and l1 ball": Box(-0.4, 0.6) & L1Ball(RADIUS, WEIGHTS),
+    "box, l1 ball and ball": L1Ball(RADIUS, WEIGHTS) & Ball(RADIUS) & Box(-0.4, 0.6),
+    "rows and l1 ball": Box(-0.4, 0.6) & L1Ball(RADIUS) & Polytope(ROW, LIMIT),
+}
+each_set = pytest.mark.parametrize("name", SETS)
+
+
+def network(activation: str = "softplus", dtype: torch.dtype = torch.float64) -> ConvexFunction:
+    """Functions whose minima lie outside most of the sets."""
+    torch.manual_seed(0)
+    net = PICNN(4, N, context=(16,), convex=(16, 16), activation=activation).to(dtype)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(2.5 if p.dim() > 1 else 1.0)
+    return net.requires_grad_(False).condition(torch.randn(BATCH, 4).to(dtype))
+
+
+def constraints(name: str, i: int) -> list[dict[str, object]]:
+    """A set as scipy takes it, by its definition."""
+    r, c, w = RADIUS[i].item(), MIDDLE[i].numpy(), WEIGHTS[i].numpy()
+    ball = [lambda y: r**2 - y @ y]
+    box = [lambda y: y + 0.4, lambda y: 0.6 - y]
+    signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * N)).reshape(N, -1).T
+
+    def budget(weights: np.ndarray) -> list[object]:
+        return [lambda y: r - signs * weights @ y]
+
+    parts = {
+        "ball": [lambda y: r**2 - (y - c) @ (y - c)],
+        "box and ball": box + ball,
+        "l1 ball": budget(0.5 + w),
+        "box and l1 ball": box + budget(w),
+        "box, l1 ball and ball": box + ball + budget(w),
+        "rows and l1 ball": [*box, *budget(np.ones(N)), lambda y: 0.1 - ROW.numpy() @ y],
+    }
+    return [{"type": "ineq", "fun": part} for part in parts[name]]
+
+
+def oracle(name: str, i: int, fun: object) -> np.ndarray:
+    result = scipy.optimize.minimize(
+        fun, np.zeros(N), jac=True, constraints=constraints(name, i), tol=1e-13, method="SLSQP",
+        options={"maxiter": 500},
+    )  # fmt: skip
+    return np.asarray(result.x)
+
+
+@each_set
+def test_minimum_is_that_of_scipy(name: str) -> None:
+    f = network()
+    tol = 1e-4 if "l1" in name else 1e-6
+    solution = minimize(f, SETS[name], tol=tol)
+    assert solution.converged.all()
+    assert (solution.gap <= tol).all()
+    assert SETS[name].contains(solution.y, 1e-7).all()
+    torch.testing.assert_close(f.value(solution.y), solution.value)
+    for i in range(BATCH):
+        one = f.take(torch.tensor([i]))
+
+        def fun(y: np.ndarray, one: ConvexFunction = one) -> tuple[float, np.ndarray]:
+            value, gradient = one.value_and_gradient(torch.as_tensor(y).unsqueeze(0))
+            return value.item(), gradient[0].numpy()
+
+        best = torch.as_tensor(oracle(name, i, fun)).unsqueeze(0)
+        assert abs(solution.value[i] - one.value(best)) <= 2 * tol
+
+
+@each_set
+def test_projection_is_that_of_scipy(name: str) -> None:
+    y = 2 * torch.randn(BATCH, N, generator=torch.Generator().manual_seed(2)).double()
+    nearest = SETS[name].project(y)
+    torch.testing.assert_close(SETS[name].project(nearest), nearest, atol=1e-9, rtol=0)
+    for i in range(BATCH):
+        target = y[i].numpy()
+        best = oracle(name, i, lambda z, t=target: (((z - t) ** 2).sum() / 2, z - t))
+        np.testing.assert_allclose(nearest[i], best, atol=2e-6)
+
+
+@each_set
+def test_support_centre_and_bounds(name: str) -> None:
+    over, like = SETS[name], torch.zeros(BATCH, N, dtype=torch.float64)
+    c = torch.randn(BATCH, N, generator=torch.Generator().manual_seed(3)).double()
+    support = over.support(c)
+    for i in range(BATCH):
+        slope = -c[i].numpy()
+        best = oracle(name, i, lambda z, t=slope: (t @ z, t))
+        assert -1e-9 <= support[i] + slope @ best <= 5e-6
+    lower, upper = over.bounds(like)
+    points = over.project(3 * torch.randn(200, BATCH, N, dtype=torch.float64)[0])
+    assert over.contains(over.center(like)).all()
+    assert ((lower - 1e-9 <= points) & (points <= upper + 1e-9)).all()
+
+
+@pytest.mark.parametrize("name", ["box and ball", "box and l1 ball"])
+def test_kinks_and_single_precision(name: str) -> None:
+    f = network("relu", torch.float32)
+    rough = minimize(f, SETS[name], tol=1e-3)
+    exact = minimize(network("relu"), SETS[name], tol=1e-5)
+    assert rough.converged.all()
+    assert SETS[name].contains(rough.y.double(), 1e-6).all()
+    assert (rough.lower_bound <= exact.value + 1e-5).all()
+    assert (exact.lower_bound <= rough.value + 1e-4).all()
+
+
+def test_no_batch_and_several_axes() -> None:
+    f = network()
+    inner = minimize(f, Ball(0.5))
+    single = minimize(f.take(torch.tensor([2])), Ball(0.5) & Box(-1.0, 1.0))
+    torch.testing.assert_close(inner.value[2:3], single.value, atol=2e-4, rtol=0)
+    torch.manual_seed(0)
+    both = PICNN(4, N, context=(8,), convex=(8,), activation="softplus", ensemble=2)
+    g = both.condition(torch.randn(BATCH, 4))
+    for over in (Ball(0.3), Box(-1.0, 1.0) & L1Ball(0.3)):
+        solution = minimize(g, over, tol=1e-3)
+        assert solution.converged.all()
+        assert solution.value.shape == (2, BATCH)
+        torch.testing.assert_close(solution.value, g.value(solution.y), atol=1e-5, rtol=0)
+
+
+def test_empty_samples_are_reported_and_alone() -> None:
+    shift = torch.zeros(BATCH, N, dtype=torch.float64)
+    shift[0] = 5.0
+    for over in (Box(-1.0, 1.0) & Ball(0.5, shift), Box(shift - 1, shift + 1) & L1Ball(0.5)):
+        solution = minimize(network(), over)
+        assert solution.infeasible.tolist() == [True] + [False] * (BATCH - 1)
+        assert solution.y[0].isnan().all()
+        assert solution.value[0] == math.inf
+        assert solution.converged.tolist() == [False] + [True] * (BATCH - 1)
+
+
+def test_start_and_evaluations() -> None:
+    f, over = network(), Box(-1.0, 1.0) & Ball(RADIUS)
+    full = minimize(f, over, tol=1e-6)
+    again = minimize(f, over, tol=1e-6, start=full.y)
+    torch.testing.assert_close(again.value, full.value, atol=2e-6, rtol=0)
+    short = minimize(f, over, tol=1e-9, max_evaluations=2)
+    assert (short.lower_bound <= full.value + 1e-9).all()
+    assert over.contains(short.y, 1e-7).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ball(0.0), "radius: expected finite numbers > 0, got 0.0"),
+        (lambda: Ball(math.inf), "radius: expected finite numbers > 0, got inf"),
+        (lambda: Ball(1.0, torch.tensor([0.0, math.nan])), "middle: expected finite entries"),
+        (lambda: L1Ball(-1.0), "radius: expected finite numbers >= 0, got -1.0"),
+        (lambda: L1Ball(1.0, torch.tensor([-1.0])), "weights: expected finite numbers >= 0"),
+        (lambda: Ball(torch.ones(4)).project(torch.ones(3, 2)), r"shape \(3, 2\), got shapes"),
+        (lambda: L1Ball(1.0, torch.ones(4)).project(torch.ones(3, 2)), r"shape \(3, 2\), got"),
+        (
+            lambda: minimize(network(), L1Ball(1.0, torch.tensor([0.0, 1.0, 1.0]))),
+            "over: a weight of 0 leaves a coordinate unbounded",
+        ),
+    ],
+)
+def test_bad_arguments(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_weight_of_zero_leaves_a_coordinate_to_the_box() -> None:
+    over: ConvexSet = Box(-1.0, 1.0) & L1Ball(0.5, torch.tensor([0.0, 1.0, 1.0]).double())
+    y: Tensor = over.project(torch.tensor([[5.0, 5.0, 0.1]]).double())
+    torch.testing.assert_close(y, torch.tensor([[1.0, 0.5, 0.0]]).double(), atol=1e-9, rtol=0)
