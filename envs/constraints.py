@@ -1,0 +1,264 @@
+"""Limits on the actions of any task with a Box of actions, announced to whoever acts.
+
+A limited task says where its actions may lie by an attribute ``action_set``: a small callable that
+takes observations, of shape ``(B, observation)``, and gives a convex set, in the units of the
+actions, for each. What the set depends on is in the observation, so the task stays Markov.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from icnn_rl import Ball, Box, ConvexSet, L1Ball
+
+Array = npt.NDArray[np.float32]
+
+
+class ActionSet(Protocol):
+    """Where actions may lie after each of a batch of observations."""
+
+    def __call__(self, observations: Tensor) -> ConvexSet: ...
+
+
+@dataclass(frozen=True)
+class WithinPower:
+    """{ a : Σᵢ |wᵢ aᵢ| ≤ limit }, w numbers or the entries ``velocities`` of the observation."""
+
+    limit: float
+    weights: tuple[float, ...]
+    velocities: tuple[int, ...] = ()
+
+    def __call__(self, observations: Tensor) -> ConvexSet:
+        if self.velocities:
+            return L1Ball(self.limit, observations[..., list(self.velocities)].abs())
+        return L1Ball(self.limit, torch.tensor(self.weights, dtype=observations.dtype))
+
+
+@dataclass(frozen=True)
+class WithinBall:
+    """{ a : ‖a‖₂ ≤ radius }."""
+
+    radius: float
+
+    def __call__(self, observations: Tensor) -> ConvexSet:
+        return Ball(self.radius)
+
+
+@dataclass(frozen=True)
+class WithinRamp:
+    """{ a : |a - a'| ≤ limit }, a' the previous action, in the observation from ``first`` on."""
+
+    limit: tuple[float, ...]
+    first: int
+
+    def __call__(self, observations: Tensor) -> ConvexSet:
+        limit = torch.tensor(self.limit, dtype=observations.dtype)
+        previous = observations[..., self.first : self.first + len(self.limit)]
+        return Box(previous - limit, previous + limit)
+
+
+@dataclass(frozen=True)
+class Both:
+    """The intersection of what two limits allow."""
+
+    first: ActionSet
+    second: ActionSet
+
+    def __call__(self, observations: Tensor) -> ConvexSet:
+        return self.first(observations) & self.second(observations)
+
+
+class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
+    """A task whose actions have to keep to a set.
+
+    ``info["violation"]`` is the Euclidean distance of the action from the set, in the action's
+    units. By default what is outside is projected before it is passed on; so agents that know
+    nothing of the limit act with projected actions.
+
+    Args:
+        env: a task with flat observations and a flat, bounded Box of actions.
+        project: whether actions outside the set are projected onto it.
+
+    Raises:
+        ValueError: the task is another one.
+    """
+
+    def __init__(self, env: gym.Env[Array, Array], project: bool = True) -> None:
+        super().__init__(env)
+        for name, space in (("actions", env.action_space), ("observations", env.observation_space)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
+        self.project = project
+        low, high = env.action_space.low, env.action_space.high
+        self._rest: Array = np.clip(np.zeros_like(low), low, high)
+        self._applied = self._rest
+        self._observation = np.zeros(0, np.float32)
+
+    @property
+    @abstractmethod
+    def limit_set(self) -> ActionSet:
+        """What this wrapper alone allows."""
+
+    @property
+    def action_set(self) -> ActionSet:
+        """What this wrapper and the task inside it allow."""
+        if self.env.has_wrapper_attr("action_set"):
+            return Both(self.env.get_wrapper_attr("action_set"), self.limit_set)
+        return self.limit_set
+
+    def observe(self, observation: Array) -> Array:
+        """The observation as the agent gets it."""
+        return observation
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._applied = self._rest
+        self._observation = self.observe(observation)
+        return self._observation, info
+
+    def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
+        nearest = self.nearest(action)
+        violation = float(np.linalg.norm(np.asarray(action, np.float64) - nearest))
+        self._applied = np.asarray(nearest if self.project else action, self._rest.dtype)
+        observation, reward, terminated, truncated, info = self.env.step(self._applied)
+        self._observation = self.observe(observation)
+        return (
+            self._observation,
+            reward,
+            terminated,
+            truncated,
+            info | {"violation": violation},
+        )
+
+    def nearest(self, action: Array) -> npt.NDArray[np.float64]:
+        """The nearest action that the set and the action space allow now."""
+        space = self.action_space
+        assert isinstance(space, spaces.Box)
+        low, high = (torch.from_numpy(bound).double() for bound in (space.low, space.high))
+        allowed = self.action_set(torch.as_tensor(self._observation).double().unsqueeze(0))
+        point = torch.as_tensor(np.asarray(action, np.float64)).unsqueeze(0)
+        return np.asarray((allowed & Box(low, high)).project(point)[0])
+
+
+class PowerBudget(LimitedActions):
+    """A task whose actions share a budget: Σᵢ |wᵢ aᵢ| ≤ limit.
+
+    Args:
+        env: the task.
+        limit: in units of the weights times the actions; > 0.
+        weights: one for each action; 1 by default.
+        velocities: entries of the observation that are the weights instead, such as the joint
+            velocities that make torques into powers.
+        project: as in ``LimitedActions``.
+
+    Raises:
+        ValueError: there is not one weight for each action, or the limit is not positive.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Array, Array],
+        limit: float,
+        weights: Sequence[float] | None = None,
+        velocities: Sequence[int] | None = None,
+        project: bool = True,
+    ) -> None:
+        super().__init__(env, project)
+        _require_positive("limit", limit)
+        n = int(np.prod(env.action_space.shape or ()))
+        for name, given in (("weights", weights), ("velocities", velocities)):
+            if given is not None and len(given) != n:
+                raise ValueError(f"{name}: expected one for each of {n} actions, got {given}")
+        if weights is not None and velocities is not None:
+            raise ValueError("weights, velocities: expected one of them, got both")
+        self._set = WithinPower(
+            float(limit),
+            tuple(abs(float(w)) for w in ([1.0] * n if weights is None else weights)),
+            tuple(int(i) for i in velocities or ()),
+        )
+
+    @property
+    def limit_set(self) -> ActionSet:
+        return self._set
+
+
+class ActionBall(LimitedActions):
+    """A task whose actions stay in a ball: ‖a‖₂ ≤ radius.
+
+    Args:
+        env: the task.
+        radius: in the units of the actions; > 0.
+        project: as in ``LimitedActions``.
+
+    Raises:
+        ValueError: the radius is not positive.
+    """
+
+    def __init__(self, env: gym.Env[Array, Array], radius: float, project: bool = True) -> None:
+        super().__init__(env, project)
+        _require_positive("radius", radius)
+        self._set = WithinBall(float(radius))
+
+    @property
+    def limit_set(self) -> ActionSet:
+        return self._set
+
+
+class RampLimits(LimitedActions):
+    """A task whose actions change slowly: |a_t - a_{t-1}| ≤ limit in every coordinate.
+
+    The previous action follows the task's observation; at first it is 0, clipped to the space.
+
+    Args:
+        env: the task.
+        limit: a step's largest change, for all actions or one for each, in their units; > 0.
+        project: as in ``LimitedActions``.
+
+    Raises:
+        ValueError: a limit is not positive, or there is not one for each action.
+    """
+
+    def __init__(
+        self, env: gym.Env[Array, Array], limit: float | Sequence[float], project: bool = True
+    ) -> None:
+        super().__init__(env, project)
+        _require_positive("limit", limit)
+        actions, observations = env.action_space, env.observation_space
+        assert isinstance(actions, spaces.Box)
+        assert isinstance(observations, spaces.Box)
+        if np.ndim(limit) > 0 and np.shape(limit) != actions.shape:
+            raise ValueError(f"limit: expected one for each of {actions.shape} actions: {limit}")
+        limits = np.broadcast_to(np.asarray(limit, float), actions.shape)
+        self._set = WithinRamp(tuple(limits.tolist()), observations.shape[0])
+        dtype: Any = np.result_type(observations.dtype, actions.dtype)
+        self.observation_space = spaces.Box(
+            np.concatenate([observations.low, actions.low]).astype(dtype),
+            np.concatenate([observations.high, actions.high]).astype(dtype),
+            dtype=dtype,
+        )
+
+    @property
+    def limit_set(self) -> ActionSet:
+        return self._set
+
+    def observe(self, observation: Array) -> Array:
+        joined: Array = np.concatenate([observation, self._applied])
+        return joined.astype(self.observation_space.dtype)
+
+
+def _require_positive(name: str, value: float | Sequence[float]) -> None:
+    numbers = np.asarray(value, float)
+    if not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise ValueError(f"{name}: expected finite numbers > 0, got {value}")
