@@ -9,6 +9,23 @@ from icnn_rl.configs.checks import require_at_least
 
 
 @dataclass(frozen=True)
+class ConstraintConfig:
+    """A limit on the actions, in their units; see ``icnn_rl.envs.constraints``.
+
+    Args:
+        kind: ``power`` for Σ |w a| ≤ limit, ``ball`` for ‖a‖₂ ≤ limit, ``ramp`` for a change of at
+            most limit a step.
+        limit: how much is allowed.
+        velocities: under ``power``, the entries of the observation that are the weights w, one for
+            each action; none for weights of 1.
+    """
+
+    kind: Literal["power", "ball", "ramp"] = "ball"
+    limit: float = 1.0
+    velocities: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class EnvironmentConfig:
     """The task.
 
@@ -20,6 +37,7 @@ class EnvironmentConfig:
         normalize_rewards: whether rewards are scaled by the running deviation of the return.
         reward_scale: factor on the rewards that the agent learns from; returns are reported
             without it.
+        constraint: a limit that every action keeps to, in training and after; null for none.
     """
 
     id: str = "Pendulum-v1"
@@ -28,6 +46,7 @@ class EnvironmentConfig:
     normalize_observations: bool = False
     normalize_rewards: bool = False
     reward_scale: float = 1.0
+    constraint: ConstraintConfig | None = None
 
     def __post_init__(self) -> None:
         require_at_least(1, "env.", self, "n_envs")
@@ -51,7 +70,9 @@ class NetworkConfig:
     context: tuple[int, ...] = (256, 256)
     convex: tuple[int, ...] = (64,)
     activation: str = "squareplus"
+    form: Literal["picnn", "quadratic"] = "picnn"
     n_critics: int = 2
+    modes: int = 1
     layer_norm: bool = True
     nonnegativity: Literal["projection", "softplus"] = "projection"
 

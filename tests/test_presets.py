@@ -56,12 +56,17 @@ def test_a_preset_makes_an_agent_for_a_task_with_continuous_actions(name: str) -
 def test_there_is_a_modern_preset_for_every_task_and_the_paper_recipe_for_two() -> None:
     configs = {name: preset(name) for name in presets("train")}
     icml = {name for name in configs if name.endswith("-icml")}
-    assert {configs[name].env.id for name in configs.keys() - icml} == TASKS
+    naf = {name for name in configs if name.endswith("-naf")}
+    assert {configs[name].env.id for name in configs.keys() - icml - naf} == TASKS
     assert icml == {"pendulum-icml", "halfcheetah-icml"}
     for name in icml:
         agent = configs[name].agent
         assert agent.network.context == agent.network.convex == (200, 200)
         assert (agent.network.n_critics, agent.entropy, agent.td_clip) == (1, 1.0, 1.0)
+    assert naf == {"pendulum-naf", "halfcheetah-naf"}
+    for name in naf:
+        network = configs[name].agent.network
+        assert (network.form, network.context, network.n_critics) == ("quadratic", (200, 200), 1)
 
 
 def test_the_configuration_has_no_key_that_the_agent_does_not_know() -> None:
