@@ -1,4 +1,4 @@
-"""The best action within a set, chosen when acting or announced by the environment, in its units."""
+"""The best action within a set in the environment's units, which it announces or the user gives."""
 
 from __future__ import annotations
 

@@ -51,9 +51,9 @@ class ConcaveQ(OffPolicyAlgorithm):
         loss = Σ_i mean (Q_i(s, a) - y)²
 
     with primes for the target networks. Every argmin is a convex problem, solved to a certified
-    gap that is logged (``solver/gap_max``). Where the environment announces an ``action_set``, every
-    action keeps to it, and so does a* in the target. The defaults are a modern recipe: twin critics,
-    LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input Convex Neural
+    gap that is logged (``solver/gap_max``). Where the environment announces an ``action_set``,
+    every action keeps to it, and so does a* in the target. The defaults are a modern recipe: twin
+    critics, LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input Convex Neural
     Networks", ICML 2017; min over critics: Fujimoto et al., "Addressing Function Approximation
     Error in Actor-Critic Methods", ICML 2018.
 

@@ -13,6 +13,7 @@ from icnn_rl.configs.reading import config_parser, from_plain, parse_config, to_
 from icnn_rl.configs.train import (
     AgentConfig,
     Config,
+    ConstraintConfig,
     EnvironmentConfig,
     NetworkConfig,
     NoiseConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "AgentConfig",
     "AlgorithmConfig",
     "Config",
+    "ConstraintConfig",
     "EnvironmentConfig",
     "FitConfig",
     "FitNetworkConfig",

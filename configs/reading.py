@@ -81,6 +81,8 @@ def _value(kind: Any, name: str, value: Any) -> Any:
     match get_args(kind):
         case [_, item] if is_dataclass(item):  # of a dict
             return {key: _value(item, f"{name}.{key}", part) for key, part in value.items()}
+        case [item, _] if is_dataclass(item) and value is not None:  # or none
+            return _value(item, name, value)
     return value
 
 

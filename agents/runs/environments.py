@@ -13,7 +13,8 @@ from gymnasium.wrappers import TransformReward
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-from icnn_rl.configs import Config, EnvironmentConfig
+from icnn_rl.configs import Config, ConstraintConfig, EnvironmentConfig
+from icnn_rl.envs.constraints import ActionBall, PowerBudget, RampLimits
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -38,10 +39,24 @@ def make_environment(
         ) from None
     try:
         _require_learnable(config.id, env)
+        return env if config.constraint is None else _constrained(env, config.constraint)
     except ValueError:
         env.close()
         raise
-    return env
+
+
+def _constrained(env: gym.Env[Any, Any], constraint: ConstraintConfig) -> gym.Env[Any, Any]:
+    limit = constraint.limit
+    try:
+        match constraint.kind:
+            case "power":
+                return PowerBudget(env, limit, velocities=constraint.velocities or None)
+            case "ball":
+                return ActionBall(env, limit)
+            case "ramp":
+                return RampLimits(env, limit)
+    except ValueError as error:
+        raise ValueError(f"env.constraint: {error}") from None
 
 
 def make_training_environment(config: EnvironmentConfig) -> gym.Env[Any, Any]:
