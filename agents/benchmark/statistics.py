@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.stats import mannwhitneyu, trim_mean
+from scipy.stats import trim_mean
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -30,8 +30,9 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
 
     over the T tasks; each probability is Mann and Whitney's statistic over the number of pairs.
     """
-    pairs = zip(first, second, strict=True)
-    return float(np.mean([mannwhitneyu(x, y).statistic / (x.size * y.size) for x, y in pairs]))
+    # Counted, as scipy's mannwhitneyu is too slow for thousands of resamples.
+    differences = (x[:, None] - y for x, y in zip(first, second, strict=True))
+    return float(np.mean([(1 + np.sign(d).mean()) / 2 for d in differences]))
 
 
 def bootstrap_interval(
