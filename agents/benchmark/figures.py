@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ def _index(runs: Runs, share: float) -> int:
 def _draw_curve(
     axes: Axes,
     x: np.ndarray,
-    points: list[Scores],
+    points: Sequence[Scores],
     statistic: Callable[[Scores], float],
     color: Color,
     label: str,

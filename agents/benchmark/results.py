@@ -55,12 +55,14 @@ class Runs:
     @property
     def final(self) -> np.ndarray:
         """Return of each run at the last evaluation."""
-        return self.returns[:, -1]
+        final: np.ndarray = self.returns[:, -1]
+        return final
 
     @property
     def best(self) -> np.ndarray:
         """Best evaluation of each run."""
-        return self.returns.max(1)
+        best: np.ndarray = self.returns.max(1)
+        return best
 
     def score(self, returns: np.ndarray) -> np.ndarray:
         """Returns such that random actions score 0 and the task's reference 1."""
