@@ -76,7 +76,7 @@ def _build(kind: type[C], values: dict[str, Any]) -> C:
 
 
 def _value(kind: Any, name: str, value: Any) -> Any:
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _build(kind, _mapping(name, value))
     match get_args(kind):
         case [_, item] if is_dataclass(item):  # of a dict

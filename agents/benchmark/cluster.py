@@ -61,9 +61,9 @@ def connect(address: str | None, jobs: int) -> Any:
         import ray
     except ImportError:
         raise ValueError("--backend ray needs Ray: pip install 'icnn-rl[ray]'") from None
-    size = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
+    size: dict[str, Any] = {"num_cpus": jobs} if address is None else {}
     try:
-        ray.init(address=address, log_to_driver=False, **size)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, **size)
     except (ConnectionError, RuntimeError) as error:
         raise ValueError(f"--address: no Ray cluster at {address}: {error}") from None
     return ray

@@ -93,7 +93,7 @@ class Runs:
         return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
 
     def _curve(self, columns: dict[str, np.ndarray]) -> np.ndarray:
-        return np.interp(self.steps, columns["steps"], columns["return_mean"])
+        return np.array(np.interp(self.steps, columns["steps"], columns["return_mean"]))
 
 
 Table = dict[str, dict[str, Runs]]  # by task, then by algorithm
