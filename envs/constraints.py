@@ -20,6 +20,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from icnn_rl import Ball, Box, ConvexSet, L1Ball
+from icnn_rl.sets import Intersection
 
 Array = npt.NDArray[np.float32]
 
@@ -69,7 +70,11 @@ class WithinRamp:
 
 @dataclass(frozen=True)
 class Both:
-    """The intersection of what two limits allow."""
+    """The intersection of what two limits allow, which must never be empty.
+
+    A ball and ramp limits always meet. A budget whose weights change may exclude all that ramp
+    limits allow.
+    """
 
     first: ActionSet
     second: ActionSet
@@ -143,13 +148,21 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
         )
 
     def nearest(self, action: Array) -> npt.NDArray[np.float64]:
-        """The nearest action that the set and the action space allow now."""
+        """The nearest action that the set and the action space allow now.
+
+        Raises:
+            ValueError: they allow none.
+        """
         space = self.action_space
         assert isinstance(space, spaces.Box)
         low, high = (torch.from_numpy(bound).double() for bound in (space.low, space.high))
         allowed = self.action_set(torch.as_tensor(self._observation).double().unsqueeze(0))
         point = torch.as_tensor(np.asarray(action, np.float64)).unsqueeze(0)
-        return np.asarray((allowed & Box(low, high)).project(point)[0])
+        nearest = (allowed & Box(low, high)).project(point)
+        parts = (allowed.left, allowed.right) if isinstance(allowed, Intersection) else ()
+        if not all(bool(part.contains(nearest)) for part in parts):
+            raise ValueError(f"env: expected limits that some action meets, got {self.action_set}")
+        return np.asarray(nearest[0])
 
 
 class PowerBudget(LimitedActions):

@@ -33,7 +33,13 @@ class Constraints:
 
     @classmethod
     def of(cls, over: ConvexSet, like: Tensor) -> Self:
-        """The set for points of the shape of ``like``, ``(*batch, n)``."""
+        """The set for points of the shape of ``like``, ``(*batch, n)``.
+
+        Raises:
+            TypeError: the set is curved.
+        """
+        if over.balls or over.budgets(like) is not None:
+            raise TypeError(f"over: expected a set without balls, got {over}")
         like = like.double()
         batch, n = like.shape[:-1], like.shape[-1]
         rows, rights = [like.new_zeros(*batch, 0, n)], [like.new_zeros(*batch, 0)]

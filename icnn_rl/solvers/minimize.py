@@ -77,6 +77,8 @@ def minimize(
     if start is not None:
         start = _fitting(start, like)
     if over.balls or over.budgets(like) is not None:
+        if over.balls and solver in (*LINEAR_PROGRAMS, "admm"):
+            raise TypeError(f"solver: {solver!r} cannot keep to a ball; use 'bundle'")
         # One constraint is taken off, and what is left goes through this function again.
         by = import_module(f"icnn_rl.solvers.{'ball' if over.balls else 'budget'}")
         outcome: Solution = by.solve(f, over, like, tol, solver, start, max_evaluations)

@@ -10,7 +10,7 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from icnn_rl import PICNN, Ball, Box, ConvexFunction, ConvexSet, L1Ball, Polytope, minimize
+from icnn_rl import PICNN, Ball, Box, ConvexFunction, ConvexSet, L1Ball, Polytope, argmin, minimize
 
 BATCH, N = 6, 3
 RADIUS = torch.linspace(0.2, 1.2, BATCH, dtype=torch.float64)
@@ -180,6 +180,22 @@ def test_start_and_evaluations() -> None:
 def test_bad_arguments(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_does_not_apply_to_balls_says_so() -> None:
+    with pytest.raises(TypeError, match="solver: 'lp' cannot keep to a ball; use 'bundle'"):
+        minimize(network("relu"), Ball(1.0), solver="lp")
+    for over in (Ball(1.0), L1Ball(1.0)):
+        with pytest.raises(TypeError, match="over: expected a set without balls, got"):
+            argmin(network(), over)
+
+
+def test_linear_programs_under_a_budget() -> None:
+    over = Box(-0.4, 0.6) & L1Ball(RADIUS)
+    exact = minimize(network("relu"), over, solver="lp")
+    bundle = minimize(network("relu"), over, tol=1e-5)
+    assert exact.converged.all()
+    torch.testing.assert_close(bundle.value, exact.value, atol=2e-5, rtol=0)
 
 
 def test_a_weight_of_zero_leaves_a_coordinate_to_the_box() -> None:

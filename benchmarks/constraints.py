@@ -1,0 +1,128 @@
+"""Trained agents under limits on their actions: returns, and how far actions break the limits.
+
+    python benchmarks/constraints.py RUNS [--episodes 10] [--seed 1000000]
+
+RUNS is a folder with run folders of ``icnn-rl train`` anywhere below it: agents of HalfCheetah-v5
+and Hopper-v5, of ConcaveQ, SAC or TD3, trained freely or, as the presets halfcheetah-power,
+halfcheetah-ball, halfcheetah-ramp and their like for Hopper are, under a limit. One trained freely
+is restricted when it acts, by each limit of those presets: ConcaveQ finds the best action within
+(``predict(obs, action_set=...)``), the others have theirs projected. One trained under a limit acts
+under it. Violations are Euclidean distances of the actions that reach the task from the set; next
+to them stands the largest distance by which an action had to be projected. Results go to
+benchmarks/results/constraints.csv, a row a run and limit, and as a table to the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from report import machine, table
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from icnn_rl.agents import ConcaveQ
+from icnn_rl.agents.runs.environments import make_environment
+from icnn_rl.agents.runs.portable import DESCRIPTION, load_portable
+from icnn_rl.configs import Config, ConstraintConfig, parse_config
+from icnn_rl.configs.presets import find_preset
+from icnn_rl.envs.constraints import LimitedActions
+
+RESULTS = Path(__file__).parent / "results"
+TASKS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
+KINDS = ("power", "ball", "ramp")
+FIELDS = ("task", "algorithm", "seed", "limit", "trained", "return", "spread", "violation")
+FIELDS += ("projected by", "run")
+
+
+def limits(task: str) -> list[ConstraintConfig]:
+    """The limits of the presets for a task."""
+    found = []
+    for kind in KINDS:
+        preset = find_preset(f"{TASKS[task]}-{kind}", "train")
+        constraint = parse_config(Config, [f"--config={preset}"]).env.constraint
+        assert constraint is not None
+        found.append(constraint)
+    return found
+
+
+def propose(model: OffPolicyAlgorithm, env: LimitedActions, observation: np.ndarray) -> np.ndarray:
+    """The action that the agent wants, within the set if it can be told of one."""
+    known = observation[: model.observation_space.shape[0]]
+    normalizer = model.get_vec_normalize_env()
+    seen = known if normalizer is None else normalizer.normalize_obs(known)
+    if isinstance(model, ConcaveQ) and model.action_set is None:
+        within = env.action_set(torch.as_tensor(observation, dtype=torch.float32).unsqueeze(0))
+        return model.predict(seen, action_set=within)[0]
+    return model.predict(seen, deterministic=True)[0]
+
+
+def play(
+    model: OffPolicyAlgorithm, config: Config, limit: ConstraintConfig, episodes: int, seed: int
+) -> dict[str, object]:
+    """Returns, the largest violation and the longest projection of some episodes."""
+    env = make_environment(replace(config.env, constraint=limit))
+    assert isinstance(env, LimitedActions)
+    returns, violation, projected = np.zeros(episodes), 0.0, 0.0
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed + episode)
+        over = False
+        while not over:
+            action = propose(model, env, observation)
+            if not isinstance(model, ConcaveQ):
+                wanted, action = action, env.nearest(action).astype(np.float32)
+                projected = max(projected, float(np.linalg.norm(wanted - action)))
+            observation, reward, terminated, truncated, info = env.step(action)
+            violation = max(violation, info["violation"])
+            returns[episode] += float(reward)
+            over = terminated or truncated
+    env.close()
+    return {
+        "return": f"{returns.mean():.1f}",
+        "spread": f"{returns.std():.1f}",
+        "violation": f"{violation:.1e}",
+        "projected by": f"{projected:.2f}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1_000_000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[dict[str, object]] = []
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / "constraints.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        for description in sorted(arguments.runs.rglob(DESCRIPTION)):
+            model, config = load_portable(description.parent)
+            if config.env.id not in TASKS:
+                continue
+            own = config.env.constraint
+            for limit in limits(config.env.id) if own is None else [own]:
+                row: dict[str, object] = {
+                    "task": config.env.id,
+                    "algorithm": config.algorithm,
+                    "seed": config.seed,
+                    "limit": f"{limit.kind} {limit.limit}",
+                    "trained": "freely" if own is None else "under it",
+                    **play(model, config, limit, arguments.episodes, arguments.seed),
+                    "run": description.parent.name,
+                }
+                writer.writerow(row)
+                file.flush()
+                rows.append(row)
+    if not rows:
+        raise SystemExit(f"{arguments.runs} holds no trained agent of {', '.join(TASKS)}")
+    print(machine())
+    print(table(FIELDS, [[row[name] for name in FIELDS] for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

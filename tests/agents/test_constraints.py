@@ -1,0 +1,178 @@
+"""Agents in tasks that announce where their actions may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import TD3
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
+
+from icnn_rl import Ball, Box
+from icnn_rl.agents import ConcaveQ
+from icnn_rl.envs.constraints import ActionBall, LimitedActions, PowerBudget, RampLimits
+
+OPTIONS: dict[str, Any] = {
+    "policy_kwargs": {"context": (16,), "convex": (16,)},
+    "learning_starts": 40,
+    "batch_size": 16,
+    "seed": 0,
+}
+HESSIAN = np.array([[1.0, 0.8], [0.8, 1.0]])
+
+
+class Quadratic(gym.Env[np.ndarray, np.ndarray]):
+    """Reward -(a - s)ᵀ H (a - s), one step: the best action is s, and in a set something else."""
+
+    observation_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 2.0, (2,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.state = self.np_random.uniform(-2, 2, 2).astype(np.float32)
+        return self.state, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        off = action - self.state
+        self.state = self.np_random.uniform(-2, 2, 2).astype(np.float32)
+        return self.state, float(-off @ HESSIAN @ off), True, False, {}
+
+
+def power() -> LimitedActions:
+    return PowerBudget(Quadratic(), 0.8, velocities=(0, 1))
+
+
+def ball() -> LimitedActions:
+    return ActionBall(Quadratic(), 0.7)
+
+
+def ramp() -> LimitedActions:
+    return RampLimits(gym.make("Pendulum-v1"), 0.3)
+
+
+def both() -> LimitedActions:
+    return RampLimits(ActionBall(gym.make("Pendulum-v1"), 1.5), 0.3)
+
+
+class Violations(BaseCallback):
+    """What the environments measure in every step, and how far actions move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worst, self.steps, self.largest = 0.0, 0, 0.0
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            self.worst = max(self.worst, info["violation"])
+            self.steps += 1
+        self.largest = max(self.largest, float(np.abs(self.locals["actions"]).max()))
+        return True
+
+
+@pytest.mark.parametrize("make", [power, ball, ramp, both])
+def test_no_action_of_training_violates(make: Callable[[], LimitedActions]) -> None:
+    violations = Violations()
+    envs = DummyVecEnv([make, make])
+    model = ConcaveQ("MlpPolicy", envs, exploration_noise=0.5, target_noise=0.2, **OPTIONS)
+    model.learn(80, callback=violations)
+    assert violations.steps == 80
+    assert violations.worst <= 1e-6
+    assert violations.largest > 0.1
+    stored = torch.as_tensor(model.replay_buffer.observations[:40])
+    low, high = model.policy.bounds()
+    actions = low + (torch.as_tensor(model.replay_buffer.actions[:40]) + 1) / 2 * (high - low)
+    assert model.action_set is not None
+    for observations, taken in zip(stored, actions, strict=True):
+        assert model.action_set(observations).contains(taken, tol=1e-6).all()
+
+
+@pytest.mark.parametrize("vectorize", [SubprocVecEnv, lambda m: VecNormalize(DummyVecEnv(m))])
+def test_vectorised_environments(vectorize: Callable[[list[Any]], VecEnv]) -> None:
+    violations = Violations()
+    envs = vectorize([ramp, ramp])
+    try:
+        ConcaveQ("MlpPolicy", envs, **OPTIONS).learn(60, callback=violations)
+    finally:
+        envs.close()
+    assert violations.steps == 60
+    assert violations.worst <= 1e-6
+
+
+def test_the_target_keeps_to_the_next_set() -> None:
+    model = ConcaveQ("MlpPolicy", ramp(), **OPTIONS).learn(60)
+    batch = model.replay_buffer.sample(16)
+    _, solution = model._td_target(batch)
+    low, high = batch.next_observations[:, 3:] - 0.3, batch.next_observations[:, 3:] + 0.3
+    assert ((low - 1e-6 <= solution.y) & (solution.y <= high + 1e-6)).all()
+    free = model.critic_target.condition(batch.next_observations)
+    scaled = solution.y / 2
+    others = (low + torch.linspace(0, 1, 50).view(-1, 1, 1) * (high - low)).clamp(-2, 2) / 2
+    value = free.value(scaled).mean(0)
+    best = torch.stack([free.value(o).mean(0) for o in others]).amin(0)
+    assert (value <= best + 1e-2).all()
+
+
+def test_acting_within_both_sets() -> None:
+    model = ConcaveQ("MlpPolicy", ball(), **OPTIONS)
+    observations = np.random.default_rng(0).uniform(-2, 2, (30, 2)).astype(np.float32)
+    own, _ = model.predict(observations)
+    assert (np.linalg.norm(own, axis=1) <= 0.7 + 1e-6).all()
+    smaller, _ = model.predict(observations, action_set=Box(0.1, 0.4))
+    assert ((smaller >= 0.1 - 1e-6) & (smaller <= 0.4 + 1e-6)).all()
+    shifted, _ = model.predict(observations, action_set=Ball(0.3, torch.tensor([0.6, 0.0])))
+    assert (np.linalg.norm(shifted, axis=1) <= 0.7 + 1e-6).all()
+    assert (np.linalg.norm(shifted - [0.6, 0.0], axis=1) <= 0.3 + 1e-6).all()
+
+
+def test_saved_with_the_model_and_renewed_by_another_environment(tmp_path: Path) -> None:
+    model = ConcaveQ("MlpPolicy", ball(), **OPTIONS)
+    model.save(tmp_path / "model")
+    alone = ConcaveQ.load(tmp_path / "model")
+    observations = np.random.default_rng(0).uniform(-2, 2, (10, 2)).astype(np.float32)
+    np.testing.assert_array_equal(alone.predict(observations)[0], model.predict(observations)[0])
+    alone.set_env(Quadratic())
+    assert alone.action_set is None
+    assert np.linalg.norm(alone.predict(observations)[0], axis=1).max() > 0.7
+
+
+def test_environments_that_disagree_are_refused() -> None:
+    envs = DummyVecEnv([ball, lambda: ActionBall(Quadratic(), 0.5)])
+    with pytest.raises(ValueError, match="env: expected one action_set in all environments"):
+        ConcaveQ("MlpPolicy", envs, **OPTIONS)
+
+
+def test_others_act_with_projected_actions() -> None:
+    violations = Violations()
+    TD3("MlpPolicy", ball(), learning_starts=10, seed=0).learn(30, callback=violations)
+    assert violations.worst > 0.01
+
+
+@pytest.mark.parametrize("make", [power, ball])
+def test_learns_the_best_feasible_action(make: Callable[[], LimitedActions]) -> None:
+    options = OPTIONS | {"learning_rate": 3e-3, "learning_starts": 200, "batch_size": 32}
+    options["policy_kwargs"] = {"context": (64,), "convex": (32,), "n_critics": 1}
+    model = ConcaveQ("MlpPolicy", make(), exploration_noise=0.3, **options).learn(600)
+    states = np.random.default_rng(1).uniform(-1, 2, (60, 2)).astype(np.float32)
+    assert model.action_set is not None
+    over = model.action_set(torch.as_tensor(states)) & Box(-1.0, 2.0)
+    chosen, _ = model.predict(states)
+    clipped = over.project(torch.as_tensor(states)).numpy()  # of the best action without a limit
+    # The optimum is by far the best of many feasible points.
+    random = torch.rand(100, 60, 2, generator=torch.Generator().manual_seed(0)) * 3 - 1
+    best = np.min([cost(over.project(p).numpy(), states) for p in random], axis=0)
+    regret = [(cost(a, states) - best).mean() for a in (chosen, clipped)]
+    assert regret[0] < regret[1]
+
+
+def cost(actions: np.ndarray, states: np.ndarray) -> np.ndarray:
+    off = actions - states
+    return np.einsum("bi,ij,bj->b", off, HESSIAN, off)
