@@ -87,12 +87,13 @@ class SolverConfig:
     Args:
         method: solver of ``icnn_rl.minimize``.
         tol: certified gap, in units of Q, at which an action is good enough.
-        max_evaluations: of the critics, per action.
+        max_evaluations: of the critics, per action; three suffice Newton's method, which solves for
+            smooth critics, while piecewise-linear ones need ten and more.
     """
 
     method: Literal["auto", "bundle", "newton", "lp"] = "auto"
     tol: float = 1e-2
-    max_evaluations: int = 50
+    max_evaluations: int = 3
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class AgentConfig:
         acting_solver: precision of the actions taken.
     """
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     buffer_size: int = 1_000_000
     learning_starts: int = 1000
     batch_size: int = 256
@@ -156,7 +157,7 @@ class NoiseConfig:
     """
 
     kind: Literal["gaussian", "ou"] = "gaussian"
-    sigma: float = 0.1
+    sigma: float = 0.2
     theta: float = 0.15
 
     def __post_init__(self) -> None:
