@@ -112,6 +112,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     agent.add_argument("--episodes", type=int, help="how many (default: 20)")
     agent.add_argument("--seed", type=int, help="of the first (default: 0)")
     agent.add_argument("--env", metavar="ID", help="the task, if it is in a module of its own")
+    agent.add_argument("--backend", choices=("local", "ray"), help=BACKEND)
+    agent.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
     agent.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode")
 
     benchmark = commands.add_parser("benchmark", help="run a grid of tasks, algorithms and seeds")
@@ -214,7 +216,7 @@ def _resume(arguments: argparse.Namespace, console: Console) -> int:
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     if _is_fit(arguments.run):
-        _refuse(arguments, "a fit", "episodes", "seed", "env", "video")
+        _refuse(arguments, "a fit", "episodes", "seed", "env", "backend", "address", "video")
 
         from icnn_rl.experiments import fitting
 
@@ -232,7 +234,16 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from icnn_rl.agents.runs.video import record_video
 
     model, config = load_portable(arguments.run, arguments.env)
-    evaluation = evaluate(model, lambda: make_environment(config.env), episodes, seed)
+    _require_ray_for_address(arguments)
+    if arguments.backend == "ray":
+        from icnn_rl.agents.benchmark.remote_evaluation import evaluate_remotely
+
+        jobs = os.cpu_count() or 1
+        evaluation = evaluate_remotely(
+            arguments.run, config.env.id, episodes, seed, arguments.address, jobs
+        )
+    else:
+        evaluation = evaluate(model, lambda: make_environment(config.env), episodes, seed)
     _say(console, f"{config.env.id}: return {evaluation} in {episodes} episodes")
     if arguments.video is not None:
         record_video(arguments.run, arguments.video, seed)
@@ -264,17 +275,20 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _backend(arguments: argparse.Namespace) -> Backend:
+    _require_ray_for_address(arguments)
     jobs = arguments.jobs or os.cpu_count() or 1
     if arguments.backend == "ray":
         from icnn_rl.agents.benchmark.cluster import RayBackend
 
         return RayBackend(arguments.address, jobs)
-    if arguments.address is not None:
-        raise ValueError("--address is for --backend ray")
-
     from icnn_rl.agents.benchmark.grid import LocalBackend
 
     return LocalBackend(jobs)
+
+
+def _require_ray_for_address(arguments: argparse.Namespace) -> None:
+    if arguments.address is not None and arguments.backend != "ray":
+        raise ValueError("--address is for --backend ray")
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:

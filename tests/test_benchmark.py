@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_every_running_cell(tmp_path: Path) -> Non
 
 
 def test_a_cluster_gives_the_results_of_this_machine(
-    done: tuple[Grid, str, int], tmp_path: Path
+    done: tuple[Grid, str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = Grid(tmp_path)
     options = ("--algorithms", "sac", "concave-q", "--backend", "ray", "--jobs", "2")
@@ -225,6 +225,13 @@ def test_a_cluster_gives_the_results_of_this_machine(
         found, expected = grid.result(cell), done[0].result(cell)
         assert found.config() == expected.config()
         assert np.array_equal(found.columns["return_mean"], expected.columns["return_mean"])
+
+    evaluation = ["evaluate", str(done[0].work / SAC), "--episodes=12", "--seed=7"]
+    capsys.readouterr()
+    assert main(evaluation) == 0
+    here = capsys.readouterr().out
+    assert main([*evaluation, "--backend=ray"]) == 0
+    assert capsys.readouterr().out == here
 
 
 DAMAGES = {

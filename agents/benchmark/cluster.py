@@ -63,7 +63,7 @@ def connect(address: str | None, jobs: int) -> Any:
         raise ValueError("--backend ray needs Ray: pip install 'icnn-rl[ray]'") from None
     size: dict[str, Any] = {"num_cpus": jobs} if address is None else {}
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, **size)
+        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, **size)
     except (ConnectionError, RuntimeError) as error:
         raise ValueError(f"--address: no Ray cluster at {address}: {error}") from None
     return ray
