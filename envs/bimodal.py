@@ -12,18 +12,19 @@ from gymnasium import spaces
 Array = npt.NDArray[np.float64]
 
 PEAK = 0.5  # the peaks stand at ±PEAK
-LOWER = 0.9  # height of the left peak; the right one's is 1
-STEEPNESS = 10.0
+LOWER = 0.4  # height of the left peak; the right one's is 1
+WIDE, NARROW = 10.0, 40.0  # curvature of the left peak, and of the right one
 NOISE = 0.1  # standard deviation of the reward
 
 
 class BimodalBandit(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     """A bandit whose expected reward is the maximum of two concave quadratics.
 
-        E r(a) = max{ 1 - 10 (a - ½)², 0.9 - 10 (a + ½)² },      a ∈ [-1, 1]
+        E r(a) = max{ 1 - 40 (a - ½)², 0.4 - 10 (a + ½)² },      a ∈ [-1, 1]
 
-    The best action is ½, worth 1. A concave quadratic fitted to uniform actions is highest near 0,
-    where the reward is -1.2; a maximum of two concave functions represents the reward exactly.
+    The best action is ½, worth 1; the worse peak is the wider one, which attracts. A concave
+    quadratic fitted to uniform actions is highest at -0.27, between the peaks, where the reward is
+    negative; a maximum of two concave functions represents the reward exactly.
 
     Args:
         render_mode: the task does not render; None.
@@ -46,8 +47,8 @@ class BimodalBandit(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
     def optimal_q(self, x: Array, u: Array) -> Array:
         """E r(u), of shape ``batch``, for actions of shape ``(*batch, 1)``."""
-        right = 1 - STEEPNESS * (u[..., 0] - PEAK) ** 2
-        left = LOWER - STEEPNESS * (u[..., 0] + PEAK) ** 2
+        right = 1 - NARROW * (u[..., 0] - PEAK) ** 2
+        left = LOWER - WIDE * (u[..., 0] + PEAK) ** 2
         return np.maximum(left, right)
 
     def reset(

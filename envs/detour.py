@@ -14,8 +14,9 @@ Array = npt.NDArray[np.float64]
 
 STEPS = 6
 DISTANCE = 0.5  # m; the best distance from the obstacle's middle at which to pass it
-MISS = 10.0  # cost of passing 1 m nearer or farther than that, growing with the square
-TOLL = 0.1  # cost of passing on the right
+NARROW = 40.0  # cost of passing 1 m nearer or farther than that on the left, as its square
+WIDE = 10.0  # likewise on the right
+TOLL = 0.6  # cost of passing on the right
 LANE = 0.2  # cost of a step 1 m off the lane, growing with the square
 EFFORT = 0.1  # cost of a step at full action, likewise
 START = 0.2  # m; the start lies within ±START
@@ -26,11 +27,12 @@ class Detour(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     """Drive straight ahead, around an obstacle that stands in the middle of the lane.
 
         x' = x + u,      reward = -(0.1 u² + 0.2 x'²) - [first step] c(x'),      u ∈ [-1, 1],
-        c(x) = min{ 10 (x + ½)², 10 (x - ½)² + 0.1 },
+        c(x) = min{ 40 (x + ½)², 10 (x - ½)² + 0.6 },
 
     with x the distance from the middle of the lane in m, to the right. c is the cost of passing the
-    obstacle: on the left or on the right, where a toll is due, not too near and not too far. Given
-    the side everything is convex, so the first step's
+    obstacle: on the left, where the gap is narrow, or on the right, where it is wide but a toll is
+    due; in either, not too near and not too far. Given the side everything is convex, so the first
+    step's
 
         Q*(x, u) = max{ Q_left(x, u), Q_right(x, u) }
 
@@ -123,7 +125,7 @@ def _move(x: Array | float, u: Array) -> Array:
 def _reward(time: int, moved: Array | float, u: Array) -> Array:
     reward = -EFFORT * np.square(u) - LANE * np.square(moved)
     if time == 0:
-        left = MISS * np.square(moved + DISTANCE)
-        right = MISS * np.square(moved - DISTANCE) + TOLL
+        left = NARROW * np.square(moved + DISTANCE)
+        right = WIDE * np.square(moved - DISTANCE) + TOLL
         reward = reward - np.minimum(left, right)
     return np.asarray(reward)
