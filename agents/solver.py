@@ -54,5 +54,5 @@ def vertex(f: ConditionedQuadratic) -> Solution:
     )
 
 
-TARGET = SolverSettings(tol=1e-2, max_evaluations=3)  # for smooth critics, by Newton's method
+TARGET = SolverSettings(tol=1e-2, max_evaluations=5)  # for smooth critics, by Newton's method
 ACTING = SolverSettings(tol=1e-4, max_evaluations=200)

@@ -87,13 +87,13 @@ class SolverConfig:
     Args:
         method: solver of ``icnn_rl.minimize``.
         tol: certified gap, in units of Q, at which an action is good enough.
-        max_evaluations: of the critics, per action; three suffice Newton's method, which solves for
+        max_evaluations: of the critics, per action; five suffice Newton's method, which solves for
             smooth critics, while piecewise-linear ones need ten and more.
     """
 
     method: Literal["auto", "bundle", "newton", "lp"] = "auto"
     tol: float = 1e-2
-    max_evaluations: int = 3
+    max_evaluations: int = 5
 
 
 @dataclass(frozen=True)
