@@ -30,6 +30,10 @@ class ConvexSet(ABC):
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of the shape of ``like``; infinite where there are none."""
 
+    def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Those that are known without a linear program; they may contradict each other."""
+        return self.bounds(like)
+
     def inequalities(self, like: Tensor) -> Constraint | None:
         """A and b of A y ≤ b."""
         return None
@@ -143,7 +147,7 @@ class Intersection(PolyhedralSet):
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         from icnn_rl.sets.implied_bounds import implied_bounds
 
-        lower, upper = self._both(like)
+        lower, upper = self.own_bounds(like)
         return implied_bounds(lower, upper, self.inequalities(like), self.equations(like))
 
     def support(self, c: Tensor) -> Tensor:
@@ -183,7 +187,7 @@ class Intersection(PolyhedralSet):
         return nearest(self, y)
 
     def interior(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = self._both(like)
+        lower, upper = self.own_bounds(like)
         if self.balls:
             y, empty = self._interior_of_ball(like)
         elif self.budgets(like) is not None:
@@ -205,9 +209,8 @@ class Intersection(PolyhedralSet):
         empty = empty | (distance > (1 + 1e-6) * radius.squeeze(-1))
         return (nearest + ball.crossing(nearest, deep)) / 2, empty
 
-    def _both(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The bounds of both sets, which may contradict each other."""
-        (low, high), (lower, upper) = self.left.bounds(like), self.right.bounds(like)
+    def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        (low, high), (lower, upper) = self.left.own_bounds(like), self.right.own_bounds(like)
         return torch.maximum(low, lower), torch.minimum(high, upper)
 
     def inequalities(self, like: Tensor) -> Constraint | None:

@@ -53,8 +53,11 @@ class Polytope(PolyhedralSet):
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         from icnn_rl.sets.implied_bounds import implied_bounds
 
+        return implied_bounds(*self.own_bounds(like), self.inequalities(like), self.equations(like))
+
+    def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         upper = torch.full_like(like, torch.inf)
-        return implied_bounds(-upper, upper, self.inequalities(like), self.equations(like))
+        return -upper, upper
 
     def inequalities(self, like: Tensor) -> Constraint | None:
         return _fitted(self._inequalities, "A", "b", like)
