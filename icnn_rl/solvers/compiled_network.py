@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -56,16 +56,14 @@ def activate(code, leak, t, z, slope, curvature):  # type: ignore[no-untyped-def
 
 
 @compiled
-def evaluate(  # type: ignore[no-untyped-def]
-    code, leak, weight_z, weight_y, gate_z, gate_y, bias, mean, rows, points, value, gradient,
-    hessian,
-):  # fmt: skip
+def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[no-untyped-def]
     """Values and gradients at ``points`` of the functions ``rows``, and Hessians where asked for.
 
     ``hessian`` has no rows where it is not. With ``mean`` a function is the mean over the members,
     else it is the one of member ``row // B``. One forward and one backward pass, and J = ∂t/∂y
     beside the forward pass, as in ``ConditionedNetwork``.
     """
+    code, leak, weight_z, weight_y, gate_z, gate_y, bias, mean = network
     members, batch, layers, n = gate_y.shape
     second = len(hessian) > 0
     number = bias[0].dtype.type
@@ -152,13 +150,30 @@ def evaluate(  # type: ignore[no-untyped-def]
                     hessian[row, other, i] = hessian[row, i, other]
 
 
+class Arrays(NamedTuple):
+    """A conditioned network, or the mean over an ensemble of them, as ``evaluate`` takes it."""
+
+    code: int
+    leak: np.floating[Any]
+    weight_z: tuple[Array, ...]
+    weight_y: tuple[Array, ...]
+    gate_z: tuple[Array, ...]
+    gate_y: Array
+    bias: tuple[Array, ...]
+    mean: bool
+
+
 @dataclass(frozen=True)
 class CompiledNetwork:
-    """The arrays of a conditioned network, or of the mean over an ensemble of them."""
+    """A conditioned network, or the mean over an ensemble of them, in compiled form.
 
-    arrays: tuple[Any, ...]
+    Attributes:
+        arrays: what it is made of.
+        dim: n, the length of y.
+    """
+
+    arrays: Arrays
     dim: int
-    dtype: npt.DTypeLike
 
     @classmethod
     def of(cls, f: ConvexFunction) -> Self | None:
@@ -176,7 +191,7 @@ class CompiledNetwork:
         if work * network.bias[0].shape[:2].numel() > WORK:
             return None
         gate_y = _array(network.gate_y)
-        arrays = (
+        arrays = Arrays(
             CODES[network.activation.name],
             gate_y.dtype.type(network.activation.leak),
             tuple(_array(w) for w in network.weight_z),
@@ -186,7 +201,7 @@ class CompiledNetwork:
             tuple(_array(b) for b in network.bias),
             mean,
         )
-        return cls(arrays, network.dim, gate_y.dtype)
+        return cls(arrays, network.dim)
 
     def value_and_gradient(self, y: Array, rows: Array) -> tuple[Array, Array]:
         """Values ``(a,)`` and gradients ``(a, n)`` of the functions ``rows`` at points."""
@@ -200,7 +215,7 @@ class CompiledNetwork:
     def _evaluate(self, y: Array, rows: Array, hessians: int) -> tuple[Array, Array, Array]:
         value, gradient = np.empty(len(rows)), np.empty((len(rows), self.dim))
         hessian = np.empty((hessians, self.dim, self.dim))
-        evaluate(*self.arrays, rows, y, value, gradient, hessian)
+        evaluate(self.arrays, rows, y, value, gradient, hessian)
         return value, gradient, hessian
 
 

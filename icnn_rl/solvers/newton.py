@@ -7,7 +7,8 @@ import numpy as np
 from icnn_rl.interior_point import minimize_model, separable_minimum
 from icnn_rl.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.polyhedron import Polyhedron
-from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
+from icnn_rl.solvers.compiled_network import CompiledNetwork, evaluate
+from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
@@ -180,6 +181,53 @@ def propose(  # type: ignore[no-untyped-def]
         y[row] += step[i]
 
 
+@compiled
+def descend(  # type: ignore[no-untyped-def]
+    network, evaluations, lower, upper, y, count, origin, width, finite, h, a, E, e, center, gamma,
+    epsilon, tol, base, best, step, model, share, bound, done,
+):  # fmt: skip
+    """The loop of ``solve`` for a network in compiled form; y is used up.
+
+    Gradient and Hessian come in one pass: there are no calls to be saved by waiting until a
+    gradient has not proved its point. Returns a sample whose values are not finite, or -1.
+    """
+    size, n = y.shape
+    active = np.arange(size)
+    for evaluation in range(evaluations):
+        left = len(active)
+        last = evaluation + 1 == evaluations
+        for row in range(left):
+            for k in range(n):
+                rounded = network.gate_y.dtype.type(y[row, k])
+                y[row, k] = min(max(rounded, lower[active[row], k]), upper[active[row], k])
+        value, gradient = np.empty(left), np.empty((left, n))
+        hessian = np.empty((0 if last else left, n, n))
+        evaluate(network, active, y, value, gradient, hessian)
+        for row in range(left):
+            if not (np.isfinite(value[row]) and np.isfinite(gradient[row]).all()):
+                return active[row]
+        accepted = np.empty(left, np.bool_)
+        judge(
+            active, y, value, gradient, count, origin, width, finite, h, a, E, e, center, gamma,
+            epsilon, tol, base, best, step, model, share, bound, done, accepted,
+        )  # fmt: skip
+        if last:
+            break
+        # Those that go on move up, first the accepted ones, for which there is a new proposal.
+        order = np.concatenate((
+            np.flatnonzero(accepted & ~done[active]), np.flatnonzero(~accepted & ~done[active])
+        ))  # fmt: skip
+        new = np.sum(accepted & ~done[active])
+        active, y = active[order], y[order]
+        propose(
+            active[:new], y, gradient[order], hessian[order], origin, width, finite, h, a, E, e,
+            center, epsilon, best, bound, step, model, share,
+        )  # fmt: skip
+        if len(active) == 0:
+            break
+    return -1
+
+
 def solve(problem: Problem) -> Solution:
     """Minimise a smooth convex function by Newton steps within the set.
 
@@ -198,7 +246,6 @@ def solve(problem: Problem) -> Solution:
     if not problem.f.smooth:
         raise TypeError("solver: 'newton' needs a smooth function; use 'bundle'")
     size, n = problem.size, problem.dim
-    oracle = Oracle(problem)
     over = Polyhedron.of(problem.over, problem.start)
     gamma = problem.flat(problem.f.strong_convexity)
     last = np.zeros((size, 1))
@@ -211,6 +258,17 @@ def solve(problem: Problem) -> Solution:
     base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
+    network = CompiledNetwork.of(problem.f)
+    if network is not None:
+        bounds = (to_array(t).reshape(size, n) for t in problem.over.bounds(problem.start))
+        lost = descend(
+            network.arrays, problem.max_evaluations, *bounds, y, count, *constraints, center,
+            gamma, problem.epsilon, problem.tol, base, best, step, model, share, bound, done,
+        )  # fmt: skip
+        if lost >= 0:
+            raise NonFiniteError(f"f: expected finite values, got others for sample {lost}")
+        return problem.solution(base, best, bound, count)
+    oracle = Oracle(problem)
     active = np.arange(size)
     for evaluation in range(problem.max_evaluations):
         y, value, gradient = oracle.value_and_gradient(y, active)
