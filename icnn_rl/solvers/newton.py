@@ -189,7 +189,7 @@ def descend(  # type: ignore[no-untyped-def]
     """The loop of ``solve`` for a network in compiled form; y is used up.
 
     Gradient and Hessian come in one pass: there are no calls to be saved by waiting until a
-    gradient has not proved its point. Returns a sample whose values are not finite, or -1.
+    gradient has not proved its point. Returns a sample that is not finite, or -1, its value and gradient.
     """
     size, n = y.shape
     active = np.arange(size)
@@ -205,7 +205,7 @@ def descend(  # type: ignore[no-untyped-def]
         evaluate(network, active, y, value, gradient, hessian)
         for row in range(left):
             if not (np.isfinite(value[row]) and np.isfinite(gradient[row]).all()):
-                return active[row]
+                return active[row], value[row], gradient[row]
         accepted = np.empty(left, np.bool_)
         judge(
             active, y, value, gradient, count, origin, width, finite, h, a, E, e, center, gamma,
@@ -225,7 +225,7 @@ def descend(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         if len(active) == 0:
             break
-    return -1
+    return -1, 0.0, np.empty(0)
 
 
 def solve(problem: Problem) -> Solution:
@@ -261,12 +261,13 @@ def solve(problem: Problem) -> Solution:
     network = CompiledNetwork.of(problem.f)
     if network is not None:
         bounds = (to_array(t).reshape(size, n) for t in problem.over.bounds(problem.start))
-        lost = descend(
+        lost, value, gradient = descend(
             network.arrays, problem.max_evaluations, *bounds, y, count, *constraints, center,
             gamma, problem.epsilon, problem.tol, base, best, step, model, share, bound, done,
         )  # fmt: skip
         if lost >= 0:
-            raise NonFiniteError(f"f: expected finite values, got others for sample {lost}")
+            got = f"the gradient {gradient}" if np.isfinite(value) else value
+            raise NonFiniteError(f"f: expected finite values, got {got} for sample {lost}")
         return problem.solution(base, best, bound, count)
     oracle = Oracle(problem)
     active = np.arange(size)
