@@ -40,7 +40,7 @@ from icnn_rl.agents.validation import require_bounded_box, require_finite, requi
 from icnn_rl.sets import ConvexSet
 
 FORMAT = 2  # of saved models; raise it when an older archive can no longer be read
-LOSERS = 0.01  # weight of the loss of all modes, next to that of the mode that wins
+HOME = 0.01  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
 class ConcaveQ(OffPolicyAlgorithm):
@@ -251,7 +251,8 @@ class ConcaveQ(OffPolicyAlgorithm):
             target = target.clamp(q.detach() - self.td_clip, q.detach() + self.td_clip)
         loss: Tensor = (q - target).square().mean(-1).sum()
         if self.policy.modes > 1:  # a mode that never wins must learn too, or it never will
-            loss = loss + LOSERS * (each - target.unsqueeze(-2)).square().mean(-1).sum()
+            errors = (each - target.unsqueeze(-2)).square()
+            loss = loss + HOME * (errors * self.critic.at_home(batch.actions)).mean(-1).sum()
         self.critic.optimizer.zero_grad()
         loss.backward()
         self.critic.optimizer.step()

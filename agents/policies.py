@@ -79,6 +79,17 @@ class ConcaveCritic(BaseModel):
         f = self.net.condition(self.extract_features(obs, self.features_extractor))
         return f if self.modes == 1 else Modes(f, self.modes)
 
+    def at_home(self, actions: Tensor) -> Tensor:
+        """1 where mode k's home is nearest to an action, else 0, of shape (K, B).
+
+        The homes are the first K points of a scrambled Sobol' sequence in [-1, 1]ⁿ. Learning from
+        the actions around its home keeps a mode alive that is the best one nowhere.
+        """
+        sequence = torch.quasirandom.SobolEngine(actions.shape[-1], scramble=True, seed=0)
+        homes = 2 * sequence.draw(self.modes).to(actions) - 1
+        nearest = torch.cdist(homes, actions).argmin(0)
+        return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
+
     def forward(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
         """Q_i(s, a), of shape (E, B)."""
         return winning(-self.condition(obs).value(actions))

@@ -2,6 +2,7 @@
 
 from icnn_rl.adjoints import ArgMin, argmin, minimum, unrolled
 from icnn_rl.functions import ConvexFunction
+from icnn_rl.modes import Modes
 from icnn_rl.networks import (
     FICNN,
     PICNN,
@@ -12,6 +13,7 @@ from icnn_rl.networks import (
     Dense,
     Encoder,
     MaxPool,
+    QuadraticNetwork,
 )
 from icnn_rl.sets import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize, minimize_modes
@@ -36,7 +38,9 @@ __all__ = [
     "Euclidean",
     "L1Ball",
     "MaxPool",
+    "Modes",
     "Polytope",
+    "QuadraticNetwork",
     "Simplex",
     "Simplices",
     "Solution",
