@@ -31,7 +31,7 @@ class ConvexSet(ABC):
         """Lower and upper bounds of the shape of ``like``; infinite where there are none."""
 
     def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Those that are known without a linear program; they may contradict each other."""
+        """Those known without a linear program a sample; they may contradict each other."""
         return self.bounds(like)
 
     def inequalities(self, like: Tensor) -> Constraint | None:

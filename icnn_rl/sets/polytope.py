@@ -53,9 +53,12 @@ class Polytope(PolyhedralSet):
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         from icnn_rl.sets.implied_bounds import implied_bounds
 
-        return implied_bounds(*self.own_bounds(like), self.inequalities(like), self.equations(like))
+        upper = torch.full_like(like, torch.inf)
+        return implied_bounds(-upper, upper, self.inequalities(like), self.equations(like))
 
     def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        if all(c is None or c[0].dim() == 2 for c in (self._inequalities, self._equations)):
+            return self.bounds(like)  # the same linear programs for all samples, and remembered
         upper = torch.full_like(like, torch.inf)
         return -upper, upper
 

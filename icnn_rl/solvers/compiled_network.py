@@ -51,7 +51,7 @@ def activate(code, leak, t, z, slope, curvature):  # type: ignore[no-untyped-def
     else:
         for j in range(len(t)):
             slope[j] = one if t[j] > 0 else leak
-            z[j] = t[j] * slope[j]
+            z[j] = max(t[j], zero) + (leak * min(t[j], zero) if leak > 0 else zero)
             curvature[j] = zero
 
 

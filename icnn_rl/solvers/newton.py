@@ -189,7 +189,8 @@ def descend(  # type: ignore[no-untyped-def]
     """The loop of ``solve`` for a network in compiled form; y is used up.
 
     Gradient and Hessian come in one pass: there are no calls to be saved by waiting until a
-    gradient has not proved its point. Returns a sample that is not finite, or -1, its value and gradient.
+    gradient has not proved its point. Returns a sample that is not finite,
+    or -1, its value and its gradient.
     """
     size, n = y.shape
     active = np.arange(size)
