@@ -64,13 +64,18 @@ class ConcaveCritic(BaseModel):
             normalize_images=normalize_images,
         )
         self.modes = modes
-        sizes = features_dim, get_action_dim(action_space), context
-        options: dict[str, Any] = {"ensemble": n_critics * modes, "layer_norm": layer_norm}
+        options: dict[str, Any] = {
+            "x_dim": features_dim,
+            "y_dim": get_action_dim(action_space),
+            "context": context,
+            "ensemble": n_critics * modes,
+            "layer_norm": layer_norm,
+        }
         match form:
             case "picnn":
-                self.net = PICNN(*sizes, **options, **convex)
+                self.net = PICNN(**options, **convex)
             case "quadratic":
-                self.net = QuadraticNetwork(*sizes, **options)
+                self.net = QuadraticNetwork(**options)
             case _:
                 raise ValueError(f"form: expected 'picnn' or 'quadratic', got {form!r}")
 

@@ -34,10 +34,13 @@ class SolverSettings:
 
     def minimize(self, f: ConvexFunction, over: ConvexSet, start: Tensor | None = None) -> Solution:
         """Minimise functions of batch shape (B,), or the least of K for (K, B), over a set."""
-        options = {"start": start, "max_evaluations": self.max_evaluations}
+        limit = self.max_evaluations
         if len(f.batch_shape) > 1:
-            return minimize_modes(f, over, self.tol, self.method, **options)[0]
-        return minimize(f, over, self.tol, self.method, **options)
+            modes = minimize_modes(
+                f, over, self.tol, self.method, start=start, max_evaluations=limit
+            )
+            return modes[0]
+        return minimize(f, over, self.tol, self.method, start=start, max_evaluations=limit)
 
 
 def vertex(f: ConditionedQuadratic) -> Solution:

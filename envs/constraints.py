@@ -104,6 +104,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
             if not isinstance(space, spaces.Box) or len(space.shape) != 1:
                 raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
         self.project = project
+        assert isinstance(env.action_space, spaces.Box)
         low, high = env.action_space.low, env.action_space.high
         self._rest: Array = np.clip(np.zeros_like(low), low, high)
         self._applied = self._rest

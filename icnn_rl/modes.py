@@ -64,15 +64,18 @@ class Modes(ConvexFunction):
             return y  # shared by all members
         return y.expand(*self._sizes, *y.shape[-axes:]).flatten(0, 1)
 
+    def _grouped(self, t: Tensor) -> Tensor:
+        return t.reshape(*self._sizes, *t.shape[1:])
+
     def value(self, y: Tensor) -> Tensor:
-        return self.f.value(self._flat(y)).unflatten(0, self._sizes)
+        return self._grouped(self.f.value(self._flat(y)))
 
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         value, gradient = self.f.value_and_gradient(self._flat(y))
-        return value.unflatten(0, self._sizes), gradient.unflatten(0, self._sizes)
+        return self._grouped(value), self._grouped(gradient)
 
     def hessian(self, y: Tensor) -> Tensor:
-        return self.f.hessian(self._flat(y)).unflatten(0, self._sizes)
+        return self._grouped(self.f.hessian(self._flat(y)))
 
     def take(self, index: Tensor) -> Modes:
         return Modes(self.f.take(index), self._sizes[1])

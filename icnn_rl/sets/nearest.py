@@ -31,7 +31,8 @@ def nearest_in_ball(
 
     def beyond(t: Tensor) -> Tensor:
         point = project(center + t * (y - center))
-        return torch.linalg.vector_norm(point - center, dim=-1, keepdim=True) > radius
+        distance: Tensor = torch.linalg.vector_norm(point - center, dim=-1, keepdim=True)
+        return distance > radius
 
     far = beyond(outside)
     if bool(far.any()):

@@ -261,9 +261,9 @@ def solve(problem: Problem) -> Solution:
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
     network = CompiledNetwork.of(problem.f)
     if network is not None:
-        bounds = (to_array(t).reshape(size, n) for t in problem.over.bounds(problem.start))
+        lower, upper = (to_array(t).reshape(size, n) for t in problem.over.bounds(problem.start))
         lost, value, gradient = descend(
-            network.arrays, problem.max_evaluations, *bounds, y, count, *constraints, center,
+            network.arrays, problem.max_evaluations, lower, upper, y, count, *constraints, center,
             gamma, problem.epsilon, problem.tol, base, best, step, model, share, bound, done,
         )  # fmt: skip
         if lost >= 0:
