@@ -40,7 +40,7 @@ from icnn_rl.agents.validation import require_bounded_box, require_finite, requi
 from icnn_rl.sets import ConvexSet
 
 FORMAT = 2  # of saved models; raise it when an older archive can no longer be read
-HOME = 0.01  # weight of the loss of the mode at home at an action, next to that of the winner
+HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
 class ConcaveQ(OffPolicyAlgorithm):
