@@ -1,0 +1,134 @@
+"""Several modes and quadratic critics: what they can represent, and that their actions are best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_environments import Bandit
+
+from icnn_rl import Box, Polytope
+from icnn_rl.agents import ConcaveQ
+from icnn_rl.envs import BimodalBandit
+
+OBSERVATIONS = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)
+
+
+def agent(form: str, n_critics: int, modes: int) -> ConcaveQ:
+    network = {"form": form, "n_critics": n_critics, "modes": modes}
+    kwargs = {"context": (16,), "convex": (16,)} | network
+    options = {"learning_rate": 3e-3, "learning_starts": 50, "policy_kwargs": kwargs, "seed": 0}
+    return ConcaveQ("MlpPolicy", Bandit(), **options).learn(80)
+
+
+KINDS = [("picnn", 2, 3), ("quadratic", 2, 3), ("quadratic", 1, 3), ("quadratic", 1, 1)]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def model(request: pytest.FixtureRequest) -> ConcaveQ:
+    return agent(*request.param)
+
+
+def mean_q(model: ConcaveQ, actions: np.ndarray) -> np.ndarray:
+    """The mean over the critics at actions in the environment's units, shape (count, 20)."""
+    low, high = model.action_space.low, model.action_space.high
+    scaled = torch.as_tensor(2 * (actions - low) / (high - low) - 1, dtype=torch.float32)
+    with torch.no_grad():
+        return np.stack(
+            [model.critic(torch.as_tensor(OBSERVATIONS), a).mean(0).numpy() for a in scaled]
+        )
+
+
+def test_no_other_action_is_better(model: ConcaveQ) -> None:
+    space = model.action_space
+    actions, _ = model.predict(OBSERVATIONS)
+    others = np.random.default_rng(1).uniform(space.low, space.high, (3000, 20, 2))
+    q = mean_q(model, actions[None])[0]
+    assert (q >= mean_q(model, others).max(0) - 2e-4).all()
+    solution = model.policy.solve(torch.as_tensor(OBSERVATIONS))
+    assert solution.converged.all()
+    np.testing.assert_allclose(-solution.value.numpy(), q, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "action_set",
+    [
+        Box(torch.tensor([0.5, 0.1]), torch.tensor([1.0, 0.2])),
+        Polytope(torch.tensor([[1.0, 4.0]]), torch.linspace(-0.5, 2.0, 20).unsqueeze(-1)),
+    ],
+    ids=["box", "polytope"],
+)
+def test_no_other_action_of_a_set_is_better(model: ConcaveQ, action_set: Box | Polytope) -> None:
+    space = model.action_space
+    actions, _ = model.predict(OBSERVATIONS, action_set=action_set)
+    others = np.random.default_rng(1).uniform(space.low, space.high, (20_000, 20, 2))
+    if isinstance(action_set, Box):
+        inside = ((others >= [0.5, 0.1]) & (others <= [1.0, 0.2])).all(-1)
+    else:
+        inside = others @ np.array([1.0, 4.0]) <= np.linspace(-0.5, 2.0, 20)
+    best = np.where(inside, mean_q(model, others), -np.inf).max(0)
+    assert (mean_q(model, actions[None])[0] >= best - 2e-4).all()
+
+
+def test_a_single_quadratic_is_solved_in_closed_form() -> None:
+    policy = agent("quadratic", 1, 1).policy
+    obs = torch.as_tensor(OBSERVATIONS)
+    solution = policy.solve(obs)
+    with torch.no_grad():
+        center = policy.critic.condition(obs).center[0]
+    assert torch.equal(solution.y, center)
+    assert (solution.gap == 0).all()
+    assert (solution.evaluations == 0).all()
+
+
+def test_every_action_is_home_to_one_mode_and_every_mode_has_some() -> None:
+    critic = agent("quadratic", 1, 3).critic
+    home = critic.at_home(2 * torch.rand(500, 2) - 1)
+    assert home.shape == (3, 500)
+    assert (home.sum(0) == 1).all()
+    assert (home.sum(1) > 0).all()
+
+
+def test_saved_and_loaded_models_act_alike(model: ConcaveQ, tmp_path: Path) -> None:
+    model.save(tmp_path / "model.zip")
+    loaded = ConcaveQ.load(tmp_path / "model.zip")
+    np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
+
+
+def fitted(form: str, modes: int, seed: int) -> ConcaveQ:
+    """An agent that learns the bandit from uniform actions."""
+    kwargs = {"form": form, "modes": modes, "context": (64,), "convex": (32,)}
+    model = ConcaveQ(
+        "MlpPolicy",
+        BimodalBandit(),
+        learning_rate=3e-3,
+        learning_starts=1000,
+        policy_kwargs=kwargs,
+        seed=seed,
+    )
+    model.learn(1000)
+    model.train(1000, 64)
+    return model
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_four_modes_find_the_better_peak(seed: int) -> None:
+    env = BimodalBandit()
+    action, _ = fitted("quadratic", 4, seed).predict(np.zeros(1, np.float32))
+    assert env.optimal_q(np.zeros(1), action) > 0.8
+
+
+@pytest.mark.parametrize("form", ["picnn", "quadratic"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_concave_function_does_not(form: str, seed: int) -> None:
+    env = BimodalBandit()
+    action, _ = fitted(form, 1, seed).predict(np.zeros(1, np.float32))
+    assert env.optimal_q(np.zeros(1), action) < 0.4
+
+
+@pytest.mark.parametrize(("key", "value"), [("form", "cubic"), ("modes", 0)])
+def test_bad_arguments_are_named(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{key}: expected .*got {value!r}"):
+        ConcaveQ("MlpPolicy", Bandit(), policy_kwargs={key: value})
