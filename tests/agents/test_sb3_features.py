@@ -100,7 +100,8 @@ def test_ornstein_uhlenbeck_noise_is_one_process_an_environment() -> None:
 
 def test_exploration_noise_is_what_is_added_to_the_greedy_action() -> None:
     # So large an entropy puts the greedy action in the middle, where no noise is clipped.
-    model = ConcaveQ("MlpPolicy", "Pendulum-v1", entropy=1e3, **QUICK).learn(2)
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", entropy=1e3, exploration_noise=0.1, **QUICK)
+    model.learn(2)
     actions = [model._sample_action(0, model.action_noise, 1)[1] for _ in range(500)]
     assert np.std(actions) == pytest.approx(0.1, rel=0.1)
     assert np.mean(actions) == pytest.approx(0, abs=0.02)
