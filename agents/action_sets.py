@@ -35,8 +35,15 @@ def announced_set(env: VecEnv) -> ActionSet | None:
 def project_onto(action_set: ConvexSet, actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The nearest actions in a set and the action space, Euclidean, in the environment's units."""
     exact = actions.double()
-    nearest = (action_set & Box(low.double(), high.double())).project(exact)
+    nearest = _inside(action_set, low.double(), high.double(), exact).project(exact)
     return nearest.to(actions.dtype)
+
+
+def _inside(action_set: ConvexSet, low: Tensor, high: Tensor, like: Tensor) -> ConvexSet:
+    """The part of a set in the action space: itself, if that is known, as it projects faster."""
+    lower, upper = action_set.own_bounds(like)
+    contained = bool(((low <= lower) & (upper <= high)).all())
+    return action_set if contained else action_set & Box(low, high)
 
 
 def minimize_within(
@@ -68,8 +75,8 @@ def minimize_within(
         lower, upper = _intersection(action_set, low, high, batch)
         solution = solver.minimize(f, Box(lower * scale + shift, upper * scale + shift))
         return replace(solution, y=((solution.y - shift) / scale).clamp(lower, upper))
-    within = action_set & Box(low, high)
     try:
+        within = _inside(action_set, low, high, batch)
         solution = solver.minimize(f.affine(torch.diag(scale), shift), within)
     except ValueError as error:
         raise ValueError(
