@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from contextlib import chdir
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from icnn_rl.agents.benchmark.cell import Cell
@@ -32,7 +34,8 @@ class RayBackend:
 
     def submit(self, cell: Cell, work: Path) -> Future[str]:
         """Have a cell run as soon as there is room; its result as text is to come."""
-        reference = self._run.options(num_cpus=cell.config.threads).remote(cell, work)
+        task = self._run.options(num_cpus=cell.config.threads)
+        reference = task.remote(cell, work.absolute())
         self._references.append(reference)
         future: Future[str] = reference.future()
         return future
@@ -63,7 +66,12 @@ def connect(address: str | None, jobs: int) -> Any:
         raise ValueError("--backend ray needs Ray: pip install 'icnn-rl[ray]'") from None
     size: dict[str, Any] = {"num_cpus": jobs} if address is None else {}
     try:
-        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, **size)
+        # Tasks import from the current folder first, and in a checkout `icnn_rl/` there hides the
+        # installed package.
+        with chdir(gettempdir()):
+            ray.init(
+                address=address or "local", include_dashboard=False, log_to_driver=False, **size
+            )
     except (ConnectionError, RuntimeError) as error:
         raise ValueError(f"--address: no Ray cluster at {address}: {error}") from None
     return ray
