@@ -186,8 +186,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         # Listed once: walking through the modules costs as much as the update itself.
         self._weights = tuple(self.critic.parameters())
         self._target_weights = tuple(self.critic_target.parameters())
-        statistics = zip(self.critic_target.buffers(), self.critic.buffers(), strict=True)
-        self._statistics = tuple(statistics)  # of batch norm, in a features extractor
+        extractors = (self.critic_target.features_extractor, self.critic.features_extractor)
+        self._statistics = tuple(zip(*(e.buffers() for e in extractors), strict=True))  # batch norm
         self._setup_noise()
 
     def _setup_noise(self) -> None:

@@ -42,6 +42,7 @@ class ConcaveCritic(BaseModel):
 
     features_extractor: BaseFeaturesExtractor
     net: PICNN | QuadraticNetwork
+    homes: Tensor
 
     def __init__(
         self,
@@ -78,6 +79,8 @@ class ConcaveCritic(BaseModel):
                 self.net = QuadraticNetwork(**options)
             case _:
                 raise ValueError(f"form: expected 'picnn' or 'quadratic', got {form!r}")
+        sequence = torch.quasirandom.SobolEngine(options["y_dim"], scramble=True, seed=0)
+        self.register_buffer("homes", 2 * sequence.draw(modes) - 1, persistent=False)
 
     def condition(self, obs: PyTorchObs) -> ConvexFunction:
         """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
@@ -90,9 +93,7 @@ class ConcaveCritic(BaseModel):
         The homes are the first K points of a scrambled Sobol' sequence in [-1, 1]ⁿ. Learning from
         the actions around its home keeps a mode alive that is the best one nowhere.
         """
-        sequence = torch.quasirandom.SobolEngine(actions.shape[-1], scramble=True, seed=0)
-        homes = 2 * sequence.draw(self.modes).to(actions) - 1
-        nearest = torch.cdist(homes, actions).argmin(0)
+        nearest = torch.cdist(self.homes, actions).argmin(0)
         return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ class Sum(ConvexFunction):
         return self.left.to_lp(index).plus(self.right.to_lp(index))
 
 
-class _Derived(ConvexFunction):
+class Derived(ConvexFunction):
     """A function made of one other, which by default it takes after."""
 
     def __init__(self, f: ConvexFunction) -> None:
@@ -201,7 +201,7 @@ class _Derived(ConvexFunction):
         return self.f.piecewise_linear
 
 
-class _Reduction(_Derived):
+class _Reduction(Derived):
     """What the reductions over the leading batch axis share."""
 
     def __init__(self, f: ConvexFunction, axis: int) -> None:
@@ -272,7 +272,7 @@ class Max(_Reduction):
 
 
 @final
-class Restriction(_Derived):
+class Restriction(Derived):
     """f with some entries of y fixed: y ↦ f(where(mask, values, y)).
 
     The dimension stays n, so the fixed entries may differ from function to function; the value
@@ -321,7 +321,7 @@ class Restriction(_Derived):
 
 
 @final
-class Affine(_Derived):
+class Affine(Derived):
     """u ↦ f(A u + b)."""
 
     def __init__(self, f: ConvexFunction, A: Tensor, b: Tensor | float) -> None:

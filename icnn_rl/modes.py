@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, own_index
+from icnn_rl.functions import ConvexFunction, Derived, own_index
 
 if TYPE_CHECKING:
     from icnn_rl.linear_program import LinearProgram
 
 
 @final
-class Modes(ConvexFunction):
+class Modes(Derived):
     """Functions f_ik, i = 1..E, k = 1..K, from an ensemble of E K members in the order of i.
 
     The batch shape ``(E K, *batch)`` becomes ``(E, K, *batch)``, so that ``mean(0)`` is over the
@@ -35,28 +35,12 @@ class Modes(ConvexFunction):
                 f"count: expected a divisor of the ensemble axis, the first of two; got {count} "
                 f"for a batch of shape {tuple(shape)}"
             )
-        self.f = f
+        super().__init__(f)
         self._sizes = (shape[0] // count, count)
-
-    @property
-    def dim(self) -> int | None:
-        return self.f.dim
 
     @property
     def batch_shape(self) -> torch.Size:
         return torch.Size([*self._sizes, *self.f.batch_shape[1:]])
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.f.like
-
-    @property
-    def smooth(self) -> bool:
-        return self.f.smooth
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.f.piecewise_linear
 
     def _flat(self, y: Tensor) -> Tensor:
         axes = len(self.f.batch_shape)
