@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.networks.convex_path import ConvexPath
 from icnn_rl.networks.non_negative import NonNegativity
 
+Reads = Literal["aligned", "last"]
+
 
 class PICNN(nn.Module):
     """A network f(x, y) that is convex in y for every x.
@@ -19,9 +22,10 @@ class PICNN(nn.Module):
         uₗ₊₁ = ReLU(W̃ₗ uₗ + b̃ₗ),      u₀ = x
         zₖ₊₁ = σ(Wₖᶻ (zₖ ∘ [Aₖᶻ u + aₖᶻ]₊) + Wₖʸ (y ∘ (Aₖʸ u + aₖʸ)) + Aₖ u + aₖ),      Wₖᶻ ≥ 0
 
-    The convex layers k = 0 … K take the context levels l = 0 … L aligned at their ends: layer K
-    reads u_L, layer K - 1 reads u_{L-1}, and so on down to u₀ = x. All that a level feeds (the
-    next level, gates, biases) is one matrix product.
+    By default the convex layers k = 0 … K take the context levels l = 0 … L aligned at their ends:
+    layer K reads u_L, layer K - 1 reads u_{L-1}, and so on down to u₀ = x. With ``reads="last"``
+    every layer reads u_L, which suits a deep context over a shallow convex path. All that a level
+    feeds (the next level, gates, biases) is one matrix product.
 
     Args:
         x_dim: length of x or, with an encoder, of what it makes of x.
@@ -31,6 +35,7 @@ class PICNN(nn.Module):
         activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
             ``squareplus``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
+        reads: which context levels the convex layers read, ``"aligned"`` or ``"last"``.
         layer_norm: normalise the context path before its ReLU.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
         encoder: a module that x passes through first, such as an ``Encoder`` for images.
@@ -50,6 +55,7 @@ class PICNN(nn.Module):
         activation: str = "softplus",
         *,
         ensemble: int | None = None,
+        reads: Reads = "aligned",
         layer_norm: bool = False,
         nonnegativity: NonNegativity = "projection",
         encoder: nn.Module | None = None,
@@ -59,6 +65,8 @@ class PICNN(nn.Module):
             raise ValueError(
                 f"x_dim, context: expected sizes >= 1; got x_dim {x_dim}, context {context}"
             )
+        if reads not in get_args(Reads):
+            raise ValueError(f"reads: expected one of {get_args(Reads)}, got {reads!r}")
         self.x_dim = x_dim
         self.ensemble = ensemble
         self.layer_norm = layer_norm
@@ -66,6 +74,7 @@ class PICNN(nn.Module):
         members = 1 if ensemble is None else ensemble
         self.path = ConvexPath(y_dim, tuple(convex), activation, members, nonnegativity)
         self.context = tuple(context)
+        self.reads = reads
         self.weight = nn.ParameterList(
             torch.empty(members, fan_in, sum(self._sizes(level)))
             for level, fan_in in enumerate((x_dim, *self.context))
@@ -79,6 +88,8 @@ class PICNN(nn.Module):
     def _layers(self, level: int) -> range:
         """The convex layers that read a context level."""
         depth, top = len(self.path.widths), len(self.context)
+        if self.reads == "last":
+            return range(depth + 1 if level == top else 0)
         first = max(depth - top + level, 0) if level > 0 else 0
         return range(first, max(depth - top + level, -1) + 1)
 

@@ -67,6 +67,7 @@ class Architecture:
     ensemble: int | None
     layer_norm: bool
     nonnegativity: str
+    reads: str = "aligned"
 
     def build(self, seed: int, *, steps: int = 0, scale: float = 1.0) -> PICNN | FICNN:
         """A network after random optimiser steps, its parameters then scaled, in float64."""
@@ -82,6 +83,7 @@ class Architecture:
                     self.context,
                     self.convex,
                     self.activation,
+                    reads=self.reads,
                     layer_norm=self.layer_norm,
                     **options,
                 )
@@ -117,6 +119,7 @@ def architectures(
         ensemble=ensembles,
         layer_norm=st.booleans(),
         nonnegativity=st.sampled_from(["projection", "softplus"]),
+        reads=st.sampled_from(["aligned", "last"]),
     )
 
 

@@ -164,16 +164,31 @@ def test_the_context_path_runs_once(net: Network) -> None:
     assert not torch.equal(net(x, y), before)
 
 
+@pytest.mark.parametrize("reads", ["aligned", "last"])
 @pytest.mark.parametrize("depths", [(0, 1), (0, 3), (1, 3), (2, 2), (4, 1), (3, 2)])
-def test_every_parameter_and_input_is_used(depths: tuple[int, int]) -> None:
+def test_every_parameter_and_input_is_used(depths: tuple[int, int], reads: str) -> None:
     torch.manual_seed(0)
     context, convex = depths
-    net = PICNN(3, 2, (16,) * context, (16,) * convex, ensemble=2, layer_norm=True)
+    widths = (16,) * context, (16,) * convex
+    net = PICNN(3, 2, *widths, ensemble=2, reads=reads, layer_norm=True)
     x, y = torch.randn(50, 3, requires_grad=True), torch.randn(50, 2, requires_grad=True)
     net(x, y).sum().backward()
     for name, p in [*net.named_parameters(), ("x", x), ("y", y)]:
         assert p.grad is not None, name
         assert (p.grad != 0).any(), name
+
+
+def test_all_convex_layers_read_the_last_level_if_told_to() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 3)
+    for reads, first_layer in (("aligned", False), ("last", True)):
+        net = PICNN(3, 2, (8, 7), (6,), reads=reads)
+        before = net.condition(x)
+        with torch.no_grad():
+            net.weight[1][..., :7].add_(1.0)  # on the way to u₂, and to nothing else
+        after = net.condition(x)
+        changed = [(a != b).any() for a, b in zip(after.bias, before.bias, strict=True)]
+        assert changed == [first_layer, True]
 
 
 @each_network
