@@ -15,6 +15,7 @@ from icnn_rl.networks import (
     MaxPool,
     QuadraticNetwork,
 )
+from icnn_rl.sampling import sample
 from icnn_rl.sets import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize, minimize_modes
 from icnn_rl.terms import linear, negative_entropy, negative_shannon_entropy, quadratic
@@ -52,5 +53,6 @@ __all__ = [
     "negative_entropy",
     "negative_shannon_entropy",
     "quadratic",
+    "sample",
     "unrolled",
 ]

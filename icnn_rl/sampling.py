@@ -1,0 +1,219 @@
+"""Draws from the density exp(-f/T), which is log-concave where f is convex."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from icnn_rl.functions import ConvexFunction
+from icnn_rl.sets import Ball, ConvexSet
+from icnn_rl.solvers import minimize
+
+TRIES = 32  # points of a chord in one evaluation, which for small batches takes no longer than one
+POINTS = 1024  # of all chords in one evaluation, above which it takes longer
+ROUNDS = 100  # evaluations on a chord after which rounding must be at fault, and the point stays
+
+
+@torch.no_grad()
+def sample(
+    f: ConvexFunction,
+    over: ConvexSet,
+    temperature: float,
+    sweeps: int = 4,
+    *,
+    start: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw a point for each of a batch of convex functions from a Boltzmann density on a set.
+
+        y ~ p(y) ∝ exp(-f(y) / T),      y ∈ 𝒴
+
+    A Markov chain by slice sampling along lines: p is left invariant by each step, and the more
+    sweeps, the less the point depends on where the chain starts. f being convex, the points of a
+    line with f ≤ c form an interval, and a uniform one of them is found by rejection, whatever
+    the scale of f. The n lines of a sweep are the axes and the axes of a random rotation in turn:
+    the former are best where a box cuts p off, the latter where p is narrow and askew.
+
+    Args:
+        f: functions with batch shape ``batch`` and dimension n.
+        over: the set 𝒴, bounded and with an interior: a ``Box``, a ``Ball``, the inequalities of
+            a ``Polytope``, or an intersection of them.
+        temperature: T > 0, in units of f.
+        sweeps: steps of the chain, in rounds of n.
+        start: where the chain starts, shape ``(*batch, n)``; projected onto 𝒴. The minimum of f,
+            to a gap of T, by default.
+        generator: of the random numbers, on the device of f; PyTorch's global one by default.
+
+    Returns:
+        Points of 𝒴, shape ``(*batch, n)``. For several of one function, repeat it in the batch.
+
+    Raises:
+        ValueError: an argument has a wrong value or shape, 𝒴 is empty or unbounded, or f is not
+            finite.
+        TypeError: 𝒴 has equations, or bounds on a sum of absolute values.
+
+    Source: Neal, "Slice sampling", Annals of Statistics 2003, sections 4 and 5; lines of random
+    direction: Smith, "Efficient Monte Carlo procedures for generating points uniformly distributed
+    over bounded regions", Operations Research 1984.
+    """
+    if f.dim is None or f.like is None:
+        raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature: expected a finite number > 0, got {temperature}")
+    if sweeps < 1:
+        raise ValueError(f"sweeps: expected a number >= 1, got {sweeps}")
+    shape = (*f.batch_shape, f.dim)
+    like = f.like.new_zeros(*(f.batch_shape or (1,)), f.dim)
+    lines = _Lines.through(over, like)
+    center, empty = over.interior(like)
+    if bool(empty.any()):
+        raise ValueError(f"over: expected a set that is not empty, got {over}")
+    if start is None:
+        start = minimize(f, over, tol=temperature).y
+    try:
+        start = over.project(start.to(like).expand(shape).view_as(like))
+    except RuntimeError:
+        raise ValueError(f"start: expected shape {shape}, got {tuple(start.shape)}") from None
+    value = f.value(start)
+    if not bool(value.isfinite().all()):
+        raise ValueError("f: expected finite values, got NaN or infinity where the chain starts")
+    chain = _Chain(f, lines, temperature, generator, start, value)
+    # The start may be a corner, which most lines only touch, so the first one goes inward.
+    inward = center - start
+    chain.move(torch.where((inward == 0).all(-1, keepdim=True), 1.0, inward))
+    for direction in _directions(like, sweeps, generator):
+        chain.move(direction)
+    return over.project(chain.y).view(shape)
+
+
+def _directions(like: Tensor, sweeps: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+    """The axes, then those of a random rotation for each sample, and so on by turns."""
+    n = like.shape[-1]
+    for sweep in range(sweeps):
+        if sweep % 2 == 0 or n == 1:
+            axes = torch.eye(n, dtype=like.dtype, device=like.device).expand(*like.shape, n)
+        else:
+            normal = like.new_empty(*like.shape, n).normal_(generator=generator)
+            axes = torch.linalg.qr(normal).Q
+        yield from axes.unbind(-1)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Lines through a set { y : A y ≤ b } ∩ balls.
+
+    Attributes:
+        A: shape ``(rows, n)`` or ``(*batch, rows, n)``.
+        b: shape ``(*batch, rows)``.
+        balls: any number.
+    """
+
+    A: Tensor
+    b: Tensor
+    balls: tuple[Ball, ...]
+
+    @classmethod
+    def through(cls, over: ConvexSet, like: Tensor) -> Self:
+        """The lines through a set.
+
+        Raises:
+            ValueError: the set is not bounded.
+            TypeError: it is not of this form.
+        """
+        if over.equations(like) is not None or over.budgets(like) is not None:
+            raise TypeError(
+                "over: expected a set of bounds, inequalities and balls, which lines cross; got "
+                f"{over}"
+            )
+        lower, upper = over.bounds(like)
+        if not bool((upper - lower).isfinite().all()):
+            raise ValueError(f"over: expected a bounded set, got {over}")
+        axes = torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+        A, b = torch.cat([axes, -axes]), torch.cat([upper, -lower], -1)
+        if (rows := over.inequalities(like)) is not None:
+            batch = rows[0].shape[:-2]
+            A = torch.cat([A.expand(*batch, *A.shape), rows[0]], -2)
+            b = torch.cat([b, rows[1].expand(*like.shape[:-1], -1)], -1)
+        return cls(A, b, over.balls)
+
+    def chord(self, y: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the largest t with y + t direction in the set, each of shape ``batch``."""
+        slack = (self.b - (self.A @ y.unsqueeze(-1)).squeeze(-1)).clamp_(min=0)
+        speed = (self.A @ direction.unsqueeze(-1)).squeeze(-1)
+        t = slack / speed
+        low = t.masked_fill(speed >= 0, -torch.inf).amax(-1)
+        high = t.masked_fill(speed <= 0, torch.inf).amin(-1)
+        for ball in self.balls:
+            radius, center = ball.fitted(y)
+            # ‖y - center + t direction‖ = radius
+            out, a = y - center, direction.square().sum(-1)
+            b = (out * direction).sum(-1) / a
+            c = (radius.squeeze(-1).square() - out.square().sum(-1)).clamp(min=0) / a
+            root = (b.square() + c).sqrt()
+            low, high = low.maximum(-b - root), high.minimum(root - b)
+        return low, high
+
+
+class _Chain:
+    """Points of a batch, and a step of slice sampling that leaves exp(-f/T) invariant.
+
+    Attributes:
+        y: shape ``(*batch, n)``.
+        value: f(y), shape ``batch``.
+    """
+
+    def __init__(
+        self,
+        f: ConvexFunction,
+        lines: _Lines,
+        temperature: float,
+        generator: torch.Generator | None,
+        y: Tensor,
+        value: Tensor,
+    ) -> None:
+        self.y, self.value = y, value
+        self._lines = lines
+        self._temperature = temperature
+        self._generator = generator
+        self._tries = max(2, min(TRIES, POINTS // value.numel()))
+        self._f = f.take(torch.arange(y.shape[-2], device=y.device).repeat(self._tries))
+
+    def move(self, direction: Tensor) -> None:
+        """Move each point to a uniform one of those on its line whose value is below a level.
+
+        The level is the value and T times an exponential variable. As f is convex, a point above
+        the level cuts off the chord on its side.
+        """
+        old = self.value.unsqueeze(-2)
+        exponential = torch.empty_like(old).exponential_(generator=self._generator)
+        level = old + self._temperature * exponential
+        low, high = (t.unsqueeze(-2) for t in self._lines.chord(self.y, direction))
+        moved, value, found = torch.zeros_like(old), old, torch.zeros_like(old, dtype=torch.bool)
+        for _ in range(ROUNDS):
+            t, values = self._try(low, high, direction)
+            below = values <= level
+            first = below.byte().argmax(-2, keepdim=True)
+            new = below.any(-2, keepdim=True) & ~found
+            moved = torch.where(new, t.gather(-2, first), moved)
+            value = torch.where(new, values.gather(-2, first), value)
+            found = found | new
+            if bool(found.all()):
+                break
+            before, after = ~below & (t < 0), ~below & (t > 0)
+            low = low.maximum(t.masked_fill(~before, -torch.inf).amax(-2, keepdim=True))
+            high = high.minimum(t.masked_fill(~after, torch.inf).amin(-2, keepdim=True))
+        self.y = self.y + moved.squeeze(-2).unsqueeze(-1) * direction
+        self.value = value.squeeze(-2)
+
+    def _try(self, low: Tensor, high: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Uniform t, shape ``(*batch[:-1], tries, batch[-1])``, and the values there."""
+        *ensemble, _, size = low.shape
+        t = low.new_empty(*ensemble, self._tries, size).uniform_(generator=self._generator)
+        t = low + (high - low) * t
+        points = self.y.unsqueeze(-3) + t.unsqueeze(-1) * direction.unsqueeze(-3)
+        return t, self._f.value(points.flatten(-3, -2)).view_as(t)
