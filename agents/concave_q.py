@@ -36,10 +36,15 @@ from icnn_rl.agents.policies import (
     winning,
 )
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
-from icnn_rl.agents.validation import require_bounded_box, require_finite, require_format
+from icnn_rl.agents.validation import (
+    require_bounded_box,
+    require_drawing,
+    require_finite,
+    require_format,
+)
 from icnn_rl.sets import ConvexSet
 
-FORMAT = 2  # of saved models; raise it when an older archive can no longer be read
+FORMAT = 3  # of saved models; raise it when an older archive can no longer be read
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
@@ -70,6 +75,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         gradient_steps: updates per call of ``train``; -1 for as many as there were steps.
         action_noise: exploration noise, in scaled actions.
         exploration_noise: standard deviation of Gaussian noise where ``action_noise`` is None.
+        exploration_temperature: if not None, actions that explore are drawn from the density
+            ∝ exp(Q(s, a) / temperature) in [-1, 1]ⁿ, without noise; for one mode only.
         replay_buffer_class: as in stable-baselines3; n-step and HER are such classes.
         replay_buffer_kwargs: its arguments.
         optimize_memory_usage: as in stable-baselines3.
@@ -88,7 +95,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         device: where the networks live.
 
     Raises:
-        ValueError: the action space is not a bounded Box, or an argument of the policy is wrong.
+        ValueError: the action space is not a bounded Box, exploration is asked for in two ways, or
+            an argument of the policy is wrong.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -116,6 +124,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         gradient_steps: int = 1,
         action_noise: ActionNoise | None = None,
         exploration_noise: float = 0.2,
+        exploration_temperature: float | None = None,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
@@ -166,6 +175,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         self.format = FORMAT
         self.action_set: ActionSet | None = None
         self.exploration_noise = exploration_noise
+        self.exploration_temperature = exploration_temperature
         self.target_noise = target_noise
         self.target_noise_clip = target_noise_clip
         self.entropy = entropy
@@ -191,7 +201,10 @@ class ConcaveQ(OffPolicyAlgorithm):
         self._setup_noise()
 
     def _setup_noise(self) -> None:
-        if self.action_noise is None and self.exploration_noise > 0:
+        temperature = self.exploration_temperature
+        if temperature is not None:
+            require_drawing(temperature, self.action_noise, self.policy.modes)
+        elif self.action_noise is None and self.exploration_noise > 0:
             std = np.full_like(self.action_space.low, self.exploration_noise)
             self.action_noise = NormalActionNoise(np.zeros_like(std), std)
         noise = self.action_noise
@@ -295,7 +308,10 @@ class ConcaveQ(OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Actions that explore, and the same scaled, projected onto the environment's set."""
-        actions, scaled = super()._sample_action(learning_starts, action_noise, n_envs)
+        if self.exploration_temperature is None or self.num_timesteps < learning_starts:
+            actions, scaled = super()._sample_action(learning_starts, action_noise, n_envs)
+        else:
+            actions, scaled = self._draw_action(self.exploration_temperature)
         if self.action_set is None:
             return actions, scaled
         # Without the rounding and the clipping of normalised observations.
@@ -307,6 +323,15 @@ class ConcaveQ(OffPolicyAlgorithm):
         nearest = project_onto(within, flat, *self.policy.bounds()).cpu().numpy()
         actions = nearest.reshape(actions.shape).astype(actions.dtype)
         return actions, self.policy.scale_action(actions)
+
+    def _draw_action(self, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        """Actions drawn from exp(Q / temperature), and the same scaled."""
+        assert self._last_obs is not None
+        self.policy.set_training_mode(False)
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
+        drawn = self.policy.draw(observations, temperature).cpu().numpy()
+        scaled = drawn.reshape(-1, *self.action_space.shape)
+        return self.policy.unscale_action(scaled), scaled
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on in another environment, and within its set if it announces one."""

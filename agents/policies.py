@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
-from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy
+from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy, sample
 from icnn_rl.agents.action_sets import minimize_within
 from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
 from icnn_rl.agents.validation import require_keys
@@ -126,6 +126,7 @@ class ConcaveQPolicy(BasePolicy):
         context: widths of the critics' context path (on the features of the observation).
         convex: widths of the critics' convex path (on the action), where they are PICNNs.
         activation: name of the convex path's activation, likewise.
+        reads: which levels of the context it reads, ``"last"`` or ``"aligned"``, likewise.
         form: ``"picnn"``, or ``"quadratic"`` for normalised advantage functions (NAF).
         n_critics: E.
         modes: K, the number of concave functions whose maximum a critic is.
@@ -151,6 +152,7 @@ class ConcaveQPolicy(BasePolicy):
         context: tuple[int, ...] = (256, 256),
         convex: tuple[int, ...] = (64,),
         activation: str = "squareplus",
+        reads: str = "last",
         form: str = "picnn",
         n_critics: int = 2,
         modes: int = 1,
@@ -181,6 +183,7 @@ class ConcaveQPolicy(BasePolicy):
             "context": tuple(context),
             "convex": tuple(convex),
             "activation": activation,
+            "reads": reads,
             "form": form,
             "n_critics": n_critics,
             "modes": modes,
@@ -239,6 +242,13 @@ class ConcaveQPolicy(BasePolicy):
     def solve(self, obs: PyTorchObs) -> Solution:
         """The greedy actions, scaled to [-1, 1], with their certificates."""
         return self.greedy(self.critic.condition(obs), Box(-1.0, 1.0), self.solver)
+
+    @torch.no_grad()
+    def draw(self, obs: PyTorchObs, temperature: float) -> Tensor:
+        """Actions from the density ∝ exp(Q / temperature) of the mean critic, scaled to [-1, 1]."""
+        critics, space = self.critic.condition(obs), Box(-1.0, 1.0)
+        start = self.greedy(critics, space, self.solver).y
+        return sample(self.objective(critics), space, temperature, start=start)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.solve(observation).y

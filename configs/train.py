@@ -60,6 +60,8 @@ class NetworkConfig:
         context: widths of the path on the observation.
         convex: widths of the path on the action, where there is one.
         activation: of the convex path.
+        reads: whether all of the convex path reads the last level of the context, or each of its
+            layers the level aligned with it.
         form: of the function of the action: any concave one, or a quadratic (NAF).
         n_critics: networks in the ensemble.
         modes: concave functions whose maximum a critic is.
@@ -70,6 +72,7 @@ class NetworkConfig:
     context: tuple[int, ...] = (256, 256)
     convex: tuple[int, ...] = (64,)
     activation: str = "squareplus"
+    reads: Literal["last", "aligned"] = "last"
     form: Literal["picnn", "quadratic"] = "picnn"
     n_critics: int = 2
     modes: int = 1
@@ -151,17 +154,22 @@ class NoiseConfig:
     """Exploration, in actions scaled to [-1, 1].
 
     Args:
-        kind: Gaussian, or Ornstein-Uhlenbeck x ← x - theta x + sigma N(0, 1).
-        sigma: its standard deviation.
+        kind: Gaussian noise, or Ornstein-Uhlenbeck x ← x - theta x + sigma N(0, 1); or
+            ``boltzmann``, of ConcaveQ alone, for actions drawn from exp(Q / temperature).
+        sigma: standard deviation of the noise.
         theta: rate at which Ornstein-Uhlenbeck noise returns to 0.
+        temperature: of ``boltzmann``, in units of Q.
     """
 
-    kind: Literal["gaussian", "ou"] = "gaussian"
+    kind: Literal["gaussian", "ou", "boltzmann"] = "gaussian"
     sigma: float = 0.2
     theta: float = 0.15
+    temperature: float = 0.5
 
     def __post_init__(self) -> None:
         require_at_least(0, "noise.", self, "sigma", "theta")
+        if not self.temperature > 0:
+            raise ValueError(f"noise.temperature: expected a number > 0, got {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -222,3 +230,5 @@ class Config:
         require_at_least(1, "", self, "threads")
         if self.baseline and self.algorithm == "concave_q":
             raise ValueError("baseline is for the other algorithms; concave_q has its own: agent")
+        if self.noise.kind == "boltzmann" and self.algorithm != "concave_q":
+            raise ValueError(f"noise.kind: boltzmann is for concave_q alone, not {self.algorithm}")
