@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import open_path
 
 Values = np.ndarray | dict[str, np.ndarray]
@@ -46,6 +47,27 @@ def require_finite(what: str, values: Values, step: int) -> None:
                 f"env: expected finite numbers, got {np.asarray(array)[~finite][0]} in the "
                 f"{where} at step {step}"
             )
+
+
+def require_drawing(temperature: float, noise: ActionNoise | None, modes: int) -> None:
+    """Accept a temperature at which to draw the actions that explore.
+
+    Raises:
+        ValueError: it is not positive, there is noise as well, or Q has several modes.
+    """
+    if not (temperature > 0 and np.isfinite(temperature)):
+        raise ValueError(
+            f"exploration_temperature: expected a finite number > 0, or None; got {temperature}"
+        )
+    if noise is not None:
+        raise ValueError(
+            f"action_noise: expected None beside exploration_temperature {temperature}; got {noise}"
+        )
+    if modes > 1:
+        raise ValueError(
+            f"exploration_temperature: expected None where critics have modes; got {temperature} "
+            f"for {modes} modes"
+        )
 
 
 def require_keys(observation: object, space: spaces.Space[Any]) -> None:

@@ -61,6 +61,9 @@ def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> Conca
     arguments |= {
         "action_noise": _ou_noise(config.noise, envs) if config.noise.kind == "ou" else None,
         "exploration_noise": config.noise.sigma,
+        "exploration_temperature": (
+            config.noise.temperature if config.noise.kind == "boltzmann" else None
+        ),
         "policy_kwargs": policy_kwargs,
         "seed": config.seed,
         "device": config.device,
