@@ -85,17 +85,19 @@ class Quadratic(ConvexFunction):
     def strong_convexity(self) -> Tensor | float:
         return self.gamma
 
+    def _weight(self, y: Tensor) -> Tensor | float:
+        """γ as a factor of points."""
+        return self.gamma.to(y).unsqueeze(-1) if isinstance(self.gamma, Tensor) else self.gamma
+
     def value(self, y: Tensor) -> Tensor:
         return self.gamma / 2 * (y - self.center).square().sum(-1)
 
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
-        gradient = gamma.unsqueeze(-1) * (y - self.center)
+        gradient = self._weight(y) * (y - self.center)
         return _dot(gradient, y - self.center) / 2, gradient
 
     def hessian(self, y: Tensor) -> Tensor:
-        gamma = torch.as_tensor(self.gamma, dtype=y.dtype, device=y.device)
-        return torch.diag_embed(gamma.unsqueeze(-1) * torch.ones_like(y - self.center))
+        return torch.diag_embed(self._weight(y) * torch.ones_like(y - self.center))
 
     def take(self, index: Tensor) -> Quadratic:
         gamma = self.gamma

@@ -39,8 +39,9 @@ class Box(ConvexSet):
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         try:
+            # A number is never copied to the device: a CUDA graph could not hold the copy.
             lower, upper = (
-                torch.as_tensor(b, dtype=like.dtype, device=like.device).expand_as(like)
+                b.to(like).expand_as(like) if isinstance(b, Tensor) else torch.full_like(like, b)
                 for b in (self.lower, self.upper)
             )
         except RuntimeError:

@@ -12,12 +12,13 @@ from torch import Tensor
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import Box, ConvexSet, Euclidean
 from icnn_rl.sets.convex_set import PolyhedralSet
-from icnn_rl.solvers.problem import Problem
+from icnn_rl.solvers.problem import Problem, capturing
 from icnn_rl.solvers.solution import Solution
 
 LINEAR_PROGRAMS = ("lp", "ecos", "clarabel")
 SOLVERS = (
     "newton",
+    "newton_on_device",
     "bundle",
     "kelley",
     "level",
@@ -53,7 +54,8 @@ def minimize(
         over: the feasible set 𝒴.
         tol: the gap ≥ 0, in units of f, at which a sample is done.
         solver: a name in ``SOLVERS``, for which docs/solvers.md has a table. ``auto`` takes
-            ``newton`` for smooth f and small n, ``lp`` where a piecewise-linear f may fall for
+            ``newton`` for smooth f and small n (on a GPU and a box, ``newton_on_device``, which
+            alone may be captured in a CUDA graph), ``lp`` where a piecewise-linear f may fall for
             ever, ``bundle_entropy`` for an entropy on a box of many dimensions, else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
@@ -74,8 +76,18 @@ def minimize(
     if solver != "auto" and solver not in SOLVERS:
         raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
+    if solver == "auto" and like.is_cuda and isinstance(over, Box) and choose(f, over) == "newton":
+        solver = "newton_on_device"
     if start is not None:
         start = _fitting(start, like)
+    if solver == "newton_on_device" and isinstance(over, Box):
+        # The questions below would wait for the device, and a box has an answer to each.
+        center = over.center(like)
+        first = center if start is None else over.project(start)
+        by_device: Solution = import_module("icnn_rl.solvers.newton_on_device").solve(
+            Problem(f, over, tol, max_evaluations, first, center)
+        )
+        return by_device
     if over.balls or over.budgets(like) is not None:
         if over.balls and solver in (*LINEAR_PROGRAMS, "admm"):
             raise TypeError(f"solver: {solver!r} cannot keep to a ball; use 'bundle'")
@@ -128,7 +140,7 @@ def minimize(
 
 
 def _fitting(start: Tensor, like: Tensor) -> Tensor:
-    if not bool(start.isfinite().all()):
+    if not capturing(start) and not bool(start.isfinite().all()):
         raise ValueError("start: expected finite entries, got NaN or infinity")
     try:
         return start.to(like).expand_as(like)
@@ -138,7 +150,7 @@ def _fitting(start: Tensor, like: Tensor) -> Tensor:
         ) from None
 
 
-def choose(f: ConvexFunction, over: ConvexSet, endless: bool) -> str:
+def choose(f: ConvexFunction, over: ConvexSet, endless: bool = False) -> str:
     """The solver that ``auto`` takes: the table in docs/solvers.md, as code."""
     if endless and f.piecewise_linear:
         return "lp"  # the only one that can tell a minimum from a descent without end

@@ -8,13 +8,12 @@ from icnn_rl.interior_point import minimize_model, separable_minimum
 from icnn_rl.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.compiled_network import CompiledNetwork, evaluate
+from icnn_rl.solvers.newton_on_device import DECREASE, RIDGE
 from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
-DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
 EXACT = 1e-12  # accuracy of a bound, relative to the tangent's size
 MODEL = 1e-8  # accuracy of the model's minimiser, relative to the gap
-RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 
 
 @compiled
@@ -267,8 +266,7 @@ def solve(problem: Problem) -> Solution:
             gamma, problem.epsilon, problem.tol, base, best, step, model, share, bound, done,
         )  # fmt: skip
         if lost >= 0:
-            got = f"the gradient {gradient}" if np.isfinite(value) else value
-            raise NonFiniteError(f"f: expected finite values, got {got} for sample {lost}")
+            raise NonFiniteError.at(lost, value, gradient)
         return problem.solution(base, best, bound, count)
     oracle = Oracle(problem)
     active = np.arange(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers.solution import Solution
+from icnn_rl.solvers.solution import Solution, rounded_down
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -24,6 +24,12 @@ SHRINK = 0.75  # share of unfinished samples below which the function is cut dow
 
 class NonFiniteError(ValueError, FloatingPointError):
     """A value or a gradient of the function is NaN or infinite."""
+
+    @classmethod
+    def at(cls, sample: int, value: float, gradient: Array) -> Self:
+        """The error for what a sample's function gave."""
+        got = f"the gradient {gradient}" if np.isfinite(value) else value
+        return cls(f"f: expected finite values, got {got} for sample {sample}")
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,7 @@ class Problem:
 
         nowhere = np.zeros(self.size, np.bool_)
         # The value is rounded, the bound is not: near the minimum they may pass each other.
-        lower = tensor(np.minimum(bound, value), like.dtype)
-        if like.dtype != torch.float64:
-            lower = torch.nextafter(lower, torch.full_like(lower, -torch.inf))
+        lower = rounded_down(tensor(np.minimum(bound, value), torch.float64), like.dtype)
         return Solution(
             y=self.tensor(y),
             value=tensor(value, like.dtype),
@@ -149,8 +153,7 @@ class Oracle:
         finite = np.isfinite(value) & np.isfinite(gradient).all(1)
         if not finite.all():
             row = np.flatnonzero(~finite)[0]
-            got = f"the gradient {gradient[row]}" if np.isfinite(value[row]) else value[row]
-            raise NonFiniteError(f"f: expected finite values, got {got} for sample {active[row]}")
+            raise NonFiniteError.at(active[row], value[row], gradient[row])
         return rounded, value, gradient
 
     def hessian(self, y: Array, active: Index) -> Array:
@@ -186,6 +189,11 @@ class Oracle:
             to_array(t.reshape(len(self._held), *t.shape[axes:]))[rows]
             for t in (result if isinstance(result, tuple) else (result,))
         ]
+
+
+def capturing(t: Tensor) -> bool:
+    """Whether the device of t records a CUDA graph, so that its numbers are not known yet."""
+    return t.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def to_array(t: Tensor) -> Array:

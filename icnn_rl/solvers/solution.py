@@ -40,3 +40,11 @@ class Solution:
         """value - lower_bound ≥ value - min f, shape ``batch``; ∞ where nothing is proved."""
         gap: Tensor = self.value - self.lower_bound
         return torch.where(self.infeasible, torch.inf, gap)
+
+
+def rounded_down(bound: Tensor, dtype: torch.dtype) -> Tensor:
+    """A lower bound in another precision, not above what it was."""
+    bound = bound.to(dtype)
+    if dtype == torch.float64:
+        return bound
+    return torch.nextafter(bound, torch.full_like(bound, -torch.inf))

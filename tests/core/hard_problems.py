@@ -100,7 +100,9 @@ class HardProblem:
             return not coupled and bool(
                 (self.width >= 1).all()
             )  # on less, the entropy is a linear function
-        if solver == "newton":
+        if solver == "newton_on_device" and not isinstance(self.over, Box):
+            return False
+        if solver.startswith("newton"):
             return self.f.smooth
         return self.f.piecewise_linear or solver not in ("admm", "lp", "ecos", "clarabel")
 

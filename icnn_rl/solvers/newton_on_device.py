@@ -1,0 +1,167 @@
+"""Projected Newton on a box, in tensors alone: no number travels from the device to the host."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from icnn_rl.sets import Box
+from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Problem, capturing, to_array
+from icnn_rl.solvers.solution import Solution, rounded_down
+
+DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
+RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
+ROUNDS = 2  # of the minimisation of the model
+LENGTHS = 3  # of a Newton step, each a quarter of the one before
+CAPTURED = 10  # evaluations at most in a CUDA graph, which cannot stop early
+
+
+def solve(problem: Problem) -> Solution:
+    """Minimise a smooth convex function over a box by Newton steps, the whole batch at once.
+
+    The method of ``newton``, except that the quadratic model is minimised by a fixed number of
+    rounds, that all samples go on until the last one is done, and that every decision is a mask.
+    So the call can be part of a CUDA graph. Such a call makes all of ``max_evaluations``, or
+    ``CAPTURED`` if that is less, and cannot refuse an f that is not finite: the gap is not then.
+
+    Raises:
+        TypeError: f is not smooth, or the set is not a Box.
+        NonFiniteError: a value or a gradient of f is not finite.
+
+    Source: Bertsekas, "Projected Newton methods for optimization problems with simple
+    constraints", SIAM Journal on Control and Optimization 20, 1982.
+    """
+    if not problem.f.smooth:
+        raise TypeError("solver: 'newton_on_device' needs a smooth function; use 'bundle'")
+    if not isinstance(problem.over, Box):
+        raise TypeError(f"over: 'newton_on_device' needs a Box, got {problem.over}; use 'newton'")
+    captured = capturing(problem.start)
+    limit = min(problem.max_evaluations, CAPTURED) if captured else problem.max_evaluations
+    return descend(problem, limit, stop=not captured)
+
+
+def descend(problem: Problem, evaluations: int, stop: bool) -> Solution:
+    """The loop of ``solve``; ``stop`` tells whether the host may look at how far it is."""
+    f, start = problem.f, problem.start
+    bounds = problem.over.bounds(start)
+    lower, upper = (b.double() for b in bounds)
+    width = upper - lower
+    y = base = best_y = start.double()
+    best = torch.full_like(y[..., 0], torch.inf)
+    bound, share, promised, step = -best, torch.ones_like(best), best, torch.zeros_like(y)
+    for evaluation in range(1, evaluations + 1):
+        rounded = y.to(start.dtype).clamp(*bounds)
+        y = rounded.double()
+        value, gradient = (t.double() for t in f.value_and_gradient(rounded))
+        if stop:
+            require_finite(value, gradient)
+        size = value.abs() + (gradient.abs() * (y.abs() + width)).sum(-1)
+        noise = ROUNDING * problem.epsilon * size
+        proved = value - noise + tangent_minimum(gradient, lower - y, upper - y, f.strong_convexity)
+        bound = torch.fmax(bound, proved)
+        enough = best - DECREASE * share * promised if evaluation > 1 else best
+        accepted = value <= enough + noise
+        better = value < best
+        best = torch.where(better, value, best)
+        best_y = torch.where(better.unsqueeze(-1), y, best_y)
+        done = best - bound <= (2 * noise).clamp(min=problem.tol)
+        if evaluation == evaluations or (stop and bool(done.all())):
+            break
+        # In units of the width, where one ridge suits all sides of an uneven box.
+        unit = width.clamp(min=1e-300)
+        H = f.hessian(rounded).double() * width.unsqueeze(-1) * width.unsqueeze(-2)
+        limits = (lower - y) / unit, (upper - y) / unit
+        d, decrease = model_step(H, gradient * width, *limits, problem.epsilon)
+        taken = accepted.unsqueeze(-1)
+        base = torch.where(taken, y, base)
+        step = torch.where(taken, d * width, step)
+        promised = torch.where(accepted, decrease, promised)
+        share = torch.where(accepted, 1.0, share / 2)
+        y = base + share.unsqueeze(-1) * step
+    none = torch.zeros_like(done)
+    return Solution(
+        y=best_y.to(start.dtype),
+        value=best.to(start.dtype),
+        lower_bound=rounded_down(torch.minimum(bound, best), start.dtype),
+        converged=best - bound <= problem.tol,
+        evaluations=torch.full_like(best, evaluation, dtype=torch.int64),
+        infeasible=none,
+        unbounded=none,
+    )
+
+
+def require_finite(value: Tensor, gradient: Tensor) -> None:
+    """Refuse values or gradients that are not finite; it waits for the device."""
+    finite = (value.isfinite() & gradient.isfinite().all(-1)).flatten()
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        arrays = to_array(value).flatten(), to_array(gradient).reshape(len(finite), -1)
+        raise NonFiniteError.at(row, *(a[row] for a in arrays))
+
+
+def tangent_minimum(g: Tensor, low: Tensor, high: Tensor, gamma: Tensor | float) -> Tensor:
+    """min gᵀd + γ/2 ‖d‖² over low ≤ d ≤ high, for γ ≥ 0."""
+    corner = torch.where(g > 0, low, high)
+    if not isinstance(gamma, Tensor):
+        d = (-g / gamma).clamp(low, high) if gamma > 0 else corner
+        return ((g + gamma / 2 * d) * d).sum(-1)
+    gamma = gamma.double().unsqueeze(-1)
+    d = torch.where(gamma > 0, (-g / gamma).clamp(low, high), corner)
+    return ((g + gamma / 2 * d) * d).sum(-1)
+
+
+def model_step(
+    H: Tensor, g: Tensor, low: Tensor, high: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, nearly.
+
+    A round is a gradient step, scaled so that the model falls whatever the bounds, and then a
+    Newton step in the coordinates that the gradient does not hold at a bound, bent along the box:
+    the best of a few lengths of it. Neither can raise the model.
+
+    Returns:
+        d, and the decrease of the model, ≥ 0.
+    """
+    n = g.shape[-1]
+    # Rounding may leave a singular H indefinite, so the ridge is at least as large.
+    trace = H.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
+    ridge = trace * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
+    steepness = H.abs().sum(-1) + ridge  # diag(steepness) - H is positive definite: Gershgorin
+    lengths = 0.25 ** torch.arange(LENGTHS, dtype=g.dtype, device=g.device)
+    floor, ceiling = low.unsqueeze(-1), high.unsqueeze(-1)
+    d = torch.zeros_like(g)
+    r = g
+    for _ in range(ROUNDS):
+        d = (d - r / steepness).clamp(low, high)
+        r = g + times(H, d)
+        free = ~(((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0)))
+        block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), H, 0.0)
+        p = eliminate(block + torch.diag_embed(torch.where(free, ridge, 1.0)), -r * free)
+        trial = torch.addcmul(d.unsqueeze(-1), p.unsqueeze(-1), lengths).clamp(floor, ceiling)
+        move = trial - d.unsqueeze(-1)
+        change, length = (move * (r.unsqueeze(-1) + H @ move / 2)).sum(-2).min(-1)
+        length = length[..., None, None].expand(*d.shape, 1)
+        falls = (change < 0).unsqueeze(-1)  # not where rounding has spoilt the Newton step
+        d = torch.where(falls, trial.gather(-1, length).squeeze(-1), d)
+        r = g + times(H, d)
+    return d, -((g + r) * d).sum(-1) / 2
+
+
+def times(H: Tensor, d: Tensor) -> Tensor:
+    """H d."""
+    return (H @ d.unsqueeze(-1)).squeeze(-1)
+
+
+def eliminate(A: Tensor, b: Tensor) -> Tensor:
+    """The solution of A x = b for positive definite A, by Gauss-Jordan elimination.
+
+    As long as n is small that is few operations, and unlike the libraries' solvers they may be
+    part of a CUDA graph (cuSOLVER promises nothing there).
+    """
+    left = torch.cat([A, b.unsqueeze(-1)], -1)
+    eye = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+    for k in range(b.shape[-1]):
+        row = left[..., k, :] / left[..., k, k, None]
+        column = left[..., :, k] - eye[k]
+        left = torch.addcmul(left, column.unsqueeze(-1), row.unsqueeze(-2), value=-1.0)
+    return left[..., -1]
