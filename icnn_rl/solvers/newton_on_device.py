@@ -115,25 +115,31 @@ def model_step(
 ) -> tuple[Tensor, Tensor]:
     """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, nearly.
 
-    A round is a gradient step, scaled so that the model falls whatever the bounds, and then a
-    Newton step in the coordinates that the gradient does not hold at a bound, bent along the box:
-    the best of a few lengths of it. Neither can raise the model.
+    A round is a sweep, which minimises over each coordinate in turn, and then a Newton step in the
+    coordinates that the gradient does not hold at a bound, bent along the box: the best of a few
+    lengths of it. Neither can raise the model.
 
     Returns:
         d, and the decrease of the model, ≥ 0.
     """
     n = g.shape[-1]
     # Rounding may leave a singular H indefinite, so the ridge is at least as large.
-    trace = H.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
-    ridge = trace * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
-    steepness = H.abs().sum(-1) + ridge  # diag(steepness) - H is positive definite: Gershgorin
+    diagonal = H.diagonal(dim1=-2, dim2=-1)
+    ridge = diagonal.sum(-1, keepdim=True) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
+    columns, steepness = H.unbind(-1), (diagonal + ridge).unbind(-1)
+    bounds = list(zip(low.unbind(-1), high.unbind(-1), strict=True))
     lengths = 0.25 ** torch.arange(LENGTHS, dtype=g.dtype, device=g.device)
     floor, ceiling = low.unsqueeze(-1), high.unsqueeze(-1)
     d = torch.zeros_like(g)
     r = g
     for _ in range(ROUNDS):
-        d = (d - r / steepness).clamp(low, high)
-        r = g + times(H, d)
+        swept = list(d.unbind(-1))
+        for i in range(n):
+            newton = torch.addcdiv(swept[i], r[..., i], steepness[i], value=-1.0)
+            moved = newton.clamp(*bounds[i])
+            r = torch.addcmul(r, columns[i], (moved - swept[i]).unsqueeze(-1))
+            swept[i] = moved
+        d = torch.stack(swept, -1)
         free = ~(((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0)))
         block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), H, 0.0)
         p = eliminate(block + torch.diag_embed(torch.where(free, ridge, 1.0)), -r * free)

@@ -59,7 +59,7 @@ def test_networks(activation: str, convex: tuple[int, ...], n: int) -> None:
 
 
 def test_minima_in_corners_and_inside() -> None:
-    f = network("squareplus", (64,), 3, torch.float64, 3.0)
+    f = network("squareplus", (64,), 3, torch.float64)
     y = minimize(f, UNIT, 1e-6, "newton_on_device").y
     assert (y.abs() == 1).all(-1).any()
     assert (y.abs() < 1).any(-1).any()
@@ -78,11 +78,12 @@ BOXES = {
 }
 
 
-@pytest.mark.parametrize("where", BOXES)
-@pytest.mark.parametrize("term", TERMS)
+CASES = [(t, w) for t in TERMS for w in BOXES]
+CASES.remove(("entropy", "uneven"))  # the entropy is one of points in [-1, 1]
+
+
+@pytest.mark.parametrize(("term", "where"), CASES)
 def test_terms_and_boxes(term: str, where: str) -> None:
-    if (term, where) == ("entropy", "uneven"):
-        pytest.skip("the entropy is one of points in [-1, 1]")
     f = network("squareplus", (64,), 3, torch.float64) + TERMS[term]()
     over = BOXES[where]
     solution = minimize(f, over, 1e-6, "newton_on_device")
@@ -131,7 +132,7 @@ def test_elimination(n: int) -> None:
     torch.testing.assert_close(eliminate(A, (A @ x.unsqueeze(-1)).squeeze(-1)), x)
 
 
-@pytest.mark.parametrize("n", [1, 3, 8])
+@pytest.mark.parametrize("n", [1, 3, 6])
 def test_model_step_falls_and_keeps_to_the_box(n: int) -> None:
     root, g = normal(n, 200, n, n), 3 * normal(n + 1, 200, n)
     H, low, high = root @ root.mT, -normal(n + 2, 200, n).exp(), normal(n + 3, 200, n).exp()
@@ -140,17 +141,15 @@ def test_model_step_falls_and_keeps_to_the_box(n: int) -> None:
     torch.testing.assert_close(decrease, -change)
     assert (decrease > 0).all()
     assert ((low <= d) & (d <= high)).all()
-    least = minimize(
-        quadratic(0.0, g) + linear(g) + quadratic(1.0, torch.zeros(n).double()).affine(root.mT),
-        Box(low, high),
-        1e-9,
-        "bundle",
-        max_evaluations=500,
-    ).value
-    assert ((decrease + least).abs() <= 1e-3 * decrease).double().mean() > 0.8
+    model = linear(g) + quadratic(1.0, torch.zeros(n).double()).affine(root.mT)
+    least = minimize(model, Box(low, high), 1e-6, "newton", max_evaluations=50).value
+    assert (decrease <= -least + 1e-9).all()
+    assert (decrease >= -0.95 * least).double().mean() > 0.8
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, normal(9, BATCH).clamp(min=0)], ids=["none", "one", "each"])
+@pytest.mark.parametrize(
+    "gamma", [0.0, 0.5, normal(9, BATCH).clamp(min=0)], ids=["none", "one", "each"]
+)
 def test_tangents_are_minimised_over_the_box(gamma: Tensor | float) -> None:
     g, low, high = normal(1, BATCH, 3), -normal(2, BATCH, 3).exp(), normal(3, BATCH, 3).exp()
     weight = torch.as_tensor(gamma).double()[..., None]
