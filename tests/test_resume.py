@@ -70,6 +70,9 @@ gym.register("DictObservations-v0", DictObservations)
         pytest.param(
             ["--env=Pendulum-v1", "--agent.n_steps=3", "--agent.target_noise=0.2"], id="n-step"
         ),
+        pytest.param(
+            ["--env=Pendulum-v1", "--env.n_envs=2", "--noise.kind=boltzmann"], id="boltzmann"
+        ),
         pytest.param(["--env=Pendulum-v1", "--agent.buffer_size=64"], id="full-buffer"),
         pytest.param(
             ["--env=DictObservations-v0", "--env.normalize_observations=true"],
