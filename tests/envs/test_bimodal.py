@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.optimize import LinearConstraint, lsq_linear, minimize
+from scipy.optimize import lsq_linear
 
-from icnn_rl.envs import BimodalBandit, Detour, returns
-from icnn_rl.envs.detour import DISTANCE, EFFORT, LANE, NARROW, STEPS, TOLL, WIDE
+from icnn_rl.envs import BimodalBandit, Slalom, returns
+from icnn_rl.envs.slalom import BOUND, DISTANCE, EFFORT, LANE, MISS, POSTS
 
 ACTIONS = np.linspace(-1, 1, 401)
 
@@ -29,7 +31,7 @@ def concave_choice(q: npt.NDArray[np.float64]) -> float:
     return float(ACTIONS[fit.argmax()])
 
 
-def q_of(env: BimodalBandit | Detour, x: list[float]) -> npt.NDArray[np.float64]:
+def q_of(env: BimodalBandit | Slalom, x: list[float]) -> npt.NDArray[np.float64]:
     return env.optimal_q(np.broadcast_to(x, (len(ACTIONS), len(x))), ACTIONS[:, None])
 
 
@@ -62,53 +64,83 @@ def test_one_concave_function_picks_a_bad_arm() -> None:
     assert np.interp(concave_choice(q), ACTIONS, q) < 0
 
 
-@pytest.mark.parametrize("x", [-0.2, -0.1, 0.0, 0.1, 0.2])
-def test_one_concave_function_drives_into_the_obstacle(x: float) -> None:
-    env = Detour()
-    q = q_of(env, [x, 0.0])
-    left, right = peaks(q)
-    choice = quadratic_choice(q)
-    assert left < choice < right
-    assert np.interp(choice, ACTIONS, q) < q.max() - 1
-    straight = returns(env, lambda _: np.zeros(1), range(5))
-    assert (straight < returns(env, env.optimal_action, range(5)) - 1).all()
+SIDES = {"left": -1, "right": 1}
 
 
-def test_left_is_better() -> None:
-    env = Detour()
-    q = q_of(env, [0.0, 0.0])
-    assert env.optimal_action(np.zeros(2))[0] < 0
-    assert q[ACTIONS < 0].max() > q[ACTIONS > 0].max() + 0.5
+def states(count: int, passed: int | None = None) -> npt.NDArray[np.float64]:
+    """Places on the course, before a post that can be passed on either side."""
+    rng = np.random.default_rng(0)
+    x, ahead = rng.uniform(-0.5, 0.5, (2, count))
+    over = rng.integers(POSTS, size=count) if passed is None else np.full(count, passed)
+    return np.column_stack([x, np.clip(x + ahead, -0.5, 0.5), over / POSTS])
 
 
-def test_behind_the_obstacle_q_is_concave() -> None:
-    for time in range(1, STEPS):
-        q = q_of(Detour(), [0.3, time / STEPS])
-        assert (np.diff(q, 2) < 1e-6).all()
+def keep(side: int) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
+    """Every post on the same side."""
+    return lambda x: np.clip([x[1] + side * DISTANCE - x[0]], -1, 1)
 
 
-@pytest.mark.parametrize("x", [-0.2, 0.0, 0.13])
-def test_the_grid_finds_the_better_of_two_convex_programs(x: float) -> None:
-    def cost(u: npt.NDArray[np.float64], side: int) -> float:
-        moved = x + np.cumsum(u)
-        miss = (moved[0] - side * DISTANCE) ** 2
-        passing = WIDE * miss + TOLL if side > 0 else NARROW * miss
-        return float(EFFORT * u @ u + LANE * moved @ moved + passing)
-
-    sides = [
-        minimize(cost, np.zeros(STEPS), side, constraints=LinearConstraint(np.eye(STEPS), -1, 1))
-        for side in (-1, 1)
-    ]
-    best = min(sides, key=lambda result: result.fun)
-    env = Detour()
-    start = np.array([x, 0.0])
-    assert env.optimal_value(start) == pytest.approx(-best.fun, abs=1e-4)
-    assert env.optimal_action(start)[0] == pytest.approx(best.x[0], abs=5e-3)
+def test_the_course_pays_what_it_says() -> None:
+    env = Slalom()
+    (x, post, _), _ = env.reset(seed=0)
+    for step, u in enumerate([0.5, -1.0, 0.3, 1.0, 0.2], 1):
+        (moved, following, over), reward, ended, _, info = env.step(np.array([u]))
+        assert moved == pytest.approx(x + u, abs=1e-6)
+        assert info["distance"] == pytest.approx(moved - post, abs=1e-6)
+        cost = 0.1 * u**2 + moved**2 + 8 * (abs(moved - post) - 0.5) ** 2
+        assert reward == pytest.approx(-cost, abs=1e-5)
+        assert over == pytest.approx(step / POSTS)
+        assert ended == (step == POSTS)
+        x, post = moved, following
 
 
-def test_a_finer_grid_changes_nothing_and_the_policy_returns_the_value() -> None:
-    env = Detour()
-    starts = np.array([env.reset(seed=seed)[0] for seed in range(20)], np.float64)
+def test_the_banks_hold() -> None:
+    env = Slalom()
+    env.reset(seed=0)
+    for _ in range(3):
+        (x, *_), *_ = env.step(np.array([1.0]))
+    assert x == BOUND
+
+
+def test_before_the_last_post_the_best_side_is_in_closed_form() -> None:
+    env, last = Slalom(), states(50, POSTS - 1)
+    x, post = last[:, 0], last[:, 1]
+    answers = []
+    for side in SIDES.values():
+        aim = post + side * DISTANCE
+        u = np.clip((MISS * (aim - x) - LANE * x) / (EFFORT + LANE + MISS), -1, 1)
+        cost = EFFORT * u**2 + LANE * (x + u) ** 2 + MISS * (x + u - aim) ** 2
+        answers.append((-cost, u))
+    values, actions = np.array(answers).swapaxes(0, 1)
+    np.testing.assert_allclose(env.optimal_value(last), values.max(0), atol=3e-4)
+    best = np.take_along_axis(actions, values.argmax(0)[None], 0)[0]
+    np.testing.assert_allclose(env.optimal_action(last)[:, 0], best, atol=6e-3)
+
+
+def test_the_policy_returns_its_value_and_a_finer_grid_changes_nothing() -> None:
+    env = Slalom()
+    starts = np.array([env.reset(seed=seed)[0] for seed in range(300)], np.float64)
     values = env.optimal_value(starts)
-    np.testing.assert_allclose(Detour(points=4001).optimal_value(starts), values, atol=1e-4)
-    np.testing.assert_allclose(returns(env, env.optimal_action, range(20)), values, atol=1e-4)
+    np.testing.assert_allclose(Slalom(points=301).optimal_value(starts), values, atol=1e-3)
+    luck = returns(env, env.optimal_action, range(300)) - values
+    assert luck.mean() == pytest.approx(0, abs=3 * luck.std() / np.sqrt(300))
+
+
+def test_both_sides_are_needed() -> None:
+    env, seeds = Slalom(), range(50)
+    best = returns(env, env.optimal_action, seeds).mean()
+    for side in SIDES.values():
+        assert returns(env, keep(side), seeds).mean() < best - 1
+
+
+def test_one_concave_quadratic_hits_the_post() -> None:
+    lost = []
+    for state in states(60):
+        q = q_of(Slalom(), list(state))
+        if len(peaks(q)) == 2:
+            left, right = peaks(q)
+            choice = quadratic_choice(q)
+            assert left < choice < right
+            lost.append(q.max() - np.interp(choice, ACTIONS, q))
+    assert len(lost) > 30
+    assert np.median(lost) > 0.7  # a step

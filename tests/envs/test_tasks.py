@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from icnn_rl.envs import returns
 
-TASKS = ["LQR", "Battery", "BimodalBandit", "Detour", "Allocation"]
+TASKS = ["LQR", "Battery", "BimodalBandit", "Slalom", "Allocation"]
 ANNOUNCED = ["Battery", "Allocation"]
 
 
