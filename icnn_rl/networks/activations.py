@@ -63,7 +63,7 @@ def _elu_slope(t: Tensor) -> Tensor:
 
 
 def _elu_curvature(t: Tensor) -> Tensor:
-    return torch.where(t > 0, 0.0, t.clamp(max=0).exp())
+    return t.clamp(max=0).exp().masked_fill(t > 0, 0.0)
 
 
 def _squareplus(t: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def descend(problem: Problem, evaluations: int, stop: bool) -> Solution:
         base = torch.where(taken, y, base)
         step = torch.where(taken, d * width, step)
         promised = torch.where(accepted, decrease, promised)
-        share = torch.where(accepted, 1.0, share / 2)
+        share = (share / 2).masked_fill(accepted, 1.0)
         y = base + share.unsqueeze(-1) * step
     none = torch.zeros_like(done)
     return Solution(
@@ -128,7 +128,7 @@ def model_step(
     ridge = diagonal.sum(-1, keepdim=True) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
     columns, steepness = H.unbind(-1), (diagonal + ridge).unbind(-1)
     bounds = list(zip(low.unbind(-1), high.unbind(-1), strict=True))
-    lengths = 0.25 ** torch.arange(LENGTHS, dtype=g.dtype, device=g.device)
+    lengths = torch.arange(0, -2 * LENGTHS, -2, dtype=g.dtype, device=g.device).exp2()
     floor, ceiling = low.unsqueeze(-1), high.unsqueeze(-1)
     d = torch.zeros_like(g)
     r = g
@@ -140,9 +140,10 @@ def model_step(
             r = torch.addcmul(r, columns[i], (moved - swept[i]).unsqueeze(-1))
             swept[i] = moved
         d = torch.stack(swept, -1)
-        free = ~(((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0)))
-        block = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), H, 0.0)
-        p = eliminate(block + torch.diag_embed(torch.where(free, ridge, 1.0)), -r * free)
+        held = ((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0))
+        block = H.masked_fill(held.unsqueeze(-1) | held.unsqueeze(-2), 0.0)
+        added = torch.diag_embed(ridge.expand_as(d).masked_fill(held, 1.0))
+        p = eliminate(block + added, -r.masked_fill(held, 0.0))
         trial = torch.addcmul(d.unsqueeze(-1), p.unsqueeze(-1), lengths).clamp(floor, ceiling)
         move = trial - d.unsqueeze(-1)
         change, length = (move * (r.unsqueeze(-1) + H @ move / 2)).sum(-2).min(-1)
