@@ -180,7 +180,7 @@ class CompiledNetwork:
         """The compiled form of f; None where torch is faster, or f is something else."""
         mean = isinstance(f, Mean)
         network = f.f if isinstance(f, Mean) else f
-        if not isinstance(network, ConditionedNetwork) or network.like.device.type != "cpu":
+        if not isinstance(network, ConditionedNetwork):
             return None
         if network.gate_y is None or network.gate_z is None:
             return None
@@ -220,4 +220,4 @@ class CompiledNetwork:
 
 
 def _array(t: Tensor) -> Array:
-    return np.ascontiguousarray(t.detach().numpy())
+    return np.ascontiguousarray(t.detach().cpu().numpy())

@@ -28,6 +28,7 @@ SOLVERS = (
     "admm",
     *LINEAR_PROGRAMS,
 )
+FEW = 32  # samples that the host solves sooner than a GPU: one fills as little of it as all
 NEWTON_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
 
 
@@ -54,9 +55,9 @@ def minimize(
         over: the feasible set 𝒴.
         tol: the gap ≥ 0, in units of f, at which a sample is done.
         solver: a name in ``SOLVERS``, for which docs/solvers.md has a table. ``auto`` takes
-            ``newton`` for smooth f and small n (on a GPU and a box, ``newton_on_device``, which
-            alone may be captured in a CUDA graph), ``lp`` where a piecewise-linear f may fall for
-            ever, ``bundle_entropy`` for an entropy on a box of many dimensions, else ``bundle``.
+            ``newton`` for smooth f and small n (``newton_on_device`` for many samples on a GPU and
+            a box, and in a CUDA graph), ``lp`` where a piecewise-linear f may fall for ever,
+            ``bundle_entropy`` for an entropy on a box of many dimensions, else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
 
@@ -76,8 +77,9 @@ def minimize(
     if solver != "auto" and solver not in SOLVERS:
         raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
-    if solver == "auto" and like.is_cuda and isinstance(over, Box) and choose(f, over) == "newton":
-        solver = "newton_on_device"
+    if solver == "auto" and like.is_cuda and isinstance(over, Box):
+        many = capturing(like) or f.batch_shape.numel() > FEW
+        solver = "newton_on_device" if many and choose(f, over) == "newton" else solver
     if start is not None:
         start = _fitting(start, like)
     if solver == "newton_on_device" and isinstance(over, Box):
