@@ -1,11 +1,10 @@
-"""CUDA graphs: work that is recorded once, and from then on launched as a whole."""
+"""An update of the networks as one CUDA graph: recorded once, from then on launched as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Generic, TypeVar
 
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -14,42 +13,50 @@ from torch import Tensor
 from icnn_rl import Solution
 from icnn_rl.solvers.problem import capturing
 
-WARM_UP = 3  # calls before the one that is recorded, as PyTorch asks for
+WARM_UP = 3  # updates before the one that is recorded, as PyTorch asks for
 
-Outcome = TypeVar("Outcome")
 Update = tuple[Tensor, list[Solution]]
 """The loss of an update, and how its argmins were found."""
 
 
-class Captured(Generic[Outcome]):
-    """A function of CUDA tensors, recorded as a graph and replayed on other inputs.
+class CapturedUpdate:
+    """An update of networks as one graph, from the argmins of the target to the optimiser's step.
 
-    The first calls are made as they are, on the stream of the recording, so that libraries and
-    optimisers have made what they need; the next one is recorded. Inputs are copied to where the
-    graph reads, and results from where it writes.
+    A graph knows no numbers but those of its recording. So a batch is copied to where the graph
+    reads it, and with it the learning rate, which may follow a schedule; results are copied from
+    where it writes them. The first updates are made as they are, on the stream of the recording,
+    so that libraries and the optimiser have made what they need. Outside of an update the
+    optimiser is as it would be without a graph.
 
     Args:
-        function: does not wait for the device while the device records.
-        clone: copies a result.
+        update: makes an update of a batch; it does not wait for the device while that records.
+        optimizer: Adam or AdamW, fused.
+        settings: what else the update depends on.
 
     Source: PyTorch, "CUDA semantics", section on CUDA graphs.
     """
 
     def __init__(
-        self, function: Callable[..., Outcome], clone: Callable[[Outcome], Outcome]
+        self,
+        update: Callable[[ReplayBufferSamples], Update],
+        optimizer: torch.optim.Optimizer,
+        settings: tuple[object, ...],
     ) -> None:
-        self._function, self._clone = function, clone
-        self._inputs: tuple[Tensor | None, ...] = ()
+        self._update, self._optimizer, self._settings = update, optimizer, settings
+        self._state = optimizer.state
+        self._batch: ReplayBufferSamples | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._calls = 0
 
-    def fits(self, *inputs: Tensor | None) -> bool:
-        """Whether inputs may follow those of the first call."""
-        return not self._inputs or [_form(t) for t in inputs] == [_form(t) for t in self._inputs]
+    def fits(self, batch: ReplayBufferSamples, settings: tuple[object, ...]) -> bool:
+        """Whether a recording would be of the same update."""
+        # Loading an optimiser's state puts other tensors in the place of those recorded.
+        known = self._optimizer.state is self._state and self._settings == settings
+        return known and (self._batch is None or _forms(batch) == _forms(self._batch))
 
-    def __call__(self, *inputs: Tensor | None) -> Outcome:
-        """The function of the inputs."""
-        self.fill(*inputs)
+    def __call__(self, batch: ReplayBufferSamples) -> Update:
+        """Make an update."""
+        self.fill(batch)
         self._calls += 1
         if self._calls == 1:
             self._stream = torch.cuda.Stream()
@@ -60,22 +67,26 @@ class Captured(Generic[Outcome]):
             with torch.cuda.graph(self._graph, stream=self._stream):
                 self._outcome = self.run()
         self._graph.replay()
-        return self._clone(self._outcome)
+        loss, solutions = self._outcome
+        return loss.clone(), [_clone(solution) for solution in solutions]
 
-    def fill(self, *inputs: Tensor | None) -> None:
-        """Copy inputs to where the function reads them."""
-        if not self._inputs:
-            self._inputs = tuple(None if t is None else t.clone() for t in inputs)
-            return
-        for kept, given in zip(self._inputs, inputs, strict=True):
-            if kept is not None and given is not None:
+    def fill(self, batch: ReplayBufferSamples) -> None:
+        """Copy a batch and the learning rate to where the update reads them."""
+        if self._batch is None:
+            self._batch = ReplayBufferSamples(*(None if t is None else t.clone() for t in batch))
+            self._rate = torch.zeros((), device=batch.rewards.device)
+        for kept, given in zip(self._batch, batch, strict=True):
+            if given is not None:
                 kept.copy_(given)
+        self._rate.fill_(self._optimizer.param_groups[0]["lr"])
 
-    def run(self) -> Outcome:
-        """The function of what was copied, computed at once."""
-        return self._function(*self._inputs)
+    def run(self) -> Update:
+        """Make an update of what was copied, without a graph."""
+        assert self._batch is not None
+        with _rate_from(self._rate, self._optimizer):
+            return self._update(self._batch)
 
-    def _warm_up(self) -> Outcome:
+    def _warm_up(self) -> Update:
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -84,52 +95,8 @@ class Captured(Generic[Outcome]):
         return outcome
 
 
-def _form(t: Tensor | None) -> object:
-    return None if t is None else (t.shape, t.dtype, t.device)
-
-
-class CapturedUpdate:
-    """An update of networks as one graph, from the argmins of the target to the optimiser's step.
-
-    A graph knows no numbers but those of its recording. So the learning rate, which may follow a
-    schedule, is an input like the batch. Outside of an update the optimiser is as without a graph.
-
-    Args:
-        update: makes an update of a batch.
-        optimizer: Adam or AdamW, fused.
-        settings: what else the update depends on.
-
-    Attributes:
-        captured: the update as a function of ``inputs``.
-    """
-
-    def __init__(
-        self,
-        update: Callable[[ReplayBufferSamples], Update],
-        optimizer: torch.optim.Optimizer,
-        settings: tuple[object, ...],
-    ) -> None:
-        def step(rate: Tensor, *batch: Tensor) -> Update:
-            with _rate_from(rate, optimizer):
-                return update(ReplayBufferSamples(*batch))
-
-        self.captured = Captured(step, clone_update)
-        self._optimizer, self._state, self._settings = optimizer, optimizer.state, settings
-
-    def fits(self, batch: ReplayBufferSamples, settings: tuple[object, ...]) -> bool:
-        """Whether a recording made before would be of the same update."""
-        # Loading an optimiser's state puts other tensors in the place of those recorded.
-        known = self._optimizer.state is self._state and self._settings == settings
-        return known and self.captured.fits(*self.inputs(batch))
-
-    def inputs(self, batch: ReplayBufferSamples) -> tuple[Tensor | None, ...]:
-        """The learning rate and the batch."""
-        rate = self._optimizer.param_groups[0]["lr"]
-        return torch.full((), rate, device=batch.rewards.device), *batch
-
-    def __call__(self, batch: ReplayBufferSamples) -> Update:
-        """Make an update."""
-        return self.captured(*self.inputs(batch))
+def _forms(batch: ReplayBufferSamples) -> list[object]:
+    return [None if t is None else (t.shape, t.dtype, t.device) for t in batch]
 
 
 @contextmanager
@@ -138,7 +105,7 @@ def _rate_from(rate: Tensor, optimizer: torch.optim.Optimizer) -> Iterator[None]
     groups = optimizer.param_groups
     kept = [(group["lr"], group["capturable"]) for group in groups]
     for group in groups:
-        # Where nothing is recorded the optimiser would warn of what this costs.
+        # Only while something is recorded: otherwise the optimiser warns of what it costs.
         group["lr"], group["capturable"] = rate, capturing(rate)
     try:
         yield
@@ -147,12 +114,5 @@ def _rate_from(rate: Tensor, optimizer: torch.optim.Optimizer) -> Iterator[None]
             group["lr"], group["capturable"] = lr, capturable
 
 
-def clone_update(update: Update) -> Update:
-    """The same numbers in memory of their own."""
-    loss, solutions = update
-    return loss.clone(), [clone_solution(solution) for solution in solutions]
-
-
-def clone_solution(solution: Solution) -> Solution:
-    """The same numbers in memory of their own."""
+def _clone(solution: Solution) -> Solution:
     return Solution(*(getattr(solution, field.name).clone() for field in fields(solution)))
