@@ -153,6 +153,8 @@ def test_draws_are_feasible(dtype: torch.dtype, temperature: float) -> None:
         y = sample(f, over, temperature, generator=generator)
         assert y.dtype == dtype
         assert over.contains(y).all(), over
+        if isinstance(over, Box):  # to the last bit
+            assert ((over.lower <= y) & (y <= over.upper)).all()
 
 
 @pytest.mark.parametrize("temperature", [1e-1, 1e-3, 1e-5])
