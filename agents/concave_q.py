@@ -25,6 +25,7 @@ from torch import Tensor
 
 from icnn_rl import Box, Solution
 from icnn_rl.agents.action_sets import ActionSet, announced_set, minimize_within, project_onto
+from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.policies import (
     CnnPolicy,
     ConcaveCritic,
@@ -43,6 +44,7 @@ from icnn_rl.agents.validation import (
     require_format,
 )
 from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers.minimize import FEW
 
 FORMAT = 3  # of saved models; raise it when an older archive can no longer be read
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
@@ -198,6 +200,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         self._target_weights = tuple(self.critic_target.parameters())
         extractors = (self.critic_target.features_extractor, self.critic.features_extractor)
         self._statistics = tuple(zip(*(e.buffers() for e in extractors), strict=True))  # batch norm
+        self._captured: CapturedUpdate | None = None
         self._setup_noise()
 
     def _setup_noise(self) -> None:
@@ -217,16 +220,35 @@ class ConcaveQ(OffPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.critic.optimizer)
 
-        losses, solutions = [], []
+        losses: list[Tensor] = []
+        solutions: list[Solution] = []
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            target, solution = self._td_target(batch)
-            losses.append(self._update_critics(batch, target))
-            self._update_targets()
-            solutions.append(solution)
+            loss, found = self._fastest_update(batch)
+            losses.append(loss)
+            solutions += found
 
         self._n_updates += gradient_steps
         self._record(losses, solutions)
+
+    def _fastest_update(self, batch: ReplayBufferSamples) -> Update:
+        """An update of the networks, as a CUDA graph where one can hold it."""
+        plain = self.action_set is None and not self._statistics and self.solver.method == "auto"
+        if not (plain and self.policy.capturable and len(batch.rewards) > FEW):
+            return self._update(batch)
+        settings = (
+            *(self.gamma, self.tau, self.policy.entropy, self.td_clip, self.solver),
+            *(self.target_noise, self.target_noise_clip),
+        )
+        if self._captured is None or not self._captured.fits(batch, settings):
+            self._captured = CapturedUpdate(self._update, self.critic.optimizer, settings)
+        return self._captured(batch)
+
+    def _update(self, batch: ReplayBufferSamples) -> Update:
+        target, solution = self._td_target(batch)
+        loss = self._update_critics(batch, target)
+        self._update_targets()
+        return loss, [solution]
 
     @torch.no_grad()
     def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, Solution]:
@@ -285,11 +307,16 @@ class ConcaveQ(OffPolicyAlgorithm):
         evaluations = torch.cat([s.evaluations for s in solutions]).float()
         record = self.logger.record
         record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("train/critic_loss", torch.stack(losses).mean().item())
-        record("solver/evaluations", evaluations.mean().item())
-        record("solver/gap_mean", gaps.mean().item())
-        record("solver/gap_max", gaps.max().item())
-        record("solver/not_converged", 1 - converged.mean().item())
+        numbers = (
+            torch.stack(losses).mean(),
+            *(evaluations.mean(), gaps.mean(), gaps.max(), 1 - converged.mean()),
+        )
+        loss, evaluated, gap_mean, gap_max, not_converged = torch.stack(numbers).tolist()
+        record("train/critic_loss", loss)
+        record("solver/evaluations", evaluated)
+        record("solver/gap_mean", gap_mean)
+        record("solver/gap_max", gap_max)
+        record("solver/not_converged", not_converged)
 
     def _set_after(self, observations: Any, normalized: bool = True) -> ConvexSet:
         """What the environment allows after a batch of observations."""
@@ -411,7 +438,7 @@ class ConcaveQ(OffPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         aliases = ["critic", "critic_target", "_weights", "_target_weights", "_statistics"]
-        return [*super()._excluded_save_params(), *aliases]
+        return [*super()._excluded_save_params(), *aliases, "_captured"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "critic.optimizer"], []

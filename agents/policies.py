@@ -25,6 +25,7 @@ from icnn_rl.agents.validation import require_keys
 from icnn_rl.modes import Modes
 from icnn_rl.networks import ConditionedQuadratic, QuadraticNetwork
 from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers.minimize import NEWTON_DIM
 
 Observation = np.ndarray | dict[str, np.ndarray]
 State = tuple[np.ndarray, ...] | None
@@ -219,6 +220,23 @@ class ConcaveQPolicy(BasePolicy):
     def actor(self) -> ConcaveQPolicy:
         """The policy itself: it acts, though no network of it is an actor."""
         return self
+
+    @property
+    def capturable(self) -> bool:
+        """Whether argmins, losses and steps are work that a CUDA graph can hold."""
+        smooth = isinstance(self.critic.net, PICNN) and not (
+            self.critic.net.path.activation.piecewise_linear
+        )
+        adam = isinstance(self.critic.optimizer, (torch.optim.Adam, torch.optim.AdamW))
+        return (
+            self.device.type == "cuda"
+            and smooth
+            and self.modes == 1
+            and get_action_dim(self.action_space) <= NEWTON_DIM
+            and not isinstance(self.observation_space, spaces.Dict)
+            and adam
+            and bool(self.critic.optimizer.defaults["fused"])
+        )
 
     def objective(self, critics: ConvexFunction) -> ConvexFunction:
         """What the greedy action minimises, of batch shape (B,), or (K, B) for K modes."""
