@@ -13,16 +13,16 @@ DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
 RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 ROUNDS = 2  # of the minimisation of the model
 LENGTHS = 3  # of a Newton step, each a quarter of the one before
-CAPTURED = 10  # evaluations at most in a CUDA graph, which cannot stop early
+EVALUATIONS = 16  # at most, as nobody looks whether fewer would do
 
 
 def solve(problem: Problem) -> Solution:
     """Minimise a smooth convex function over a box by Newton steps, the whole batch at once.
 
-    The method of ``newton``, except that the quadratic model is minimised by a fixed number of
-    rounds, that all samples go on until the last one is done, and that every decision is a mask.
-    So the call can be part of a CUDA graph. Such a call makes all of ``max_evaluations``, or
-    ``CAPTURED`` if that is less, and cannot refuse an f that is not finite: the gap is not then.
+    The method of ``newton``, except that every decision is a mask: each call makes
+    ``max_evaluations``, or ``EVALUATIONS`` if that is less, and a fixed number of rounds for the
+    quadratic model. So it can be part of a CUDA graph, and gives the same there. Only that f is
+    finite cannot be seen while a graph is captured: then the gap is not finite either.
 
     Raises:
         TypeError: f is not smooth, or the set is not a Box.
@@ -35,13 +35,7 @@ def solve(problem: Problem) -> Solution:
         raise TypeError("solver: 'newton_on_device' needs a smooth function; use 'bundle'")
     if not isinstance(problem.over, Box):
         raise TypeError(f"over: 'newton_on_device' needs a Box, got {problem.over}; use 'newton'")
-    captured = capturing(problem.start)
-    limit = min(problem.max_evaluations, CAPTURED) if captured else problem.max_evaluations
-    return descend(problem, limit, stop=not captured)
-
-
-def descend(problem: Problem, evaluations: int, stop: bool) -> Solution:
-    """The loop of ``solve``; ``stop`` tells whether the host may look at how far it is."""
+    evaluations = min(problem.max_evaluations, EVALUATIONS)
     f, start = problem.f, problem.start
     bounds = problem.over.bounds(start)
     lower, upper = (b.double() for b in bounds)
@@ -53,8 +47,6 @@ def descend(problem: Problem, evaluations: int, stop: bool) -> Solution:
         rounded = y.to(start.dtype).clamp(*bounds)
         y = rounded.double()
         value, gradient = (t.double() for t in f.value_and_gradient(rounded))
-        if stop:
-            require_finite(value, gradient)
         size = value.abs() + (gradient.abs() * (y.abs() + width)).sum(-1)
         noise = ROUNDING * problem.epsilon * size
         proved = value - noise + tangent_minimum(gradient, lower - y, upper - y, f.strong_convexity)
@@ -64,8 +56,7 @@ def descend(problem: Problem, evaluations: int, stop: bool) -> Solution:
         better = value < best
         best = torch.where(better, value, best)
         best_y = torch.where(better.unsqueeze(-1), y, best_y)
-        done = best - bound <= (2 * noise).clamp(min=problem.tol)
-        if evaluation == evaluations or (stop and bool(done.all())):
+        if evaluation == evaluations:
             break
         # In units of the width, where one ridge suits all sides of an uneven box.
         unit = width.clamp(min=1e-300)
@@ -78,25 +69,28 @@ def descend(problem: Problem, evaluations: int, stop: bool) -> Solution:
         promised = torch.where(accepted, decrease, promised)
         share = (share / 2).masked_fill(accepted, 1.0)
         y = base + share.unsqueeze(-1) * step
-    none = torch.zeros_like(done)
+    y = best_y.to(start.dtype)
+    if not capturing(y):
+        require_finite(problem, y, best - bound)
+    none = torch.zeros_like(accepted)
     return Solution(
-        y=best_y.to(start.dtype),
+        y=y,
         value=best.to(start.dtype),
         lower_bound=rounded_down(torch.minimum(bound, best), start.dtype),
         converged=best - bound <= problem.tol,
-        evaluations=torch.full_like(best, evaluation, dtype=torch.int64),
+        evaluations=torch.full_like(best, evaluations, dtype=torch.int64),
         infeasible=none,
         unbounded=none,
     )
 
 
-def require_finite(value: Tensor, gradient: Tensor) -> None:
-    """Refuse values or gradients that are not finite; it waits for the device."""
-    finite = (value.isfinite() & gradient.isfinite().all(-1)).flatten()
+def require_finite(problem: Problem, y: Tensor, gap: Tensor) -> None:
+    """Refuse functions that are not finite at the best point, so that nothing was proved."""
+    finite = gap.isfinite().flatten()
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
-        arrays = to_array(value).flatten(), to_array(gradient).reshape(len(finite), -1)
-        raise NonFiniteError.at(row, *(a[row] for a in arrays))
+        value, gradient = (to_array(t) for t in problem.f.value_and_gradient(y))
+        raise NonFiniteError.at(row, value.flat[row], gradient.reshape(-1, problem.dim)[row])
 
 
 def tangent_minimum(g: Tensor, low: Tensor, high: Tensor, gamma: Tensor | float) -> Tensor:

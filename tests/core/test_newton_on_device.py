@@ -8,8 +8,8 @@ from problems import normal
 from torch import Tensor
 
 from icnn_rl import PICNN, Box, ConvexFunction, linear, minimize, negative_entropy, quadratic
-from icnn_rl.solvers.newton_on_device import descend, eliminate, model_step, tangent_minimum
-from icnn_rl.solvers.problem import Problem
+from icnn_rl.solvers import newton_on_device
+from icnn_rl.solvers.newton_on_device import eliminate, model_step, tangent_minimum
 
 BATCH = 16
 UNIT = Box(-1.0, 1.0)
@@ -24,14 +24,6 @@ def network(
     for p in net.parameters():
         p.mul_(scale)
     return net.to(dtype).condition(normal(n, BATCH, 5).to(dtype)).mean(0)
-
-
-def captured(f: ConvexFunction, over: Box, evaluations: int) -> dict[str, Tensor]:
-    """What a CUDA graph would compute: a fixed number of evaluations, none looked at."""
-    like = f.like.new_zeros(*f.batch_shape, f.dim)
-    center = over.center(like)
-    solution = descend(Problem(f, over, 1e-2, evaluations, center, center), evaluations, stop=False)
-    return vars(solution) | {"gap": solution.gap}
 
 
 @pytest.mark.parametrize("n", [1, 3, 6, 17])
@@ -52,10 +44,10 @@ def test_networks(activation: str, convex: tuple[int, ...], n: int) -> None:
         assert (solution.lower_bound <= optimum.value).all()
         assert (exact.value(solution.y.double()) >= optimum.lower_bound).all()
         assert (solution.value - optimum.value <= solution.gap + 1e-6 * size).all()
-        fixed = captured(f, UNIT, 5)
-        assert (fixed["gap"] <= 1e-2 * size).all()
-        assert (fixed["lower_bound"] <= optimum.value).all()
-        assert (fixed["evaluations"] == 5).all()
+        few = minimize(f, UNIT, 1e-2, "newton_on_device", max_evaluations=5)
+        assert (few.gap <= 1e-2 * size).all()
+        assert (few.lower_bound <= optimum.value).all()
+        assert (few.evaluations == 5).all()
 
 
 def test_minima_in_corners_and_inside() -> None:
@@ -105,16 +97,19 @@ def test_leading_axes_and_starts() -> None:
     torch.testing.assert_close(solution.value, peer.value, rtol=0, atol=1e-6)
 
 
-def test_a_sample_that_is_not_finite_spoils_no_other_in_a_graph() -> None:
+def test_a_sample_that_is_not_finite_spoils_no_other_in_a_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(newton_on_device, "capturing", lambda _: True)
     f = network("softplus", (16,), 3, torch.float64)
     c = torch.zeros(BATCH, 3).double()
     c[2, 1] = torch.nan
-    spoilt, clean = captured(f + linear(c), UNIT, 6), captured(f, UNIT, 6)
+    spoilt, clean = (minimize(g, UNIT, solver="newton_on_device") for g in (f + linear(c), f))
     others = torch.arange(BATCH) != 2
-    assert not spoilt["gap"][2].isfinite()
-    assert not spoilt["converged"][2]
-    assert (spoilt["y"][2] == 0).all()
-    torch.testing.assert_close(spoilt["y"][others], clean["y"][others])
+    assert not spoilt.gap[2].isfinite()
+    assert not spoilt.converged[2]
+    assert (spoilt.y[2] == 0).all()
+    torch.testing.assert_close(spoilt.y[others], clean.y[others])
 
 
 def test_what_it_does_not_solve() -> None:
