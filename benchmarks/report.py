@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -19,13 +19,20 @@ def machine() -> str:
         names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0].split(":", 1)[1].strip() if names else model
     packages = ", ".join(
-        f"{name} {version(name)}"
+        f"{name} {_version(name)}"
         for name in ("icnn-rl", "torch", "numpy", "numba", "highspy", "stable-baselines3")
     )
     return (
         f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s), "
         f"Python {platform.python_version()}, {packages}"
     )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from its sources
+        return "not installed"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
