@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from toy_environments import Bandit
 
 from icnn_rl import Box, Polytope
 from icnn_rl.agents import ConcaveQ
-from icnn_rl.envs import BimodalBandit
+from icnn_rl.envs import BimodalBandit, Slalom, returns
 
 OBSERVATIONS = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)
 
@@ -37,7 +40,7 @@ def mean_q(model: ConcaveQ, actions: np.ndarray) -> np.ndarray:
     scaled = torch.as_tensor(2 * (actions - low) / (high - low) - 1, dtype=torch.float32)
     with torch.no_grad():
         return np.stack(
-            [model.critic(torch.as_tensor(OBSERVATIONS), a).mean(0).numpy() for a in scaled]
+            [model.policy.q(torch.as_tensor(OBSERVATIONS), a).mean(0).numpy() for a in scaled]
         )
 
 
@@ -97,35 +100,70 @@ def test_saved_and_loaded_models_act_alike(model: ConcaveQ, tmp_path: Path) -> N
     np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
 
 
-def fitted(form: str, modes: int, seed: int) -> ConcaveQ:
-    """An agent that learns the bandit from uniform actions."""
-    kwargs = {"form": form, "modes": modes, "context": (64,), "convex": (32,)}
-    model = ConcaveQ(
+def learnt(env: gym.Env, form: str, modes: int, seed: int, **options: Any) -> ConcaveQ:
+    kwargs = {"form": form, "modes": modes, "context": (64,), "convex": (32,), "n_critics": 1}
+    return ConcaveQ(
         "MlpPolicy",
-        BimodalBandit(),
+        env,
         learning_rate=3e-3,
-        learning_starts=1000,
+        batch_size=64,
         policy_kwargs=kwargs,
         seed=seed,
+        **options,
     )
-    model.learn(1000)
-    model.train(1000, 64)
-    return model
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_four_modes_find_the_better_peak(seed: int) -> None:
+def chosen_arm(form: str, modes: int, seed: int) -> float:
+    """What the arm is worth that an agent chooses after it has tried uniform ones."""
     env = BimodalBandit()
-    action, _ = fitted("quadratic", 4, seed).predict(np.zeros(1, np.float32))
-    assert env.optimal_q(np.zeros(1), action) > 0.8
+    model = learnt(env, form, modes, seed, learning_starts=1000).learn(1000)
+    model.train(1000, 64)
+    action, _ = model.predict(np.zeros(1, np.float32))
+    return float(env.optimal_q(np.zeros(1), action))
 
 
 @pytest.mark.parametrize("form", ["picnn", "quadratic"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_one_concave_function_does_not(form: str, seed: int) -> None:
-    env = BimodalBandit()
-    action, _ = fitted(form, 1, seed).predict(np.zeros(1, np.float32))
-    assert env.optimal_q(np.zeros(1), action) < 0.4
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_modes_choose_the_better_arm_and_one_does_not(form: str, seed: int) -> None:
+    assert chosen_arm(form, 2, seed) > 0.9
+    assert chosen_arm(form, 1, seed) < 0.5  # the worse peak's height is 0.4
+
+
+EPISODES = range(1_000_000, 1_000_030)
+
+
+def run_past_posts(modes: int, seed: int) -> tuple[float, float]:
+    """What quadratics return on the slalom, on the mean, and the share of posts they hit."""
+    env = Slalom()
+    options = {"learning_starts": 300, "tau": 0.02, "gamma": 1.0, "exploration_noise": 0.5}
+    model = learnt(env, "quadratic", modes, seed, **options).learn(2000)
+    distances = []
+
+    def drive(observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        action, _ = model.predict(observation)
+        distances.append(observation[0] + action[0] - observation[1])
+        return action
+
+    reached = returns(env, drive, EPISODES).mean()
+    return float(reached), float((np.abs(distances) < 0.25).mean())
+
+
+@pytest.fixture(scope="module")
+def one_side() -> float:
+    """The mean return of a driver who passes every post on its left."""
+    return float(returns(Slalom(), lambda x: np.clip([x[1] - 0.5 - x[0]], -1, 1), EPISODES).mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_quadratics_pass_posts_on_either_side_and_one_hits_them(
+    seed: int, one_side: float
+) -> None:
+    reached, hit = run_past_posts(2, seed)
+    assert reached > one_side + 0.5
+    assert hit < 0.1
+    reached, hit = run_past_posts(1, seed)
+    assert reached < one_side - 1
+    assert hit > 0.5
 
 
 @pytest.mark.parametrize(("key", "value"), [("form", "cubic"), ("modes", 0)])

@@ -144,3 +144,12 @@ def test_one_concave_quadratic_hits_the_post() -> None:
             lost.append(q.max() - np.interp(choice, ACTIONS, q))
     assert len(lost) > 30
     assert np.median(lost) > 0.7  # a step
+
+
+@pytest.mark.parametrize("state", states(6), ids=lambda state: str(state.round(2)))
+def test_the_nearest_concave_function_passes_too_wide(state: npt.NDArray[np.float64]) -> None:
+    q = q_of(Slalom(), list(state))
+    left, right = peaks(q)
+    choice = concave_choice(q)
+    assert choice < left - 0.05 or choice > right + 0.05
+    assert np.interp(choice, ACTIONS, q) < q.max() - 0.15
