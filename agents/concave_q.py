@@ -23,7 +23,7 @@ from stable_baselines3.common.type_aliases import (
 )
 from torch import Tensor
 
-from icnn_rl import Box, Solution
+from icnn_rl import Box, ConvexFunction, Solution
 from icnn_rl.agents.action_sets import ActionSet, announced_set, minimize_within, project_onto
 from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.policies import (
@@ -191,6 +191,11 @@ class ConcaveQ(OffPolicyAlgorithm):
         super()._setup_model()
         if self.env is not None:
             self.action_set = announced_set(self.env)
+        if self.policy.dueling and self.target_noise > 0:
+            raise ValueError(
+                "target_noise: expected 0 with dueling critics, whose target is the value of a "
+                f"state and not of an action; got {self.target_noise}"
+            )
         self.policy.entropy = self.entropy
         self.policy.solver = self.acting_solver
         self.critic = self.policy.critic
@@ -245,42 +250,61 @@ class ConcaveQ(OffPolicyAlgorithm):
         return self._captured(batch)
 
     def _update(self, batch: ReplayBufferSamples) -> Update:
-        target, solution = self._td_target(batch)
-        loss = self._update_critics(batch, target)
+        target, found = self._td_target(batch)
+        loss, found_too = self._update_critics(batch, target)
         self._update_targets()
-        return loss, [solution]
+        return loss, found + found_too
 
     @torch.no_grad()
-    def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, Solution]:
+    def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, list[Solution]]:
         """r + γ (1 - done) min_i Q'_i(s', a*), of shape (B,), and how a* was found."""
         critics = self.critic_target.condition(batch.next_observations)
-        if self.action_set is None:
-            solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
-            actions = self._smooth(solution.y)
+        found = []
+        if self.policy.dueling:
+            next_q = -critics.level
         else:
-            within, bounds = self._set_after(batch.next_observations), self.policy.bounds()
-            objective = self.policy.objective(critics)
-            solution = minimize_within(objective, within, *bounds, self.solver)
-            low, high = bounds
-            actions = self._smooth(2 * (solution.y - low) / (high - low) - 1)
+            actions, solution = self._greedy(critics, batch.next_observations)
+            found.append(solution)
             if self.target_noise > 0:
-                noisy = low + (actions + 1) / 2 * (high - low)
-                actions = 2 * (project_onto(within, noisy, *bounds) - low) / (high - low) - 1
-        next_q = self.policy.q_values(critics, actions).amin(0)
+                actions = self._smooth(actions, batch.next_observations)
+            next_q = winning(self.policy.q_values(critics, actions))
         discount = self.gamma if batch.discounts is None else batch.discounts.squeeze(-1)
         reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
-        return reward + discount * (1 - done) * next_q, solution
+        return reward + discount * (1 - done) * next_q.amin(0), found
 
-    def _smooth(self, actions: Tensor) -> Tensor:
-        if self.target_noise == 0:
-            return actions
+    def _greedy(self, critics: ConvexFunction, observations: Any) -> tuple[Tensor, Solution]:
+        """The best scaled actions that the environment allows, and how they were found."""
+        if self.action_set is None:
+            solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
+            return solution.y, solution
+        low, high = self.policy.bounds()
+        objective, within = self.policy.objective(critics), self._set_after(observations)
+        solution = minimize_within(objective, within, low, high, self.solver)
+        return 2 * (solution.y - low) / (high - low) - 1, solution
+
+    def _smooth(self, actions: Tensor, observations: Any) -> Tensor:
+        """Scaled actions with the target's noise, put back where the environment allows them."""
         noise = torch.randn_like(actions).mul_(self.target_noise)
         noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
-        return (actions + noise).clamp_(-1, 1)
+        actions = (actions + noise).clamp_(-1, 1)
+        if self.action_set is None:
+            return actions
+        low, high = self.policy.bounds()
+        noisy = low + (actions + 1) / 2 * (high - low)
+        nearest = project_onto(self._set_after(observations), noisy, low, high)
+        return 2 * (nearest - low) / (high - low) - 1
 
-    def _update_critics(self, batch: ReplayBufferSamples, target: Tensor) -> Tensor:
-        """One step of the optimiser on the loss, which is returned."""
-        each = -self.critic.condition(batch.observations).value(batch.actions)
+    def _update_critics(
+        self, batch: ReplayBufferSamples, target: Tensor
+    ) -> tuple[Tensor, list[Solution]]:
+        """One step of the optimiser on the loss; returns it, and how argmins were found for it."""
+        critics = self.critic.condition(batch.observations)
+        best, found = None, []
+        if self.policy.dueling:
+            with torch.no_grad():
+                best, solution = self._greedy(critics, batch.observations)
+            found.append(solution)
+        each = self.policy.q_values(critics, batch.actions, best)
         q = winning(each)
         if self.td_clip is not None:
             target = target.clamp(q.detach() - self.td_clip, q.detach() + self.td_clip)
@@ -292,7 +316,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         loss.backward()
         self.critic.optimizer.step()
         self.critic.net.project_()
-        return loss.detach()
+        return loss.detach(), found
 
     @torch.no_grad()
     def _update_targets(self) -> None:

@@ -97,10 +97,6 @@ class ConcaveCritic(BaseModel):
         nearest = torch.cdist(self.homes, actions).argmin(0)
         return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
 
-    def forward(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
-        """Q_i(s, a), of shape (E, B)."""
-        return winning(-self.condition(obs).value(actions))
-
 
 def winning(q: Tensor) -> Tensor:
     """Q_i of shape (E, B), from Q_ik of shape (E, K, B); see ``ConcaveCritic``."""
@@ -118,7 +114,8 @@ class ConcaveQPolicy(BasePolicy):
     with H the entropy of ``negative_entropy``; K convex problems, of which the best answer is the
     global maximum. Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017; the
     quadratic form: Gu, Lillicrap, Sutskever & Levine, "Continuous Deep Q-Learning with Model-based
-    Acceleration", ICML 2016.
+    Acceleration", ICML 2016; the dueling form: Wang et al., "Dueling Network Architectures for Deep
+    Reinforcement Learning", ICML 2016.
 
     Args:
         observation_space: space of the observations.
@@ -131,6 +128,9 @@ class ConcaveQPolicy(BasePolicy):
         form: ``"picnn"``, or ``"quadratic"`` for normalised advantage functions (NAF).
         n_critics: E.
         modes: K, the number of concave functions whose maximum a critic is.
+        dueling: whether the part of f_i that the action does not enter is the state's value,
+            V_i(s) = -c_i(s), and the rest, g_i, tells only by how much a falls short of the greedy
+            action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)).
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
         entropy: α ≥ 0, in units of Q.
@@ -157,6 +157,7 @@ class ConcaveQPolicy(BasePolicy):
         form: str = "picnn",
         n_critics: int = 2,
         modes: int = 1,
+        dueling: bool = False,
         layer_norm: bool = True,
         nonnegativity: str = "projection",
         entropy: float = 0.0,
@@ -180,6 +181,8 @@ class ConcaveQPolicy(BasePolicy):
         for name, count in (("n_critics", n_critics), ("modes", modes)):
             if count < 1:
                 raise ValueError(f"{name}: expected an integer >= 1, got {count}")
+        if dueling and modes > 1:
+            raise ValueError(f"dueling: expected one mode with it, got {modes}")
         self.network: dict[str, Any] = {
             "context": tuple(context),
             "convex": tuple(convex),
@@ -192,6 +195,7 @@ class ConcaveQPolicy(BasePolicy):
             "nonnegativity": nonnegativity,
         }
         self.modes = modes
+        self.dueling = dueling
         self.entropy = entropy
         self.solver = solver
 
@@ -252,9 +256,20 @@ class ConcaveQPolicy(BasePolicy):
                 return vertex(f)
         return solver.minimize(f, over)
 
-    def q_values(self, critics: ConvexFunction, actions: Tensor) -> Tensor:
-        """Q_i(s, a) of scaled actions under conditioned critics, of shape (E, B)."""
-        return winning(-critics.value(actions))
+    def q(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
+        """Q_i(s, a) of actions scaled to [-1, 1], of shape (E, B)."""
+        critics = self.critic.condition(obs)
+        with torch.no_grad():
+            best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y if self.dueling else None
+        return winning(self.q_values(critics, actions, best))
+
+    def q_values(
+        self, critics: ConvexFunction, actions: Tensor, best: Tensor | None = None
+    ) -> Tensor:
+        """Q_ik(s, a) under conditioned critics; the dueling form needs the greedy actions."""
+        if best is None:
+            return -critics.value(actions)
+        return critics.value(best) - critics.value(actions) - critics.level
 
     @torch.no_grad()
     def solve(self, obs: PyTorchObs) -> Solution:
@@ -331,6 +346,7 @@ class ConcaveQPolicy(BasePolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {
             **self.network,
+            "dueling": self.dueling,
             "lr_schedule": self._dummy_schedule,
             "entropy": self.entropy,
             "solver": self.solver,

@@ -65,6 +65,7 @@ class NetworkConfig:
         form: of the function of the action: any concave one, or a quadratic (NAF).
         n_critics: networks in the ensemble.
         modes: concave functions whose maximum a critic is.
+        dueling: whether a head gives the state's value, and the rest only what an action loses.
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: how the weights of the convex path are kept non-negative.
     """
@@ -76,6 +77,7 @@ class NetworkConfig:
     form: Literal["picnn", "quadratic"] = "picnn"
     n_critics: int = 2
     modes: int = 1
+    dueling: bool = False
     layer_norm: bool = True
     nonnegativity: Literal["projection", "softplus"] = "projection"
 

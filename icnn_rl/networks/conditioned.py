@@ -64,6 +64,11 @@ class ConditionedNetwork(ConvexFunction):
         return self.bias[0]
 
     @property
+    def level(self) -> Tensor:
+        """The last layer's bias, the part of f that y does not enter, of shape ``batch_shape``."""
+        return self.bias[-1].reshape(self.batch_shape)
+
+    @property
     def smooth(self) -> bool:
         return not self.activation.piecewise_linear
 

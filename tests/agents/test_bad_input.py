@@ -111,3 +111,11 @@ def test_networks(network: dict[str, Any], message: str) -> None:
 def test_unknown_policy() -> None:
     with pytest.raises(ValueError, match="Policy MlpPolice unknown"):
         ConcaveQ("MlpPolice", Bandit())
+
+
+def test_dueling_critics_with_what_does_not_go_with_them() -> None:
+    network = {"context": (8,), "convex": (8,), "dueling": True}
+    with pytest.raises(ValueError, match=r"target_noise: expected 0 with dueling.*got 0\.2"):
+        ConcaveQ("MlpPolicy", "Pendulum-v1", target_noise=0.2, policy_kwargs=network)
+    with pytest.raises(ValueError, match="dueling: expected one mode with it, got 2"):
+        ConcaveQ("MlpPolicy", "Pendulum-v1", policy_kwargs=network | {"modes": 2})

@@ -110,7 +110,7 @@ def test_vectorised_environments(vectorize: Callable[[list[Any]], VecEnv]) -> No
 def test_the_target_keeps_to_the_next_set() -> None:
     model = ConcaveQ("MlpPolicy", ramp(), **OPTIONS).learn(60)
     batch = model.replay_buffer.sample(16)
-    _, solution = model._td_target(batch)
+    _, (solution,) = model._td_target(batch)
     low, high = batch.next_observations[:, 3:] - 0.3, batch.next_observations[:, 3:] + 0.3
     assert ((low - 1e-6 <= solution.y) & (solution.y <= high + 1e-6)).all()
     free = model.critic_target.condition(batch.next_observations)

@@ -15,8 +15,8 @@ from icnn_rl.agents import ConcaveQ, SolverSettings
 SMALL = {"context": (64,), "convex": (32,)}
 
 
-@pytest.fixture(scope="module")
-def trained() -> ConcaveQ:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "dueling"])
+def trained(request: pytest.FixtureRequest) -> ConcaveQ:
     model = ConcaveQ(
         "MlpPolicy",
         Bandit(),
@@ -24,7 +24,7 @@ def trained() -> ConcaveQ:
         learning_starts=100,
         batch_size=128,
         exploration_noise=0.2,
-        policy_kwargs=SMALL,
+        policy_kwargs=SMALL | {"dueling": request.param},
         seed=0,
     )
     return model.learn(700)
@@ -37,6 +37,17 @@ def test_reaches_the_optimum_of_a_bandit(trained: ConcaveQ) -> None:
     error = np.abs(actions - best_action(states)) / width
     assert error.mean() < 0.03
     assert np.quantile(error, 0.95) < 0.1
+
+
+def test_q_of_the_greedy_action_is_the_value_of_a_dueling_critic(trained: ConcaveQ) -> None:
+    policy, obs = trained.policy, torch.rand(16, 2) * 2 - 1
+    actions = policy.solve(obs).y
+    with torch.no_grad():
+        q, level = policy.q(obs, actions), policy.critic.condition(obs).level
+        rounding = 1e-5 * q.abs().max()
+        assert ((q + level).abs().max() <= rounding) == policy.dueling
+        others = torch.stack([policy.q(obs, torch.rand(16, 2) * 2 - 1) for _ in range(100)])
+    assert (others.mean(1).amax(0) <= q.mean(0) + 1e-3).all()
 
 
 @pytest.mark.parametrize("entropy", [0.0, 0.1])
@@ -71,9 +82,10 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states() -> None:
         model = ConcaveQ("MlpPolicy", env, learning_starts=50, policy_kwargs=SMALL, seed=0)
         model.learn(40)
         batch = model.replay_buffer.sample(32)
-        target, solution = model._td_target(batch)
+        target, (solution,) = model._td_target(batch)
         with torch.no_grad():
-            next_q = model.critic_target(batch.next_observations, solution.y).amin(0)
+            critics = model.critic_target.condition(batch.next_observations)
+            next_q = -critics.value(solution.y).amax(0)
         targets[terminates] = target, 1 + 0.99 * next_q
     terminal, _ = targets[True]
     truncated, bootstrapped = targets[False]
@@ -84,7 +96,7 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states() -> None:
 def test_td_clip_keeps_the_target_near_the_estimate() -> None:
     model = ConcaveQ("MlpPolicy", ConstantReward(True), td_clip=1e-3, policy_kwargs=SMALL, seed=0)
     model.learn(40)
-    loss = model._update_critics(model.replay_buffer.sample(32), torch.full((32,), 100.0))
+    loss, _ = model._update_critics(model.replay_buffer.sample(32), torch.full((32,), 100.0))
     assert loss.item() == pytest.approx(2 * 1e-6, rel=1e-2)
 
 

@@ -77,6 +77,8 @@ def test_options(options: dict[str, Any]) -> None:
         {"activation": "relu"},
         {"activation": "leaky_relu", "layer_norm": False},
         {"n_critics": 1},
+        {"dueling": True},
+        {"dueling": True, "form": "quadratic"},
         {"n_critics": 3, "nonnegativity": "softplus"},
         {"optimizer_class": torch.optim.SGD},
         {"optimizer_kwargs": {"weight_decay": 1e-4}},
