@@ -110,7 +110,7 @@ def measure(task: str, model: ConcaveQ) -> dict[str, float]:
 def draw_q(axes: Axes, models: dict[str, ConcaveQ], env: gym.Env, state: np.ndarray) -> None:
     """Q* over the action, what was learnt of it, and the greedy actions."""
     actions = np.linspace(-1, 1, 201)[:, None]
-    states = np.broadcast_to(state, (len(actions), len(state)))
+    states = np.repeat(state[None], len(actions), 0)
     axes.plot(actions, env.optimal_q(states, actions), color=INK, lw=4, alpha=0.25, label="Q*")
     for name, model in models.items():
         *_, color, style = METHODS[name]
@@ -139,7 +139,7 @@ def draw(models: dict[tuple[str, str], ConcaveQ]) -> None:
         course.plot(places, range(POSTS + 1), color=color, ls=style, marker=".")
         if name == next(iter(METHODS)):
             course.plot(posts, range(1, POSTS + 1), "X", color=INK, ms=10, ls="none")
-    course.set(title="a course: ✖ posts", xlabel="m", ylabel="step", xlim=(-1.5, 1.5))
+    course.set(title="a course: ✖ posts", xlabel="m", ylabel="step", xlim=(-1, 1), xticks=(-1, 0, 1))
     figure.legend(*bandit.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     for axes in (bandit, slalom, course):
         axes.spines[["top", "right"]].set_visible(False)
