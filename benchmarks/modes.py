@@ -139,7 +139,9 @@ def draw(models: dict[tuple[str, str], ConcaveQ]) -> None:
         course.plot(places, range(POSTS + 1), color=color, ls=style, marker=".")
         if name == next(iter(METHODS)):
             course.plot(posts, range(1, POSTS + 1), "X", color=INK, ms=10, ls="none")
-    course.set(title="a course: ✖ posts", xlabel="m", ylabel="step", xlim=(-1, 1), xticks=(-1, 0, 1))
+    course.set(
+        title="a course: ✖ posts", xlabel="m", ylabel="step", xlim=(-1, 1), xticks=(-1, 0, 1)
+    )
     figure.legend(*bandit.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     for axes in (bandit, slalom, course):
         axes.spines[["top", "right"]].set_visible(False)
