@@ -73,11 +73,12 @@ class CapturedUpdate:
     def fill(self, batch: ReplayBufferSamples) -> None:
         """Copy a batch and the learning rate to where the update reads them."""
         if self._batch is None:
-            self._batch = ReplayBufferSamples(*(None if t is None else t.clone() for t in batch))
+            kept = (None if t is None else t.clone() for t in batch)
+            self._batch = ReplayBufferSamples(*kept)  # type: ignore[arg-type]
             self._rate = torch.zeros((), device=batch.rewards.device)
-        for kept, given in zip(self._batch, batch, strict=True):
-            if given is not None:
-                kept.copy_(given)
+        for static, given in zip(self._batch, batch, strict=True):
+            if static is not None and given is not None:
+                static.copy_(given)
         self._rate.fill_(self._optimizer.param_groups[0]["lr"])
 
     def run(self) -> Update:

@@ -11,7 +11,6 @@ from icnn_rl.solvers.solution import Solution, rounded_down
 
 DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
 RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
-ROUNDS = 2  # of the minimisation of the model
 LENGTHS = 3  # of a Newton step, each a quarter of the one before
 EVALUATIONS = 16  # at most, as nobody looks whether fewer would do
 
@@ -20,8 +19,8 @@ def solve(problem: Problem) -> Solution:
     """Minimise a smooth convex function over a box by Newton steps, the whole batch at once.
 
     The method of ``newton``, except that every decision is a mask: each call makes
-    ``max_evaluations``, or ``EVALUATIONS`` if that is less, and a fixed number of rounds for the
-    quadratic model. So it can be part of a CUDA graph, and gives the same there. Only that f is
+    ``max_evaluations``, or ``EVALUATIONS`` if that is less, and minimises the quadratic model in
+    one round. So it can be part of a CUDA graph, and gives the same there. Only that f is
     finite cannot be seen while a graph is captured: then the gap is not finite either.
 
     Raises:
@@ -109,9 +108,10 @@ def model_step(
 ) -> tuple[Tensor, Tensor]:
     """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, nearly.
 
-    A round is a sweep, which minimises over each coordinate in turn, and then a Newton step in the
-    coordinates that the gradient does not hold at a bound, bent along the box: the best of a few
-    lengths of it. Neither can raise the model.
+    A sweep minimises over each coordinate in turn. Then a Newton step follows in the coordinates
+    that the gradient does not hold at a bound, bent along the box: the best of a few lengths of it.
+    Neither can raise the model. The bounds need not be the right ones yet; the next evaluation of f
+    gives another model, and is worth more than another round in this one.
 
     Returns:
         d, and the decrease of the model, ≥ 0.
@@ -120,32 +120,26 @@ def model_step(
     # Rounding may leave a singular H indefinite, so the ridge is at least as large.
     diagonal = H.diagonal(dim1=-2, dim2=-1)
     ridge = diagonal.sum(-1, keepdim=True) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
-    columns, steepness = H.unbind(-1), (diagonal + ridge).unbind(-1)
-    bounds = list(zip(low.unbind(-1), high.unbind(-1), strict=True))
+    columns, falls = H.unbind(-1), (-diagonal - ridge).unbind(-1)
+    bounds = zip(low.unbind(-1), high.unbind(-1), strict=True)
+    r, swept = g, []
+    for i, (floor, ceiling) in enumerate(bounds):
+        swept.append((r[..., i] / falls[i]).clamp(floor, ceiling))
+        r = torch.addcmul(r, columns[i], swept[i].unsqueeze(-1))
+    d = torch.stack(swept, -1)
+    held = ((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0))
+    block = H.masked_fill(held.unsqueeze(-1) | held.unsqueeze(-2), 0.0)
+    added = torch.diag_embed(ridge.expand_as(d).masked_fill(held, 1.0))
+    p = eliminate(block + added, -r.masked_fill(held, 0.0))
     lengths = torch.arange(0, -2 * LENGTHS, -2, dtype=g.dtype, device=g.device).exp2()
-    floor, ceiling = low.unsqueeze(-1), high.unsqueeze(-1)
-    d = torch.zeros_like(g)
-    r = g
-    for _ in range(ROUNDS):
-        swept = list(d.unbind(-1))
-        for i in range(n):
-            newton = torch.addcdiv(swept[i], r[..., i], steepness[i], value=-1.0)
-            moved = newton.clamp(*bounds[i])
-            r = torch.addcmul(r, columns[i], (moved - swept[i]).unsqueeze(-1))
-            swept[i] = moved
-        d = torch.stack(swept, -1)
-        held = ((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0))
-        block = H.masked_fill(held.unsqueeze(-1) | held.unsqueeze(-2), 0.0)
-        added = torch.diag_embed(ridge.expand_as(d).masked_fill(held, 1.0))
-        p = eliminate(block + added, -r.masked_fill(held, 0.0))
-        trial = torch.addcmul(d.unsqueeze(-1), p.unsqueeze(-1), lengths).clamp(floor, ceiling)
-        move = trial - d.unsqueeze(-1)
-        change, length = (move * (r.unsqueeze(-1) + H @ move / 2)).sum(-2).min(-1)
-        length = length[..., None, None].expand(*d.shape, 1)
-        falls = (change < 0).unsqueeze(-1)  # not where rounding has spoilt the Newton step
-        d = torch.where(falls, trial.gather(-1, length).squeeze(-1), d)
-        r = g + times(H, d)
-    return d, -((g + r) * d).sum(-1) / 2
+    trial = torch.addcmul(d.unsqueeze(-1), p.unsqueeze(-1), lengths)
+    trial = trial.clamp(low.unsqueeze(-1), high.unsqueeze(-1))
+    move = trial - d.unsqueeze(-1)
+    change, length = (move * (r.unsqueeze(-1) + H @ move / 2)).sum(-2).min(-1)
+    length = length[..., None, None].expand(*d.shape, 1)
+    better = (change < 0).unsqueeze(-1)  # not where rounding has spoilt the Newton step
+    d = torch.where(better, trial.gather(-1, length).squeeze(-1), d)
+    return d, -((g + g + times(H, d)) * d).sum(-1) / 2
 
 
 def times(H: Tensor, d: Tensor) -> Tensor:

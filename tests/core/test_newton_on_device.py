@@ -139,7 +139,7 @@ def test_model_step_falls_and_keeps_to_the_box(n: int) -> None:
     model = linear(g) + quadratic(1.0, torch.zeros(n).double()).affine(root.mT)
     least = minimize(model, Box(low, high), 1e-6, "newton", max_evaluations=50).value
     assert (decrease <= -least + 1e-9).all()
-    assert (decrease >= -0.95 * least).double().mean() > 0.8
+    assert (decrease >= -0.6 * least).double().mean() > 0.8
 
 
 @pytest.mark.parametrize(
