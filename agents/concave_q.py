@@ -23,17 +23,19 @@ from stable_baselines3.common.type_aliases import (
 )
 from torch import Tensor
 
-from icnn_rl import Box, ConvexFunction, Solution
+from icnn_rl import Box, Solution
 from icnn_rl.agents.action_sets import ActionSet, announced_set, minimize_within, project_onto
 from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.policies import (
     CnnPolicy,
     ConcaveCritic,
     ConcaveQPolicy,
+    Critics,
     MlpPolicy,
     MultiInputPolicy,
     Observation,
     State,
+    state_values,
     winning,
 )
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
@@ -120,7 +122,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
         batch_size: int = 256,
-        tau: float = 0.005,
+        tau: float = 0.02,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
@@ -191,11 +193,6 @@ class ConcaveQ(OffPolicyAlgorithm):
         super()._setup_model()
         if self.env is not None:
             self.action_set = announced_set(self.env)
-        if self.policy.dueling and self.target_noise > 0:
-            raise ValueError(
-                "target_noise: expected 0 with dueling critics, whose target is the value of a "
-                f"state and not of an action; got {self.target_noise}"
-            )
         self.policy.entropy = self.entropy
         self.policy.solver = self.acting_solver
         self.critic = self.policy.critic
@@ -260,19 +257,18 @@ class ConcaveQ(OffPolicyAlgorithm):
         """r + γ (1 - done) min_i Q'_i(s', a*), of shape (B,), and how a* was found."""
         critics = self.critic_target.condition(batch.next_observations)
         found = []
-        if self.policy.dueling:
-            next_q = -critics.level
+        if self.policy.dueling and self.target_noise == 0:
+            next_q = state_values(critics)
         else:
-            actions, solution = self._greedy(critics, batch.next_observations)
+            best, solution = self._greedy(critics, batch.next_observations)
             found.append(solution)
-            if self.target_noise > 0:
-                actions = self._smooth(actions, batch.next_observations)
-            next_q = winning(self.policy.q_values(critics, actions))
+            actions = self._smooth(best, batch.next_observations) if self.target_noise > 0 else best
+            next_q = winning(self.policy.q_values(critics, actions, best))
         discount = self.gamma if batch.discounts is None else batch.discounts.squeeze(-1)
         reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
         return reward + discount * (1 - done) * next_q.amin(0), found
 
-    def _greedy(self, critics: ConvexFunction, observations: Any) -> tuple[Tensor, Solution]:
+    def _greedy(self, critics: Critics, observations: Any) -> tuple[Tensor, Solution]:
         """The best scaled actions that the environment allows, and how they were found."""
         if self.action_set is None:
             solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
@@ -299,7 +295,7 @@ class ConcaveQ(OffPolicyAlgorithm):
     ) -> tuple[Tensor, list[Solution]]:
         """One step of the optimiser on the loss; returns it, and how argmins were found for it."""
         critics = self.critic.condition(batch.observations)
-        best, found = None, []
+        best, found = batch.actions, []
         if self.policy.dueling:
             with torch.no_grad():
                 best, solution = self._greedy(critics, batch.observations)

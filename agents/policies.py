@@ -23,10 +23,11 @@ from icnn_rl.agents.action_sets import minimize_within
 from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
 from icnn_rl.agents.validation import require_keys
 from icnn_rl.modes import Modes
-from icnn_rl.networks import ConditionedQuadratic, QuadraticNetwork
+from icnn_rl.networks import ConditionedNetwork, ConditionedQuadratic, QuadraticNetwork
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers.minimize import NEWTON_DIM
 
+Critics = ConditionedNetwork | ConditionedQuadratic | Modes
 Observation = np.ndarray | dict[str, np.ndarray]
 State = tuple[np.ndarray, ...] | None
 
@@ -83,7 +84,7 @@ class ConcaveCritic(BaseModel):
         sequence = torch.quasirandom.SobolEngine(options["y_dim"], scramble=True, seed=0)
         self.register_buffer("homes", 2 * sequence.draw(modes) - 1, persistent=False)
 
-    def condition(self, obs: PyTorchObs) -> ConvexFunction:
+    def condition(self, obs: PyTorchObs) -> Critics:
         """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
         f = self.net.condition(self.extract_features(obs, self.features_extractor))
         return f if self.modes == 1 else Modes(f, self.modes)
@@ -96,6 +97,12 @@ class ConcaveCritic(BaseModel):
         """
         nearest = torch.cdist(self.homes, actions).argmin(0)
         return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
+
+
+def state_values(critics: Critics) -> Tensor:
+    """V_i(s) of dueling critics, of shape (E, B)."""
+    assert not isinstance(critics, Modes)
+    return -critics.level
 
 
 def winning(q: Tensor) -> Tensor:
@@ -130,7 +137,8 @@ class ConcaveQPolicy(BasePolicy):
         modes: K, the number of concave functions whose maximum a critic is.
         dueling: whether the part of f_i that the action does not enter is the state's value,
             V_i(s) = -c_i(s), and the rest, g_i, tells only by how much a falls short of the greedy
-            action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)).
+            action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)). By default where there is
+            one mode.
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
         entropy: α ≥ 0, in units of Q.
@@ -157,7 +165,7 @@ class ConcaveQPolicy(BasePolicy):
         form: str = "picnn",
         n_critics: int = 2,
         modes: int = 1,
-        dueling: bool = False,
+        dueling: bool | None = None,
         layer_norm: bool = True,
         nonnegativity: str = "projection",
         entropy: float = 0.0,
@@ -195,7 +203,7 @@ class ConcaveQPolicy(BasePolicy):
             "nonnegativity": nonnegativity,
         }
         self.modes = modes
-        self.dueling = dueling
+        self.dueling = modes == 1 if dueling is None else dueling
         self.entropy = entropy
         self.solver = solver
 
@@ -242,12 +250,12 @@ class ConcaveQPolicy(BasePolicy):
             and bool(self.critic.optimizer.defaults["fused"])
         )
 
-    def objective(self, critics: ConvexFunction) -> ConvexFunction:
+    def objective(self, critics: Critics) -> ConvexFunction:
         """What the greedy action minimises, of batch shape (B,), or (K, B) for K modes."""
         mean = critics.mean(0)
         return mean + negative_entropy(self.entropy) if self.entropy > 0 else mean
 
-    def greedy(self, critics: ConvexFunction, over: ConvexSet, solver: SolverSettings) -> Solution:
+    def greedy(self, critics: Critics, over: ConvexSet, solver: SolverSettings) -> Solution:
         """The best of a set of scaled actions for conditioned critics, acting or learning."""
         f = self.objective(critics)
         if isinstance(f, ConditionedQuadratic) and isinstance(over, Box):
@@ -260,16 +268,14 @@ class ConcaveQPolicy(BasePolicy):
         """Q_i(s, a) of actions scaled to [-1, 1], of shape (E, B)."""
         critics = self.critic.condition(obs)
         with torch.no_grad():
-            best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y if self.dueling else None
+            best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y
         return winning(self.q_values(critics, actions, best))
 
-    def q_values(
-        self, critics: ConvexFunction, actions: Tensor, best: Tensor | None = None
-    ) -> Tensor:
-        """Q_ik(s, a) under conditioned critics; the dueling form needs the greedy actions."""
-        if best is None:
+    def q_values(self, critics: Critics, actions: Tensor, best: Tensor) -> Tensor:
+        """Q_ik(s, a) under conditioned critics, of which ``best`` are the greedy actions."""
+        if not self.dueling:
             return -critics.value(actions)
-        return critics.value(best) - critics.value(actions) - critics.level
+        return state_values(critics) - (critics.value(actions) - critics.value(best))
 
     @torch.no_grad()
     def solve(self, obs: PyTorchObs) -> Solution:

@@ -65,7 +65,8 @@ class NetworkConfig:
         form: of the function of the action: any concave one, or a quadratic (NAF).
         n_critics: networks in the ensemble.
         modes: concave functions whose maximum a critic is.
-        dueling: whether a head gives the state's value, and the rest only what an action loses.
+        dueling: whether a head gives the state's value, and the rest only what an action loses; by
+            default where there is one mode.
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: how the weights of the convex path are kept non-negative.
     """
@@ -77,7 +78,7 @@ class NetworkConfig:
     form: Literal["picnn", "quadratic"] = "picnn"
     n_critics: int = 2
     modes: int = 1
-    dueling: bool = False
+    dueling: bool | None = None
     layer_norm: bool = True
     nonnegativity: Literal["projection", "softplus"] = "projection"
 
@@ -129,7 +130,7 @@ class AgentConfig:
     buffer_size: int = 1_000_000
     learning_starts: int = 1000
     batch_size: int = 256
-    tau: float = 0.005
+    tau: float = 0.02
     gamma: float = 0.99
     train_freq: int = 1
     gradient_steps: int = 1

@@ -113,9 +113,7 @@ def test_unknown_policy() -> None:
         ConcaveQ("MlpPolice", Bandit())
 
 
-def test_dueling_critics_with_what_does_not_go_with_them() -> None:
-    network = {"context": (8,), "convex": (8,), "dueling": True}
-    with pytest.raises(ValueError, match=r"target_noise: expected 0 with dueling.*got 0\.2"):
-        ConcaveQ("MlpPolicy", "Pendulum-v1", target_noise=0.2, policy_kwargs=network)
+def test_dueling_critics_with_several_modes() -> None:
+    network = {"context": (8,), "convex": (8,), "dueling": True, "modes": 2}
     with pytest.raises(ValueError, match="dueling: expected one mode with it, got 2"):
-        ConcaveQ("MlpPolicy", "Pendulum-v1", policy_kwargs=network | {"modes": 2})
+        ConcaveQ("MlpPolicy", "Pendulum-v1", policy_kwargs=network)

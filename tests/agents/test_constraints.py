@@ -108,7 +108,8 @@ def test_vectorised_environments(vectorize: Callable[[list[Any]], VecEnv]) -> No
 
 
 def test_the_target_keeps_to_the_next_set() -> None:
-    model = ConcaveQ("MlpPolicy", ramp(), **OPTIONS).learn(60)
+    plain = OPTIONS | {"policy_kwargs": OPTIONS["policy_kwargs"] | {"dueling": False}}
+    model = ConcaveQ("MlpPolicy", ramp(), **plain).learn(60)
     batch = model.replay_buffer.sample(16)
     _, (solution,) = model._td_target(batch)
     low, high = batch.next_observations[:, 3:] - 0.3, batch.next_observations[:, 3:] + 0.3
@@ -160,7 +161,7 @@ def test_others_act_with_projected_actions() -> None:
 def test_learns_the_best_feasible_action(make: Callable[[], LimitedActions]) -> None:
     options = OPTIONS | {"learning_rate": 3e-3, "learning_starts": 200, "batch_size": 32}
     options["policy_kwargs"] = {"context": (64,), "convex": (32,), "n_critics": 1}
-    model = ConcaveQ("MlpPolicy", make(), exploration_noise=0.3, **options).learn(600)
+    model = ConcaveQ("MlpPolicy", make(), exploration_noise=0.3, **options).learn(1200)
     states = np.random.default_rng(1).uniform(-1, 2, (60, 2)).astype(np.float32)
     assert model.action_set is not None
     over = model.action_set(torch.as_tensor(states)) & Box(-1.0, 2.0)

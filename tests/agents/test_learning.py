@@ -10,6 +10,7 @@ import torch
 from stable_baselines3.common.logger import configure
 from toy_environments import Bandit, ConstantReward, best_action
 
+from icnn_rl import Box
 from icnn_rl.agents import ConcaveQ, SolverSettings
 
 SMALL = {"context": (64,), "convex": (32,)}
@@ -75,17 +76,19 @@ def test_entropy_moves_actions_inside() -> None:
     assert np.abs(actions - middle).max() < 0.05
 
 
-def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states() -> None:
+@pytest.mark.parametrize("dueling", [False, True])
+def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states(dueling: bool) -> None:
     targets = {}
     for terminates in (True, False):
-        env = ConstantReward(terminates)
-        model = ConcaveQ("MlpPolicy", env, learning_starts=50, policy_kwargs=SMALL, seed=0)
+        env, network = ConstantReward(terminates), SMALL | {"dueling": dueling}
+        model = ConcaveQ("MlpPolicy", env, learning_starts=50, policy_kwargs=network, seed=0)
         model.learn(40)
         batch = model.replay_buffer.sample(32)
-        target, (solution,) = model._td_target(batch)
+        target, _ = model._td_target(batch)
         with torch.no_grad():
             critics = model.critic_target.condition(batch.next_observations)
-            next_q = -critics.value(solution.y).amax(0)
+            best = model.policy.greedy(critics, Box(-1.0, 1.0), model.solver).y
+            next_q = -(critics.level if dueling else critics.value(best)).amax(0)
         targets[terminates] = target, 1 + 0.99 * next_q
     terminal, _ = targets[True]
     truncated, bootstrapped = targets[False]
