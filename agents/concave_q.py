@@ -91,6 +91,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         td_clip: if not None, targets are clipped to Q_i(s, a) ± td_clip.
         solver: precision of the target's argmin.
         acting_solver: precision of the actions of ``predict`` and of exploration.
+        compile: whether on CUDA an update is recorded once and launched as one graph, where a
+            graph can hold it; tested on the CPU only so far.
         stats_window_size: episodes over which rollout statistics are averaged.
         tensorboard_log: folder of the TensorBoard log.
         policy_kwargs: arguments of ``ConcaveQPolicy``.
@@ -139,6 +141,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         td_clip: float | None = None,
         solver: SolverSettings | dict[str, Any] = TARGET,
         acting_solver: SolverSettings | dict[str, Any] = ACTING,
+        compile: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -186,6 +189,7 @@ class ConcaveQ(OffPolicyAlgorithm):
         self.td_clip = td_clip
         self.solver = SolverSettings.of(solver)
         self.acting_solver = SolverSettings.of(acting_solver)
+        self.compile = compile
         if _init_setup_model:
             self._setup_model()
 
@@ -226,14 +230,14 @@ class ConcaveQ(OffPolicyAlgorithm):
         solutions: list[Solution] = []
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            loss, found = self._fastest_update(batch)
+            loss, found = self._compiled(batch) if self.compile else self._update(batch)
             losses.append(loss)
             solutions += found
 
         self._n_updates += gradient_steps
         self._record(losses, solutions)
 
-    def _fastest_update(self, batch: ReplayBufferSamples) -> Update:
+    def _compiled(self, batch: ReplayBufferSamples) -> Update:
         """An update of the networks, as a CUDA graph where one can hold it."""
         plain = self.action_set is None and not self._statistics and self.solver.method == "auto"
         if not (plain and self.policy.capturable and len(batch.rewards) > FEW):

@@ -124,6 +124,7 @@ class AgentConfig:
         network: the critics.
         solver: precision of the TD target's action.
         acting_solver: precision of the actions taken.
+        compile: whether on CUDA an update is recorded once and launched as one graph.
     """
 
     learning_rate: float = 1e-3
@@ -145,6 +146,7 @@ class AgentConfig:
     acting_solver: SolverConfig = field(
         default_factory=lambda: SolverConfig(tol=1e-4, max_evaluations=200)
     )
+    compile: bool = False
 
     def __post_init__(self) -> None:
         positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")

@@ -80,7 +80,7 @@ def test_a_recording_serves_the_same_update_only() -> None:
 
 
 def test_on_the_cpu_nothing_is_recorded() -> None:
-    model = agent()
+    model = agent(compile=True)
     assert not model.policy.capturable
     model.learn(5, reset_num_timesteps=False)
     assert model._captured is None

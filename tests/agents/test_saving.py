@@ -32,7 +32,7 @@ OBSERVATIONS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
 def model() -> ConcaveQ:
     solver = {"tol": 1e-3}
     return ConcaveQ(
-        "MlpPolicy", "Pendulum-v1", entropy=0.05, acting_solver=solver, **OPTIONS
+        "MlpPolicy", "Pendulum-v1", entropy=0.05, acting_solver=solver, compile=True, **OPTIONS
     ).learn(120)
 
 
@@ -42,6 +42,7 @@ def test_loaded_without_environment_it_predicts_the_same(model: ConcaveQ, tmp_pa
     assert loaded.get_env() is None
     assert loaded.policy.entropy == 0.05
     assert loaded.policy.solver == SolverSettings(tol=1e-3)
+    assert loaded.compile
     np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
 
 

@@ -18,7 +18,13 @@ if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device on this machine", allow_module_level=True)
 
 UNIT = Box(-1.0, 1.0)
-OPTIONS: dict[str, Any] = {"learning_starts": 100, "buffer_size": 2000, "seed": 0, "device": "cuda"}
+OPTIONS: dict[str, Any] = {
+    "learning_starts": 100,
+    "buffer_size": 2000,
+    "seed": 0,
+    "device": "cuda",
+    "compile": True,
+}
 
 
 def network(device: str, n: int, dtype: torch.dtype, batch: int = 64) -> ConvexFunction:
@@ -73,6 +79,12 @@ def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor], rtol: float) 
         assert (t - other[name]).abs().max() <= rtol * scale, name
 
 
+def test_a_graph_is_made_only_if_asked_for() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **OPTIONS | {"compile": False}).learn(110)
+    assert model._n_updates == 10
+    assert model._captured is None
+
+
 @pytest.mark.parametrize("options", [{}, {"n_steps": 3}, {"td_clip": 1.0, "entropy": 0.1}], ids=str)
 def test_updates_by_a_graph_are_the_updates(options: dict[str, Any]) -> None:
     eager, graph = (ConcaveQ("MlpPolicy", "Pendulum-v1", **OPTIONS | options) for _ in range(2))
@@ -84,7 +96,7 @@ def test_updates_by_a_graph_are_the_updates(options: dict[str, Any]) -> None:
         for model in (eager, graph):
             model.critic.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + update)
         loss, solutions = eager._update(batch)
-        captured_loss, captured_solutions = graph._fastest_update(batch)
+        captured_loss, captured_solutions = graph._compiled(batch)
         torch.testing.assert_close(captured_loss, loss, rtol=1e-4, atol=1e-4)
         for a, b in zip(captured_solutions, solutions, strict=True):
             torch.testing.assert_close(a.y, b.y, rtol=1e-3, atol=1e-3)
@@ -99,7 +111,7 @@ def test_noise_of_the_target_differs_from_replay_to_replay() -> None:
     batch = model.replay_buffer.sample(256)
     model.critic.optimizer.param_groups[0]["lr"] = 0.0  # so that nothing else changes
     model.tau = 0.0
-    losses = [float(model._fastest_update(batch)[0]) for _ in range(WARM_UP + 3)]
+    losses = [float(model._compiled(batch)[0]) for _ in range(WARM_UP + 3)]
     assert len(set(losses[WARM_UP:])) == 3
 
 
