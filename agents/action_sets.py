@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from icnn_rl import Box, ConvexFunction, Solution
@@ -30,6 +32,23 @@ def announced_set(env: VecEnv) -> ActionSet | None:
         raise ValueError(f"env: expected one action_set in all environments, got {first}, {others}")
     action_set: ActionSet = first
     return action_set
+
+
+def unnormalized(observations: Any, normalizer: VecNormalize | None) -> Any:
+    """The environments' own observations, of those that a normaliser returned, if there is one."""
+    if normalizer is None:
+        return observations
+    if isinstance(observations, dict):
+        arrays: Any = {key: t.cpu().numpy() for key, t in observations.items()}
+        device = next(iter(observations.values())).device
+    else:
+        arrays, device = observations.cpu().numpy(), observations.device
+    return obs_as_tensor(normalizer.unnormalize_obs(arrays), device)
+
+
+def scaled(actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Actions between bounds, scaled to [-1, 1]."""
+    return 2 * (actions - low) / (high - low) - 1
 
 
 def project_onto(action_set: ConvexSet, actions: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,9 +12,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, VectorizedActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import (
     GymEnv,
@@ -24,8 +23,9 @@ from stable_baselines3.common.type_aliases import (
 from torch import Tensor
 
 from icnn_rl import Box, Solution
-from icnn_rl.agents.action_sets import ActionSet, announced_set, minimize_within, project_onto
+from icnn_rl.agents.action_sets import minimize_within, project_onto, scaled
 from icnn_rl.agents.captured import CapturedUpdate, Update
+from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm
 from icnn_rl.agents.policies import (
     CnnPolicy,
     ConcaveCritic,
@@ -33,26 +33,18 @@ from icnn_rl.agents.policies import (
     Critics,
     MlpPolicy,
     MultiInputPolicy,
-    Observation,
-    State,
     state_values,
     winning,
 )
-from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
-from icnn_rl.agents.validation import (
-    require_bounded_box,
-    require_drawing,
-    require_finite,
-    require_format,
-)
-from icnn_rl.sets import ConvexSet
+from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, achieved
+from icnn_rl.agents.validation import require_bounded_box, require_drawing, require_format
 from icnn_rl.solvers.minimize import FEW
 
 FORMAT = 3  # of saved models; raise it when an older archive can no longer be read
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
-class ConcaveQ(OffPolicyAlgorithm):
+class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     """Deep Q-learning without an actor: Q(s, a) = -f(a | s), f a network convex in a.
 
         a* = argmin_a  1/E Σ_i f'_i(a | s') - α H(a)      over a in [-1, 1]ⁿ
@@ -111,10 +103,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     policy: ConcaveQPolicy
-    action_space: spaces.Box
     critic: ConcaveCritic
     critic_target: ConcaveCritic
-    replay_buffer: ReplayBuffer
 
     def __init__(
         self,
@@ -180,7 +170,6 @@ class ConcaveQ(OffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.format = FORMAT
-        self.action_set: ActionSet | None = None
         self.exploration_noise = exploration_noise
         self.exploration_temperature = exploration_temperature
         self.target_noise = target_noise
@@ -195,8 +184,6 @@ class ConcaveQ(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if self.env is not None:
-            self.action_set = announced_set(self.env)
         self.policy.entropy = self.entropy
         self.policy.solver = self.acting_solver
         self.critic = self.policy.critic
@@ -264,26 +251,27 @@ class ConcaveQ(OffPolicyAlgorithm):
         if self.policy.dueling and self.target_noise == 0:
             next_q = state_values(critics)
         else:
-            best, solution = self._greedy(critics, batch.next_observations)
+            solution = self._greedy(critics, batch.next_observations)
             found.append(solution)
-            actions = self._smooth(best, batch.next_observations) if self.target_noise > 0 else best
-            next_q = winning(self.policy.q_values(critics, actions, best))
+            actions = self._smooth(solution.y, batch.next_observations)
+            next_q = winning(self.policy.q_values(critics, actions, solution.y))
         discount = self.gamma if batch.discounts is None else batch.discounts.squeeze(-1)
         reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
         return reward + discount * (1 - done) * next_q.amin(0), found
 
-    def _greedy(self, critics: Critics, observations: Any) -> tuple[Tensor, Solution]:
-        """The best scaled actions that the environment allows, and how they were found."""
+    def _greedy(self, critics: Critics, observations: Any) -> Solution:
+        """The best scaled actions that the environment allows."""
         if self.action_set is None:
-            solution = self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
-            return solution.y, solution
+            return self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
         low, high = self.policy.bounds()
         objective, within = self.policy.objective(critics), self._set_after(observations)
         solution = minimize_within(objective, within, low, high, self.solver)
-        return 2 * (solution.y - low) / (high - low) - 1, solution
+        return replace(solution, y=scaled(solution.y, low, high))
 
     def _smooth(self, actions: Tensor, observations: Any) -> Tensor:
         """Scaled actions with the target's noise, put back where the environment allows them."""
+        if self.target_noise == 0:
+            return actions
         noise = torch.randn_like(actions).mul_(self.target_noise)
         noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
         actions = (actions + noise).clamp_(-1, 1)
@@ -291,8 +279,7 @@ class ConcaveQ(OffPolicyAlgorithm):
             return actions
         low, high = self.policy.bounds()
         noisy = low + (actions + 1) / 2 * (high - low)
-        nearest = project_onto(self._set_after(observations), noisy, low, high)
-        return 2 * (nearest - low) / (high - low) - 1
+        return scaled(project_onto(self._set_after(observations), noisy, low, high), low, high)
 
     def _update_critics(
         self, batch: ReplayBufferSamples, target: Tensor
@@ -302,8 +289,8 @@ class ConcaveQ(OffPolicyAlgorithm):
         best, found = batch.actions, []
         if self.policy.dueling:
             with torch.no_grad():
-                best, solution = self._greedy(critics, batch.observations)
-            found.append(solution)
+                found.append(self._greedy(critics, batch.observations))
+            best = found[0].y
         each = self.policy.q_values(critics, batch.actions, best)
         q = winning(each)
         if self.td_clip is not None:
@@ -325,88 +312,22 @@ class ConcaveQ(OffPolicyAlgorithm):
             target.copy_(current)
 
     def _record(self, losses: list[Tensor], solutions: list[Solution]) -> None:
-        # Tensors until here: reading a number in the loop above would wait for the device.
-        gaps = torch.cat([s.gap for s in solutions])
-        converged = torch.cat([s.converged for s in solutions]).float()
-        evaluations = torch.cat([s.evaluations for s in solutions]).float()
-        record = self.logger.record
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        numbers = (
-            torch.stack(losses).mean(),
-            *(evaluations.mean(), gaps.mean(), gaps.max(), 1 - converged.mean()),
-        )
-        loss, evaluated, gap_mean, gap_max, not_converged = torch.stack(numbers).tolist()
-        record("train/critic_loss", loss)
-        record("solver/evaluations", evaluated)
-        record("solver/gap_mean", gap_mean)
-        record("solver/gap_max", gap_max)
-        record("solver/not_converged", not_converged)
-
-    def _set_after(self, observations: Any, normalized: bool = True) -> ConvexSet:
-        """What the environment allows after a batch of observations."""
-        assert self.action_set is not None
-        if normalized and self._vec_normalize_env is not None:
-            arrays = (
-                {key: t.cpu().numpy() for key, t in observations.items()}
-                if isinstance(observations, dict)
-                else observations.cpu().numpy()
-            )
-            observations = self._vec_normalize_env.unnormalize_obs(arrays)
-            observations, _ = self.policy.obs_to_tensor(observations)
-        return self.action_set(observations)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        numbers = {"train/critic_loss": torch.stack(losses).mean(), **achieved(solutions)}
+        # Tensors until here: reading a number in the loop of train would wait for the device.
+        values = torch.stack(list(numbers.values())).tolist()
+        for name, value in zip(numbers, values, strict=True):
+            self.logger.record(name, value)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Actions that explore, and the same scaled, projected onto the environment's set."""
+        """Actions that explore, and the same scaled."""
         if self.exploration_temperature is None or self.num_timesteps < learning_starts:
-            actions, scaled = super()._sample_action(learning_starts, action_noise, n_envs)
-        else:
-            actions, scaled = self._draw_action(self.exploration_temperature)
-        if self.action_set is None:
-            return actions, scaled
-        # Without the rounding and the clipping of normalised observations.
-        exact = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
-        assert exact is not None
-        observations, _ = self.policy.obs_to_tensor(exact)
-        within = self._set_after(observations, normalized=False)
-        flat = torch.as_tensor(actions, device=self.device).flatten(1)
-        nearest = project_onto(within, flat, *self.policy.bounds()).cpu().numpy()
-        actions = nearest.reshape(actions.shape).astype(actions.dtype)
-        return actions, self.policy.scale_action(actions)
-
-    def _draw_action(self, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Actions drawn from exp(Q / temperature), and the same scaled."""
+            return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None
-        self.policy.set_training_mode(False)
-        observations, _ = self.policy.obs_to_tensor(self._last_obs)
-        drawn = self.policy.draw(observations, temperature).cpu().numpy()
-        scaled = drawn.reshape(-1, *self.action_space.shape)
-        return self.policy.unscale_action(scaled), scaled
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """Go on in another environment, and within its set if it announces one."""
-        super().set_env(env, force_reset)
-        assert self.env is not None
-        self.action_set = announced_set(self.env)
-
-    def predict(
-        self,
-        observation: Observation,
-        state: State = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        action_set: ConvexSet | None = None,
-    ) -> tuple[np.ndarray, State]:
-        """The greedy action, within ``action_set`` if given; see ``ConcaveQPolicy.predict``.
-
-        Where the environment announces a set of its own, within that as well.
-        """
-        if self.action_set is not None:
-            observations, _ = self.policy.obs_to_tensor(observation)
-            own = self._set_after(observations)
-            action_set = own if action_set is None else action_set & own
-        return self.policy.predict(observation, state, episode_start, deterministic, action_set)
+        drawn = self.policy.draw(self._last_obs, self.exploration_temperature)
+        return self._allowed(self.policy.unscale_action(drawn), drawn)
 
     def learn(
         self,
@@ -421,34 +342,6 @@ class ConcaveQ(OffPolicyAlgorithm):
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        prepared = super()._setup_learn(*args, **kwargs)
-        assert self._last_obs is not None
-        require_finite("first observation", self._last_obs, self.num_timesteps)
-        return prepared
-
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: Observation,
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        obs, step = new_obs, self.num_timesteps
-        if self._vec_normalize_env is not None:
-            # Normalised values are clipped, which would hide an infinity.
-            obs = self._vec_normalize_env.get_original_obs()
-            rewards = self._vec_normalize_env.get_original_reward()
-        else:
-            rewards = reward
-        require_finite("observation", obs, step)
-        require_finite("reward", rewards, step)
-        for i in np.flatnonzero(dones):
-            require_finite("final observation", infos[i].get("terminal_observation", 0.0), step)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     @classmethod
     def load(cls, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> Self:

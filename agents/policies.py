@@ -283,11 +283,14 @@ class ConcaveQPolicy(BasePolicy):
         return self.greedy(self.critic.condition(obs), Box(-1.0, 1.0), self.solver)
 
     @torch.no_grad()
-    def draw(self, obs: PyTorchObs, temperature: float) -> Tensor:
+    def draw(self, observation: Observation, temperature: float) -> np.ndarray:
         """Actions from the density ∝ exp(Q / temperature) of the mean critic, scaled to [-1, 1]."""
+        self.set_training_mode(False)
+        obs, _ = self.obs_to_tensor(observation)
         critics, space = self.critic.condition(obs), Box(-1.0, 1.0)
         start = self.greedy(critics, space, self.solver).y
-        return sample(self.objective(critics), space, temperature, start=start)
+        drawn = sample(self.objective(critics), space, temperature, start=start)
+        return drawn.cpu().numpy().reshape(-1, *self.action_space.shape)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.solve(observation).y

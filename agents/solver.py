@@ -57,5 +57,18 @@ def vertex(f: ConditionedQuadratic) -> Solution:
     )
 
 
+def achieved(solutions: list[Solution]) -> dict[str, Tensor]:
+    """How precisely argmins were solved for, and at what cost, by the names of the log."""
+    gaps = torch.cat([s.gap for s in solutions])
+    converged = torch.cat([s.converged for s in solutions]).float()
+    evaluations = torch.cat([s.evaluations for s in solutions]).float()
+    return {
+        "solver/evaluations": evaluations.mean(),
+        "solver/gap_mean": gaps.mean(),
+        "solver/gap_max": gaps.max(),
+        "solver/not_converged": 1 - converged.mean(),
+    }
+
+
 TARGET = SolverSettings(tol=1e-2, max_evaluations=5)  # for smooth critics, by Newton's method
 ACTING = SolverSettings(tol=1e-4, max_evaluations=200)
