@@ -78,7 +78,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         # Without the rounding and the clipping of normalised observations.
         exact = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
         assert exact is not None
-        observations, _ = self.policy.obs_to_tensor(exact)
+        observations: Any = self.policy.obs_to_tensor(exact)[0]
         flat = torch.as_tensor(actions, device=self.device).flatten(1)
         nearest = project_onto(self.action_set(observations), flat, *self.policy.bounds())
         actions = nearest.cpu().numpy().reshape(actions.shape).astype(actions.dtype)
