@@ -45,18 +45,21 @@ HOME = 0.1  # weight of the loss of the mode at home at an action, next to that 
 
 
 class ConcaveQ(ConstrainedOffPolicyAlgorithm):
-    """Deep Q-learning without an actor: Q(s, a) = -f(a | s), f a network convex in a.
+    """Deep Q-learning without an actor: Q(s, ·) is concave, a network f convex in a turned over.
 
-        a* = argmin_a  1/E Σ_i f'_i(a | s') - α H(a)      over a in [-1, 1]ⁿ
-        y  = r + γ (1 - done) min_i Q'_i(s', a*)
+        a*(s) = argmin_a  1/E Σ_i f_i(a | s) - α H(a)      over a in [-1, 1]ⁿ
+        Q_i(s, a) = V_i(s) - (f_i(a | s) - f_i(a*(s) | s)),      V_i(s) = -c_i(s)
+        y = r + γ (1 - done) min_i V'_i(s')
         loss = Σ_i mean (Q_i(s, a) - y)²
 
-    with primes for the target networks. Every argmin is a convex problem, solved to a certified
-    gap that is logged (``solver/gap_max``). Where the environment announces an ``action_set``,
-    every action keeps to it, and so does a* in the target. The defaults are a modern recipe: twin
-    critics, LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input Convex Neural
-    Networks", ICML 2017; min over critics: Fujimoto et al., "Addressing Function Approximation
-    Error in Actor-Critic Methods", ICML 2018.
+    with c_i the part of f_i that a does not enter, and primes for the target networks; see
+    ``ConcaveQPolicy`` for the plain form, Q_i = -f_i. Every argmin is a convex problem, solved to a
+    certified gap that is logged (``solver/gap_max``). Where the environment announces an
+    ``action_set``, every action keeps to it, and so does a*. The defaults are a modern recipe:
+    twin critics, dueling, LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input
+    Convex Neural Networks", ICML 2017; dueling: Wang et al., "Dueling Network Architectures for
+    Deep Reinforcement Learning", ICML 2016; min over critics: Fujimoto et al., "Addressing Function
+    Approximation Error in Actor-Critic Methods", ICML 2018.
 
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
@@ -81,7 +84,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         target_noise_clip: largest absolute value of that noise.
         entropy: α, the weight of the entropy of the action, in units of Q.
         td_clip: if not None, targets are clipped to Q_i(s, a) ± td_clip.
-        solver: precision of the target's argmin.
+        solver: precision of the argmins of updates.
         acting_solver: precision of the actions of ``predict`` and of exploration.
         compile: whether on CUDA an update is recorded once and launched as one graph, where a
             graph can hold it; tested on the CPU only so far.

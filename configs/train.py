@@ -122,7 +122,7 @@ class AgentConfig:
         td_clip: largest distance of the TD target from Q(s, a); null for no limit.
         weight_decay: L2 penalty, as Adam's ``weight_decay``.
         network: the critics.
-        solver: precision of the TD target's action.
+        solver: precision of the greedy actions of updates.
         acting_solver: precision of the actions taken.
         compile: whether on CUDA an update is recorded once and launched as one graph.
     """
