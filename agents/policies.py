@@ -137,8 +137,8 @@ class ConcaveQPolicy(BasePolicy):
         modes: K, the number of concave functions whose maximum a critic is.
         dueling: whether the part of f_i that the action does not enter is the state's value,
             V_i(s) = -c_i(s), and the rest, g_i, tells only by how much a falls short of the greedy
-            action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)). By default where there is
-            one mode.
+            action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)). Else Q_i = -f_i, and targets
+            need the greedy actions of the target networks. By default where there is one mode.
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
         entropy: α ≥ 0, in units of Q.
