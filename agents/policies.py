@@ -268,7 +268,7 @@ class ConcaveQPolicy(BasePolicy):
         """Q_i(s, a) of actions scaled to [-1, 1], of shape (E, B)."""
         critics = self.critic.condition(obs)
         with torch.no_grad():
-            best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y
+            best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y if self.dueling else actions
         return winning(self.q_values(critics, actions, best))
 
     def q_values(self, critics: Critics, actions: Tensor, best: Tensor) -> Tensor:
