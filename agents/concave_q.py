@@ -248,7 +248,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     @torch.no_grad()
     def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, list[Solution]]:
-        """r + γ (1 - done) min_i Q'_i(s', a*), of shape (B,), and how a* was found."""
+        """r + γ (1 - done) min_i V'_i(s') or Q'_i(s', a*), shape (B,), and how a* was found."""
         critics = self.critic_target.condition(batch.next_observations)
         found = []
         if self.policy.dueling and self.target_noise == 0:

@@ -265,7 +265,7 @@ class ConcaveQPolicy(BasePolicy):
         return solver.minimize(f, over)
 
     def q(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
-        """Q_i(s, a) of actions scaled to [-1, 1], of shape (E, B)."""
+        """Q_i(s, a) of actions scaled to [-1, 1], where all of them are allowed; shape (E, B)."""
         critics = self.critic.condition(obs)
         with torch.no_grad():
             best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y if self.dueling else actions
