@@ -47,7 +47,7 @@ HOME = 0.1  # weight of the loss of the mode at home at an action, next to that 
 class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     """Deep Q-learning without an actor: Q(s, ·) is concave, a network f convex in a turned over.
 
-        a*(s) = argmin_a  1/E Σ_i f_i(a | s) - α H(a)      over a in [-1, 1]ⁿ
+        a*(s) = argmin_a  1/E Σ_i f_i(a | s) + λ/2 ‖a‖² - α H(a)      over a in [-1, 1]ⁿ
         Q_i(s, a) = V_i(s) - (f_i(a | s) - f_i(a*(s) | s)),      V_i(s) = -c_i(s)
         y = r + γ (1 - done) min_i V'_i(s')
         loss = Σ_i mean (Q_i(s, a) - y)²
@@ -59,7 +59,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     twin critics, dueling, LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input
     Convex Neural Networks", ICML 2017; dueling: Wang et al., "Dueling Network Architectures for
     Deep Reinforcement Learning", ICML 2016; min over critics: Fujimoto et al., "Addressing Function
-    Approximation Error in Actor-Critic Methods", ICML 2018.
+    Approximation Error in Actor-Critic Methods", ICML 2018; the norm of the action: ``action_l2`` of
+    Plappert et al., "Multi-Goal Reinforcement Learning", 2018.
 
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
@@ -82,6 +83,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         n_steps: steps of the n-step return.
         target_noise: standard deviation of the noise that smooths the target action (TD3).
         target_noise_clip: largest absolute value of that noise.
+        action_l2: λ, the weight of the squared norm of the scaled action, in units of Q. As long
+            as Q is small it keeps actions small too, and as Q grows it matters less.
         entropy: α, the weight of the entropy of the action, in units of Q.
         td_clip: if not None, targets are clipped to Q_i(s, a) ± td_clip.
         solver: precision of the argmins of updates.
@@ -130,6 +133,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         n_steps: int = 1,
         target_noise: float = 0.0,
         target_noise_clip: float = 0.5,
+        action_l2: float = 0.0,
         entropy: float = 0.0,
         td_clip: float | None = None,
         solver: SolverSettings | dict[str, Any] = TARGET,
@@ -177,6 +181,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self.exploration_temperature = exploration_temperature
         self.target_noise = target_noise
         self.target_noise_clip = target_noise_clip
+        self.action_l2 = action_l2
         self.entropy = entropy
         self.td_clip = td_clip
         self.solver = SolverSettings.of(solver)
@@ -187,6 +192,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self.policy.action_l2 = self.action_l2
         self.policy.entropy = self.entropy
         self.policy.solver = self.acting_solver
         self.critic = self.policy.critic
@@ -233,7 +239,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         if not (plain and self.policy.capturable and len(batch.rewards) > FEW):
             return self._update(batch)
         settings = (
-            *(self.gamma, self.tau, self.policy.entropy, self.td_clip, self.solver),
+            *(self.gamma, self.tau, self.td_clip, self.solver),
+            *(self.policy.action_l2, self.policy.entropy),
             *(self.target_noise, self.target_noise_clip),
         )
         if self._captured is None or not self._captured.fits(batch, settings):

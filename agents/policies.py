@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
-from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy, sample
+from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy, quadratic, sample
 from icnn_rl.agents.action_sets import minimize_within
 from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
 from icnn_rl.agents.validation import require_keys
@@ -116,7 +116,7 @@ def winning(q: Tensor) -> Tensor:
 class ConcaveQPolicy(BasePolicy):
     """The greedy policy of an ensemble of concave critics, found by convex optimisation.
 
-        π(s) = argmax_a  max_k 1/E Σ_i Q_ik(s, a) + α H(a)      over a in [-1, 1]ⁿ
+        π(s) = argmax_a  max_k 1/E Σ_i Q_ik(s, a) - λ/2 ‖a‖² + α H(a)      over a in [-1, 1]ⁿ
 
     with H the entropy of ``negative_entropy``; K convex problems, of which the best answer is the
     global maximum. Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017; the
@@ -141,6 +141,7 @@ class ConcaveQPolicy(BasePolicy):
             need the greedy actions of the target networks. By default where there is one mode.
         layer_norm: whether the context path has LayerNorm.
         nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
+        action_l2: λ ≥ 0, in units of Q.
         entropy: α ≥ 0, in units of Q.
         solver: precision of the actions that ``predict`` returns.
         features_extractor_class: as in stable-baselines3; by default that of the policy's alias.
@@ -168,6 +169,7 @@ class ConcaveQPolicy(BasePolicy):
         dueling: bool | None = None,
         layer_norm: bool = True,
         nonnegativity: str = "projection",
+        action_l2: float = 0.0,
         entropy: float = 0.0,
         solver: SolverSettings = ACTING,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
@@ -204,6 +206,7 @@ class ConcaveQPolicy(BasePolicy):
         }
         self.modes = modes
         self.dueling = modes == 1 if dueling is None else dueling
+        self.action_l2 = action_l2
         self.entropy = entropy
         self.solver = solver
 
@@ -252,8 +255,12 @@ class ConcaveQPolicy(BasePolicy):
 
     def objective(self, critics: Critics) -> ConvexFunction:
         """What the greedy action minimises, of batch shape (B,), or (K, B) for K modes."""
-        mean = critics.mean(0)
-        return mean + negative_entropy(self.entropy) if self.entropy > 0 else mean
+        f = critics.mean(0)
+        if self.action_l2 > 0:
+            f += quadratic(self.action_l2, torch.zeros(f.dim or 0, device=self.device))
+        if self.entropy > 0:
+            f += negative_entropy(self.entropy)
+        return f
 
     def greedy(self, critics: Critics, over: ConvexSet, solver: SolverSettings) -> Solution:
         """The best of a set of scaled actions for conditioned critics, acting or learning."""
@@ -357,6 +364,7 @@ class ConcaveQPolicy(BasePolicy):
             **self.network,
             "dueling": self.dueling,
             "lr_schedule": self._dummy_schedule,
+            "action_l2": self.action_l2,
             "entropy": self.entropy,
             "solver": self.solver,
             "features_extractor_class": self.features_extractor_class,

@@ -118,6 +118,7 @@ class AgentConfig:
         n_steps: steps of the return in the TD target.
         target_noise: standard deviation of the noise on the target's action.
         target_noise_clip: largest absolute value of that noise.
+        action_l2: weight of the greedy action's squared norm.
         entropy: weight of the action's entropy.
         td_clip: largest distance of the TD target from Q(s, a); null for no limit.
         weight_decay: L2 penalty, as Adam's ``weight_decay``.
@@ -138,6 +139,7 @@ class AgentConfig:
     n_steps: int = 1
     target_noise: float = 0.0
     target_noise_clip: float = 0.5
+    action_l2: float = 0.0
     entropy: float = 0.0
     td_clip: float | None = None
     weight_decay: float = 0.0
@@ -151,7 +153,8 @@ class AgentConfig:
     def __post_init__(self) -> None:
         positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
         require_at_least(1, "agent.", self, *positive)
-        require_at_least(0, "agent.", self, "learning_rate", "learning_starts", "weight_decay")
+        weights = ("weight_decay", "action_l2", "entropy")
+        require_at_least(0, "agent.", self, "learning_rate", "learning_starts", *weights)
 
 
 @dataclass(frozen=True)

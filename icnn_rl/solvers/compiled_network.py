@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, Mean
+from icnn_rl.functions import ConvexFunction, Mean, Sum
 from icnn_rl.networks.activations import ACTIVATIONS
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.newton_equations import compiled, dot
+from icnn_rl.terms import Quadratic
 
 Array = npt.NDArray[Any]
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
@@ -61,9 +63,9 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
 
     ``hessian`` has no rows where it is not. With ``mean`` a function is the mean over the members,
     else it is the one of member ``row // B``. One forward and one backward pass, and J = ∂t/∂y
-    beside the forward pass, as in ``ConditionedNetwork``.
+    beside the forward pass, as in ``ConditionedNetwork``; last the quadratic term, if there is one.
     """
-    code, leak, weight_z, weight_y, gate_z, gate_y, bias, mean = network
+    code, leak, weight_z, weight_y, gate_z, gate_y, bias, mean, gamma, center = network
     members, batch, layers, n = gate_y.shape
     second = len(hessian) > 0
     number = bias[0].dtype.type
@@ -148,10 +150,18 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                 for other in range(i + 1):
                     hessian[row, i, other] *= share
                     hessian[row, other, i] = hessian[row, i, other]
+        if len(gamma) > 0:
+            weight = gamma[rows[row]]
+            for i in range(n):
+                move = points[row, i] - center[rows[row], i]
+                value[row] += weight / 2 * move * move
+                gradient[row, i] += weight * move
+                if second:
+                    hessian[row, i, i] += weight
 
 
 class Arrays(NamedTuple):
-    """A conditioned network, or the mean over an ensemble of them, as ``evaluate`` takes it."""
+    """What a ``CompiledNetwork`` is made of, as ``evaluate`` takes it."""
 
     code: int
     leak: np.floating[Any]
@@ -161,11 +171,13 @@ class Arrays(NamedTuple):
     gate_y: Array
     bias: tuple[Array, ...]
     mean: bool
+    gamma: Array
+    center: Array
 
 
 @dataclass(frozen=True)
 class CompiledNetwork:
-    """A conditioned network, or the mean over an ensemble of them, in compiled form.
+    """A conditioned network, or the mean over an ensemble, perhaps plus a quadratic, compiled.
 
     Attributes:
         arrays: what it is made of.
@@ -178,9 +190,10 @@ class CompiledNetwork:
     @classmethod
     def of(cls, f: ConvexFunction) -> Self | None:
         """The compiled form of f; None where torch is faster, or f is something else."""
-        mean = isinstance(f, Mean)
-        network = f.f if isinstance(f, Mean) else f
-        if not isinstance(network, ConditionedNetwork):
+        g, term = _split(f)
+        mean = isinstance(g, Mean)
+        network = g.f if isinstance(g, Mean) else g
+        if not isinstance(network, ConditionedNetwork) or g.batch_shape != f.batch_shape:
             return None
         if network.gate_y is None or network.gate_z is None:
             return None
@@ -191,6 +204,7 @@ class CompiledNetwork:
         if work * network.bias[0].shape[:2].numel() > WORK:
             return None
         gate_y = _array(network.gate_y)
+        gamma, center = _quadratic(term, f, gate_y.dtype)
         arrays = Arrays(
             CODES[network.activation.name],
             gate_y.dtype.type(network.activation.leak),
@@ -200,6 +214,8 @@ class CompiledNetwork:
             gate_y,
             tuple(_array(b) for b in network.bias),
             mean,
+            gamma,
+            center,
         )
         return cls(arrays, network.dim)
 
@@ -217,6 +233,27 @@ class CompiledNetwork:
         hessian = np.empty((hessians, self.dim, self.dim))
         evaluate(self.arrays, rows, y, value, gradient, hessian)
         return value, gradient, hessian
+
+
+def _split(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
+    """f = g + a quadratic, if it is written so."""
+    if isinstance(f, Sum) and isinstance(f.right, Quadratic):
+        return f.left, f.right
+    if isinstance(f, Sum) and isinstance(f.left, Quadratic):
+        return f.right, f.left
+    return f, None
+
+
+def _quadratic(
+    term: Quadratic | None, f: ConvexFunction, dtype: npt.DTypeLike
+) -> tuple[Array, Array]:
+    """γ and the centre of each function's quadratic term; empty where there is none."""
+    shape, dim = f.batch_shape, f.dim or 0
+    if term is None:
+        return np.empty(0, dtype), np.empty((0, dim), dtype)
+    gamma = torch.as_tensor(term.gamma).expand(shape).flatten()
+    center = term.center.expand(*shape, dim).flatten(0, -2)
+    return _array(gamma).astype(dtype), _array(center).astype(dtype)
 
 
 def _array(t: Tensor) -> Array:

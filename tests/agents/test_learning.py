@@ -12,6 +12,7 @@ from toy_environments import Bandit, ConstantReward, best_action
 
 from icnn_rl import Box
 from icnn_rl.agents import ConcaveQ, SolverSettings
+from icnn_rl.agents.policies import ConcaveQPolicy
 
 SMALL = {"context": (64,), "convex": (32,)}
 
@@ -51,29 +52,43 @@ def test_q_of_the_greedy_action_is_the_value_of_a_dueling_critic(trained: Concav
     assert (others.mean(1).amax(0) <= q.mean(0) + 1e-3).all()
 
 
-@pytest.mark.parametrize("entropy", [0.0, 0.1])
+@pytest.mark.parametrize("option", [None, "entropy", "action_l2"])
 def test_no_random_action_beats_the_greedy_one_by_more_than_its_gap(
-    trained: ConcaveQ, entropy: float
+    trained: ConcaveQ, option: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = trained.policy
     obs = torch.rand(16, 2) * 2 - 1
-    policy.entropy = entropy
+    if option is not None:
+        monkeypatch.setattr(policy, option, 0.1)
     solution = policy.solve(obs)
     with torch.no_grad():
         f = policy.objective(policy.critic.condition(obs))
         others = torch.stack([f.value(torch.rand(16, 2) * 2 - 1) for _ in range(1000)])
         value = f.value(solution.y)
-    policy.entropy = 0.0
     rounding = 1e-5 * value.abs().max()
     assert solution.converged.all()
     assert (value <= others.amin(0) + solution.gap + rounding).all()
 
 
-def test_entropy_moves_actions_inside() -> None:
-    model = ConcaveQ("MlpPolicy", Bandit(), entropy=100.0, policy_kwargs=SMALL, seed=0)
+@pytest.mark.parametrize("option", ["entropy", "action_l2"])
+def test_actions_move_inside(option: str) -> None:
+    options = {option: 100.0}
+    model = ConcaveQ("MlpPolicy", Bandit(), **options, policy_kwargs=SMALL, seed=0)  # type: ignore[arg-type]
     actions, _ = model.predict(np.zeros((4, 2), np.float32))
     middle = (model.action_space.low + model.action_space.high) / 2
     assert np.abs(actions - middle).max() < 0.05
+
+
+def test_the_norm_of_the_action_is_weighed_against_q(trained: ConcaveQ) -> None:
+    policy, obs = trained.policy, torch.rand(16, 2) * 2 - 1
+    policy_with = ConcaveQPolicy(**policy._get_constructor_parameters() | {"action_l2": 3.0})
+    policy_with.load_state_dict(policy.state_dict())
+    actions = torch.rand(16, 2) * 2 - 1
+    with torch.no_grad():
+        plain, penalised = (
+            p.objective(p.critic.condition(obs)).value(actions) for p in (policy, policy_with)
+        )
+    torch.testing.assert_close(penalised - plain, 1.5 * actions.square().sum(-1))
 
 
 @pytest.mark.parametrize("dueling", [False, True])

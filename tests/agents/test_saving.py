@@ -32,7 +32,13 @@ OBSERVATIONS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
 def model() -> ConcaveQ:
     solver = {"tol": 1e-3}
     return ConcaveQ(
-        "MlpPolicy", "Pendulum-v1", entropy=0.05, acting_solver=solver, compile=True, **OPTIONS
+        "MlpPolicy",
+        "Pendulum-v1",
+        entropy=0.05,
+        action_l2=0.1,
+        acting_solver=solver,
+        compile=True,
+        **OPTIONS,
     ).learn(120)
 
 
@@ -40,7 +46,7 @@ def test_loaded_without_environment_it_predicts_the_same(model: ConcaveQ, tmp_pa
     model.save(tmp_path / "model")
     loaded = ConcaveQ.load(tmp_path / "model")
     assert loaded.get_env() is None
-    assert loaded.policy.entropy == 0.05
+    assert (loaded.policy.entropy, loaded.policy.action_l2) == (0.05, 0.1)
     assert loaded.policy.solver == SolverSettings(tol=1e-3)
     assert loaded.compile
     np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])

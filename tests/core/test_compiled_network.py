@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from icnn_rl import PICNN, Box, minimize
+from icnn_rl import PICNN, Box, minimize, quadratic
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import ACTIVATIONS
 from icnn_rl.solvers import compiled_network
@@ -56,6 +56,32 @@ def test_members_of_an_ensemble_are_functions_of_their_own() -> None:
     got_value, got_gradient = compiled.value_and_gradient(y.flatten(0, 1).numpy(), np.arange(10))
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.5, torch.arange(10.0).view(2, 5)])
+@pytest.mark.parametrize("first", [True, False])
+def test_adds_a_quadratic(gamma: float | torch.Tensor, first: bool) -> None:
+    network = functions("softplus", (6,), torch.float64, ensemble=2)
+    term = quadratic(gamma, torch.linspace(-1, 1, 4, dtype=torch.float64))
+    f = term + network if first else network + term
+    compiled = CompiledNetwork.of(f)
+    assert compiled is not None
+    y = torch.randn(2, 5, 4, dtype=torch.float64)
+    points, rows = y.flatten(0, 1).numpy(), np.arange(10)
+    value, gradient = f.value_and_gradient(y)
+    got_value, got_gradient = compiled.value_and_gradient(points, rows)
+    np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
+    hessian = f.hessian(y).flatten(0, 1).numpy()
+    np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
+
+
+def test_a_quadratic_that_adds_samples_is_left_to_torch() -> None:
+    f = PICNN(3, 4, (16,), (6,), "softplus").condition(torch.zeros(1, 3))
+    centers = torch.zeros(5, 4)
+    assert CompiledNetwork.of(f) is not None
+    assert CompiledNetwork.of(f + quadratic(1.0, centers)) is None
+    assert minimize(f + quadratic(1.0, centers), Box(-1.0, 1.0)).converged.shape == (5,)
 
 
 @pytest.mark.parametrize("solver", ["newton", "bundle"])
