@@ -59,7 +59,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     twin critics, dueling, LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input
     Convex Neural Networks", ICML 2017; dueling: Wang et al., "Dueling Network Architectures for
     Deep Reinforcement Learning", ICML 2016; min over critics: Fujimoto et al., "Addressing Function
-    Approximation Error in Actor-Critic Methods", ICML 2018; the norm of the action: ``action_l2`` of
+    Approximation Error in Actor-Critic Methods", ICML 2018; ``action_l2``:
     Plappert et al., "Multi-Goal Reinforcement Learning", 2018.
 
     Args:
