@@ -156,11 +156,14 @@ def test_others_act_with_projected_actions() -> None:
     assert violations.worst > 0.01
 
 
-@pytest.mark.parametrize("make", [power, ball])
-def test_learns_the_best_feasible_action(make: Callable[[], LimitedActions]) -> None:
+@pytest.mark.parametrize(("make", "dueling", "steps"), [(power, False, 350), (ball, True, 600)])
+def test_learns_the_best_feasible_action(
+    make: Callable[[], LimitedActions], dueling: bool, steps: int
+) -> None:
     options = OPTIONS | {"learning_rate": 3e-3, "learning_starts": 200, "batch_size": 32}
-    options["policy_kwargs"] = {"context": (64,), "convex": (32,), "n_critics": 1}
-    model = ConcaveQ("MlpPolicy", make(), exploration_noise=0.3, **options).learn(1200)
+    network = {"context": (64,), "convex": (32,), "n_critics": 1, "dueling": dueling}
+    options["policy_kwargs"] = network
+    model = ConcaveQ("MlpPolicy", make(), exploration_noise=0.3, **options).learn(steps)
     states = np.random.default_rng(1).uniform(-1, 2, (60, 2)).astype(np.float32)
     assert model.action_set is not None
     over = model.action_set(torch.as_tensor(states)) & Box(-1.0, 2.0)
