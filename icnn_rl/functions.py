@@ -102,9 +102,10 @@ class ConvexFunction(ABC):
 
 def common_shape(*shapes: tuple[int, ...]) -> torch.Size:
     """The shape that all of ``shapes`` broadcast to."""
-    if len(set(shapes)) == 1:  # torch takes as long as a layer does
-        return torch.Size(shapes[0])
-    return torch.Size(torch.broadcast_shapes(*shapes))
+    different = {tuple(shape) for shape in shapes if shape}
+    if len(different) <= 1:  # torch takes as long as a layer does
+        return torch.Size(*different)
+    return torch.Size(torch.broadcast_shapes(*different))
 
 
 def take_rows(t: Tensor, index: Tensor, axis: int) -> Tensor:

@@ -138,7 +138,7 @@ class Polyhedron:
 def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
     batch = like.shape[:-1]
     expanded = t.expand(*batch, *trailing).reshape(batch.numel(), *trailing)
-    return expanded.detach().cpu().double().numpy()
+    return np.ascontiguousarray(expanded.detach().cpu().double().numpy())
 
 
 def _deepest(A: Array, b: Array, E: Array, e: Array, center: Array) -> tuple[Array, bool]:

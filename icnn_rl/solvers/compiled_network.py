@@ -65,18 +65,15 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
     else it is the one of member ``row // B``. One forward and one backward pass, and J = ∂t/∂y
     beside the forward pass, as in ``ConditionedNetwork``; last the quadratic term, if there is one.
     """
-    code, leak, weight_z, weight_y, gate_z, gate_y, bias, mean, gamma, center = network
+    code, leak, widths, weight_z, weight_y, gate_z, gate_y, bias, mean, gamma, center = network
     members, batch, layers, n = gate_y.shape
     second = len(hessian) > 0
-    number = bias[0].dtype.type
-    width = 0
-    for k in range(layers - 1):
-        width = max(width, bias[k].shape[2])
-    t = np.empty((layers, width), bias[0].dtype)
+    number = bias.dtype.type
+    t = np.empty((layers, weight_y.shape[3]), bias.dtype)
     z, slope, curvature = np.empty_like(t), np.empty_like(t), np.empty_like(t)
-    delta, carried = np.empty(width, bias[0].dtype), np.empty(width, bias[0].dtype)
-    J = np.empty((layers, n, width), bias[0].dtype)
-    y, own = np.empty(n, bias[0].dtype), np.empty(n, bias[0].dtype)
+    delta, carried = np.empty_like(t[0]), np.empty_like(t[0])
+    J = np.empty((layers, n, t.shape[1]), bias.dtype)
+    y, own = np.empty(n, bias.dtype), np.empty(n, bias.dtype)
     for row in range(len(rows)):
         value[row] = 0
         gradient[row] = 0
@@ -87,11 +84,11 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
         first, last = (0, members) if mean else (rows[row] // batch, rows[row] // batch + 1)
         for e in range(first, last):
             for k in range(layers - 1):
-                size = bias[k].shape[2]
+                size = widths[k]
                 tk = t[k, :size]
-                tk[:] = bias[k][e, b]
+                tk[:] = bias[k, e, b, :size]
                 for i in range(n):
-                    wy = weight_y[k][e, i]
+                    wy = weight_y[k, e, i, :size]
                     gate = gate_y[e, b, k, i]
                     c = y[i] * gate
                     for j in range(size):
@@ -100,29 +97,30 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                         for j in range(size):
                             J[k, i, j] = gate * wy[j]
                 if k > 0:
-                    for a in range(bias[k - 1].shape[2]):
-                        wz = weight_z[k - 1][e, a]
-                        c = z[k - 1, a] * gate_z[k - 1][e, b, a]
+                    for a in range(widths[k - 1]):
+                        wz = weight_z[k - 1, e, a, :size]
+                        gate = gate_z[k - 1, e, b, a]
+                        c = z[k - 1, a] * gate
                         for j in range(size):
                             tk[j] += c * wz[j]
                         if second:
-                            c = slope[k - 1, a] * gate_z[k - 1][e, b, a]
+                            c = slope[k - 1, a] * gate
                             for i in range(n):
                                 c_i = c * J[k - 1, i, a]
                                 for j in range(size):
                                     J[k, i, j] += c_i * wz[j]
                 activate(code, leak, tk, z[k, :size], slope[k, :size], curvature[k, :size])
 
-            output = bias[layers - 1][e, b, 0]
+            output = bias[layers - 1, e, b, 0]
             for i in range(n):
-                own[i] = gate_y[e, b, layers - 1, i] * weight_y[layers - 1][e, i, 0]
+                own[i] = gate_y[e, b, layers - 1, i] * weight_y[layers - 1, e, i, 0]
                 output += own[i] * y[i]
-            size = bias[layers - 2].shape[2]
+            size = widths[layers - 2]
             for j in range(size):
-                delta[j] = weight_z[layers - 2][e, j, 0] * gate_z[layers - 2][e, b, j]
+                delta[j] = weight_z[layers - 2, e, j, 0] * gate_z[layers - 2, e, b, j]
             value[row] += output + dot(delta[:size], z[layers - 2, :size])
             for k in range(layers - 2, -1, -1):
-                size = bias[k].shape[2]
+                size = widths[k]
                 if second:
                     for j in range(size):
                         curvature[k, j] *= delta[j]
@@ -134,11 +132,12 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                 for j in range(size):
                     carried[j] = delta[j] * slope[k, j]
                 for i in range(n):
-                    own[i] += gate_y[e, b, k, i] * dot(carried[:size], weight_y[k][e, i])
+                    wy = weight_y[k, e, i, :size]
+                    own[i] += gate_y[e, b, k, i] * dot(carried[:size], wy)
                 if k > 0:
-                    for a in range(bias[k - 1].shape[2]):
-                        delta[a] = gate_z[k - 1][e, b, a] * dot(
-                            carried[:size], weight_z[k - 1][e, a]
+                    for a in range(widths[k - 1]):
+                        delta[a] = gate_z[k - 1, e, b, a] * dot(
+                            carried[:size], weight_z[k - 1, e, a, :size]
                         )
             for i in range(n):
                 gradient[row, i] += own[i]
@@ -161,15 +160,20 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
 
 
 class Arrays(NamedTuple):
-    """What a ``CompiledNetwork`` is made of, as ``evaluate`` takes it."""
+    """What a ``CompiledNetwork`` is made of, as ``evaluate`` takes it.
+
+    Layers are stacked, as wide as the widest of them, so that ``evaluate`` is compiled once and not
+    for every depth; ``widths`` are those of the hidden ones.
+    """
 
     code: int
     leak: np.floating[Any]
-    weight_z: tuple[Array, ...]
-    weight_y: tuple[Array, ...]
-    gate_z: tuple[Array, ...]
+    widths: npt.NDArray[np.int64]
+    weight_z: Array
+    weight_y: Array
+    gate_z: Array
     gate_y: Array
-    bias: tuple[Array, ...]
+    bias: Array
     mean: bool
     gamma: Array
     center: Array
@@ -208,11 +212,12 @@ class CompiledNetwork:
         arrays = Arrays(
             CODES[network.activation.name],
             gate_y.dtype.type(network.activation.leak),
-            tuple(_array(w) for w in network.weight_z),
-            tuple(_array(w) for w in network.weight_y),
-            tuple(_array(g) for g in network.gate_z),
+            np.array(hidden, np.int64),
+            _stacked(network.weight_z),
+            _stacked(network.weight_y),
+            _stacked(network.gate_z),
             gate_y,
-            tuple(_array(b) for b in network.bias),
+            _stacked(network.bias),
             mean,
             gamma,
             center,
@@ -254,6 +259,17 @@ def _quadratic(
     gamma = torch.as_tensor(term.gamma).expand(shape).flatten()
     center = term.center.expand(*shape, dim).flatten(0, -2)
     return _array(gamma).astype(dtype), _array(center).astype(dtype)
+
+
+def _stacked(layers: tuple[Tensor, ...]) -> Array:
+    """Arrays of one number of axes as one array, filled up with zeros."""
+    if len(layers) == 1:
+        return _array(layers[0])[None]
+    shape = np.max([t.shape for t in layers], 0)
+    stacked = np.zeros((len(layers), *shape), _array(layers[0]).dtype)
+    for k, t in enumerate(layers):
+        stacked[k, ..., : t.shape[-2], : t.shape[-1]] = t.detach().cpu().numpy()
+    return stacked
 
 
 def _array(t: Tensor) -> Array:

@@ -197,5 +197,5 @@ def capturing(t: Tensor) -> bool:
 
 
 def to_array(t: Tensor) -> Array:
-    """A tensor as a float64 array."""
-    return t.detach().cpu().double().numpy()
+    """A tensor as a contiguous float64 array; compiled code would be compiled again for others."""
+    return np.ascontiguousarray(t.detach().cpu().double().numpy())
