@@ -26,7 +26,7 @@ from icnn_rl import ConvexFunction, ConvexSet, Solution, minimize
 from icnn_rl.sets.convex_set import PolyhedralSet
 
 BATCH = 4
-POINTS = 2000
+POINTS = 500
 
 
 def assert_certified(f: ConvexFunction, over: ConvexSet, solution: Solution) -> None:
