@@ -208,7 +208,7 @@ class CompiledNetwork:
         if work * network.bias[0].shape[:2].numel() > WORK:
             return None
         gate_y = _array(network.gate_y)
-        gamma, center = _quadratic(term, f, gate_y.dtype)
+        gamma, center = _quadratic(term, f, network.gate_y)
         arrays = Arrays(
             CODES[network.activation.name],
             gate_y.dtype.type(network.activation.leak),
@@ -249,16 +249,14 @@ def _split(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
     return f, None
 
 
-def _quadratic(
-    term: Quadratic | None, f: ConvexFunction, dtype: npt.DTypeLike
-) -> tuple[Array, Array]:
+def _quadratic(term: Quadratic | None, f: ConvexFunction, like: Tensor) -> tuple[Array, Array]:
     """γ and the centre of each function's quadratic term; empty where there is none."""
     shape, dim = f.batch_shape, f.dim or 0
     if term is None:
-        return np.empty(0, dtype), np.empty((0, dim), dtype)
-    gamma = torch.as_tensor(term.gamma).expand(shape).flatten()
-    center = term.center.expand(*shape, dim).flatten(0, -2)
-    return _array(gamma).astype(dtype), _array(center).astype(dtype)
+        return _array(like.new_empty(0)), _array(like.new_empty(0, dim))
+    gamma = torch.as_tensor(term.gamma, dtype=like.dtype).expand(shape).flatten()
+    center = term.center.to(like).expand(*shape, dim).flatten(0, -2)
+    return _array(gamma), _array(center)
 
 
 def _stacked(layers: tuple[Tensor, ...]) -> Array:
