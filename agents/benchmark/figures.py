@@ -39,6 +39,7 @@ def draw_learning_curves(table: Table, path: Path) -> None:
             label = f"{name} ({len(runs.results)})"
             _draw_curve(axes, runs.steps, points, mean, colors[name], label)
         axes.axhline(runs.task.reference, color="gray", linestyle=":", linewidth=1)
+        axes.locator_params(axis="x", nbins=5)  # more labels of six digits would overlap
         _finish(axes, title=task, xlabel="environment steps", ylabel="return")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
