@@ -107,7 +107,9 @@ class AgentConfig:
     """The arguments of ``ConcaveQ``.
 
     Args:
-        learning_rate: of Adam.
+        learning_rate: of Adam, at the beginning.
+        learning_rate_end_factor: what of it is left at the last step, reached along a straight line;
+            1 for a constant rate.
         buffer_size: transitions that are kept.
         learning_starts: random steps before the first update.
         batch_size: transitions per update.
@@ -129,6 +131,7 @@ class AgentConfig:
     """
 
     learning_rate: float = 1e-3
+    learning_rate_end_factor: float = 0.05
     buffer_size: int = 1_000_000
     learning_starts: int = 1000
     batch_size: int = 256
@@ -153,8 +156,8 @@ class AgentConfig:
     def __post_init__(self) -> None:
         positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
         require_at_least(1, "agent.", self, *positive)
-        weights = ("weight_decay", "action_l2", "entropy")
-        require_at_least(0, "agent.", self, "learning_rate", "learning_starts", *weights)
+        rates = ("learning_rate", "learning_rate_end_factor", "learning_starts")
+        require_at_least(0, "agent.", self, *rates, "weight_decay", "action_l2", "entropy")
 
 
 @dataclass(frozen=True)

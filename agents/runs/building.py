@@ -18,6 +18,7 @@ from stable_baselines3.common.noise import (
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from icnn_rl.agents.concave_q import ConcaveQ
@@ -58,6 +59,8 @@ def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> Conca
     arguments = asdict(config.agent)
     policy_kwargs = arguments.pop("network")
     policy_kwargs["optimizer_kwargs"] = {"weight_decay": arguments.pop("weight_decay")}
+    rate, factor = config.agent.learning_rate, arguments.pop("learning_rate_end_factor")
+    arguments["learning_rate"] = LinearSchedule(rate, factor * rate, 1.0)
     arguments |= {
         "action_noise": _ou_noise(config.noise, envs) if config.noise.kind == "ou" else None,
         "exploration_noise": config.noise.sigma,
