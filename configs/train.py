@@ -108,8 +108,8 @@ class AgentConfig:
 
     Args:
         learning_rate: of Adam, at the beginning.
-        learning_rate_end_factor: what of it is left at the last step, reached along a straight line;
-            1 for a constant rate.
+        learning_rate_end_factor: what of it is left at the last step, on a straight line from the
+            beginning; 1 for a constant rate.
         buffer_size: transitions that are kept.
         learning_starts: random steps before the first update.
         batch_size: transitions per update.

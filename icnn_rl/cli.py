@@ -26,12 +26,13 @@ from icnn_rl.runs.signals import Interrupted
 
 if TYPE_CHECKING:
     from icnn_rl.agents.benchmark.grid import Backend
+    from icnn_rl.agents.runs.environments import Vectorize
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 CONFIGS: dict[str, type[Any]] = {"train": Config, "fit": FitConfig}  # by command
 TRACK = "send metrics to Weights & Biases"
 WORK, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")
-BACKEND = "where: processes on this machine, or a Ray cluster (default: local)"
+ENVIRONMENTS = "where an agent's environments are stepped"
 RESULTS_HELP = f"folder of the results (default: {RESULTS})"
 
 C = TypeVar("C")
@@ -88,6 +89,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         add_help=False,
     )
     train.add_argument("--env", metavar="ID", help="a Gymnasium task with continuous actions")
+    _add_backend(train, ENVIRONMENTS)
     fit = commands.add_parser(
         "fit",
         help="fit an energy to data",
@@ -105,6 +107,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     resume.add_argument("--steps", type=int, help="new total of steps, of an agent")
     resume.add_argument("--epochs", type=int, help="new total of epochs, of a fit")
     resume.add_argument("--track", action="store_true", help=TRACK)
+    _add_backend(resume, ENVIRONMENTS)
 
     evaluate = commands.add_parser("evaluate", help="play with a trained agent, or measure a fit")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
@@ -112,8 +115,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     agent.add_argument("--episodes", type=int, help="how many (default: 20)")
     agent.add_argument("--seed", type=int, help="of the first (default: 0)")
     agent.add_argument("--env", metavar="ID", help="the task, if it is in a module of its own")
-    agent.add_argument("--backend", choices=("local", "ray"), help=BACKEND)
-    agent.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
+    _add_backend(agent, "where episodes are played")
     agent.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode")
 
     benchmark = commands.add_parser("benchmark", help="run a grid of tasks, algorithms and seeds")
@@ -127,9 +129,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     benchmark.add_argument(
         "--results", type=Path, metavar="DIR", default=RESULTS, help=RESULTS_HELP
     )
-
-    benchmark.add_argument("--backend", choices=("local", "ray"), default="local", help=BACKEND)
-    benchmark.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
+    _add_backend(benchmark, "where cells run")
 
     report = commands.add_parser("report", help="tables and figures of a benchmark's results")
     report.add_argument("suite", metavar="SUITE|FILE.yaml", help="what was run")
@@ -156,6 +156,12 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return arguments, overrides
 
 
+def _add_backend(command: argparse._ActionsContainer, what: str) -> None:
+    where = "this machine or a Ray cluster (default: local)"
+    command.add_argument("--backend", choices=("local", "ray"), help=f"{what}: {where}")
+    command.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
+
+
 def _train(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
     task = [] if arguments.env is None else [f"--env.id={arguments.env}"]
     config, preset = _config(Config, arguments, task + overrides)
@@ -163,7 +169,21 @@ def _train(arguments: argparse.Namespace, overrides: list[str], console: Console
     from icnn_rl.agents.runs.training import train
 
     run = arguments.run_dir or default_path(preset or config.env.id, config.seed)
-    return _carry_out(lambda: train(config, run, console), run, console)
+    vectorize = _vectorize(arguments)
+    return _carry_out(lambda: train(config, run, console, vectorize), run, console)
+
+
+def _vectorize(arguments: argparse.Namespace) -> Vectorize:
+    """What puts the environments of an agent side by side."""
+    _require_ray_for_address(arguments)
+    if arguments.backend == "ray":
+        from icnn_rl.agents.cluster.environments import RayVecEnv
+
+        jobs = os.cpu_count() or 1
+        return lambda makers: RayVecEnv(makers, arguments.address, jobs)
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    return DummyVecEnv
 
 
 def _fit(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
@@ -199,7 +219,7 @@ def _config(
 def _resume(arguments: argparse.Namespace, console: Console) -> int:
     run, track = arguments.run, arguments.track
     if _is_fit(run):
-        _refuse(arguments, "a fit", "steps")
+        _refuse(arguments, "a fit", "steps", "backend", "address")
 
         from icnn_rl.experiments import fitting
 
@@ -211,7 +231,8 @@ def _resume(arguments: argparse.Namespace, console: Console) -> int:
 
     from icnn_rl.agents.runs import training
 
-    return _carry_out(lambda: training.resume(run, console, arguments.steps, track), run, console)
+    steps, vectorize = arguments.steps, _vectorize(arguments)
+    return _carry_out(lambda: training.resume(run, console, steps, track, vectorize), run, console)
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
@@ -236,7 +257,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     model, config = load_portable(arguments.run, arguments.env)
     _require_ray_for_address(arguments)
     if arguments.backend == "ray":
-        from icnn_rl.agents.benchmark.remote_evaluation import evaluate_remotely
+        from icnn_rl.agents.cluster.evaluation import evaluate_remotely
 
         jobs = os.cpu_count() or 1
         evaluation = evaluate_remotely(
@@ -278,7 +299,7 @@ def _backend(arguments: argparse.Namespace) -> Backend:
     _require_ray_for_address(arguments)
     jobs = arguments.jobs or os.cpu_count() or 1
     if arguments.backend == "ray":
-        from icnn_rl.agents.benchmark.cluster import RayBackend
+        from icnn_rl.agents.cluster.cells import RayBackend
 
         return RayBackend(arguments.address, jobs)
     from icnn_rl.agents.benchmark.grid import LocalBackend

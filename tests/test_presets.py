@@ -70,10 +70,20 @@ def test_there_is_a_modern_preset_for_every_task_and_the_paper_recipe_for_two() 
 
 
 def test_the_configuration_has_no_key_that_the_agent_does_not_know() -> None:
-    known = inspect.signature(ConcaveQ).parameters.keys() | {"network", "weight_decay"}
+    ours = {"network", "weight_decay", "learning_rate_end_factor"}
+    known = inspect.signature(ConcaveQ).parameters.keys() | ours
     assert {field.name for field in fields(AgentConfig)} <= known
     policy = inspect.signature(ConcaveQ.policy_aliases["MlpPolicy"]).parameters
     assert {field.name for field in fields(NetworkConfig)} <= policy.keys()
+
+
+def test_the_learning_rate_falls_to_its_share_at_the_last_step() -> None:
+    config = preset(
+        "pendulum", "--agent.learning_rate=0.01", "--agent.learning_rate_end_factor=0.2"
+    )
+    agent = build_agent(config, make_training_environments(config))
+    rates = [agent.lr_schedule(remaining) for remaining in (1.0, 0.5, 0.0)]
+    assert rates == pytest.approx([0.01, 0.006, 0.002])
 
 
 def test_the_paper_recipe_reaches_the_optimiser_and_the_noise() -> None:

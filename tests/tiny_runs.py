@@ -18,6 +18,7 @@ from icnn_rl.configs import Config, find_preset, parse_config
 
 TINY = [
     "--agent.learning_starts=40",
+    "--agent.learning_rate_end_factor=1",  # else the first steps would depend on their total
     "--agent.batch_size=16",
     "--agent.buffer_size=1000",
     "--agent.network.context=[16]",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from contextlib import chdir
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from icnn_rl.agents.benchmark.cell import Cell
 from icnn_rl.agents.benchmark.running import run_cell
+from icnn_rl.agents.cluster.connection import connect
 
 
 class RayBackend:
@@ -48,33 +47,6 @@ class RayBackend:
     def close(self) -> None:
         """Give everything back, when no cell runs any more."""
         self._ray.shutdown()
-
-
-def connect(address: str | None, jobs: int) -> Any:
-    """Ray, connected to a cluster.
-
-    Args:
-        address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
-        jobs: processors of a cluster on this machine.
-
-    Raises:
-        ValueError: Ray is not installed, or there is no such cluster.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("--backend ray needs Ray: pip install 'icnn-rl[ray]'") from None
-    size: dict[str, Any] = {"num_cpus": jobs} if address is None else {}
-    try:
-        # Tasks import from the current folder first, and in a checkout `icnn_rl/` there hides the
-        # installed package.
-        with chdir(gettempdir()):
-            ray.init(
-                address=address or "local", include_dashboard=False, log_to_driver=False, **size
-            )
-    except (ConnectionError, RuntimeError) as error:
-        raise ValueError(f"--address: no Ray cluster at {address}: {error}") from None
-    return ray
 
 
 def _run(cell: Cell, work: Path) -> str:

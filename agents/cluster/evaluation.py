@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from icnn_rl.agents.benchmark.cluster import connect
+from icnn_rl.agents.cluster.connection import connect
 from icnn_rl.agents.runs.environments import make_environment
 from icnn_rl.agents.runs.evaluation import Evaluation, evaluate
 from icnn_rl.agents.runs.portable import DESCRIPTION, WEIGHTS, load_portable

@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize
 
 from icnn_rl.agents.runs.snapshot import capture, restore
 from icnn_rl.runs.random_state import random_state, set_random_state
@@ -114,7 +113,8 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
 
 
 def _state(model: OffPolicyAlgorithm, with_environments: bool) -> dict[str, Any]:
-    envs = [capture(env) for env in _environments(model)] if with_environments else None
+    assert model.env is not None
+    envs = model.env.env_method("capture") if with_environments else None
     return {
         "parameters": {name: dict(value) for name, value in model.get_parameters().items()},
         "variables": {name: getattr(model, name) for name in model._get_torch_save_params()[1]},
@@ -133,9 +133,10 @@ def _restore_environments(model: OffPolicyAlgorithm, states: list[dict[str, Any]
     """Whether the environments are now in these states."""
     if states is None:
         return False
+    assert model.env is not None
     try:
-        for env, state in zip(_environments(model), states, strict=True):
-            restore(env, state)
+        for i, state in enumerate(states):
+            model.env.env_method("restore", state, indices=i)
     except ValueError:
         return False
     return True
@@ -147,12 +148,6 @@ def _begin_episode(model: OffPolicyAlgorithm) -> None:
     model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
     if (normalizer := model.get_vec_normalize_env()) is not None:
         model._last_original_obs = normalizer.get_original_obs()
-
-
-def _environments(model: OffPolicyAlgorithm) -> list[gym.Env[Any, Any]]:
-    envs = model.env.unwrapped if model.env is not None else None
-    assert isinstance(envs, DummyVecEnv)
-    return envs.envs
 
 
 def _buffer(buffer: ReplayBuffer | None) -> dict[str, Any]:

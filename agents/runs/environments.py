@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -13,12 +14,31 @@ from gymnasium.wrappers import TransformReward
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from icnn_rl.agents.runs.snapshot import capture, restore
 from icnn_rl.configs import Config, ConstraintConfig, EnvironmentConfig
 from icnn_rl.envs.constraints import ActionBall, PowerBudget, RampLimits
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
+Vectorize = Callable[[Sequence[Callable[[], gym.Env[Any, Any]]]], VecEnv]
+
 logger = logging.getLogger(__name__)
+
+
+class Restorable(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment whose state can be read and set, wherever it is."""
+
+    def capture(self) -> dict[str, Any]:
+        """Its state in mid-episode, as plain data; see ``snapshot.capture``."""
+        return capture(self.env)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a captured state.
+
+        Raises:
+            ValueError: there is no place for a part of the state.
+        """
+        restore(self.env, state)
 
 
 def make_environment(
@@ -59,18 +79,23 @@ def _constrained(env: gym.Env[Any, Any], constraint: ConstraintConfig) -> gym.En
         raise ValueError(f"env.constraint: {error}") from None
 
 
-def make_training_environment(config: EnvironmentConfig) -> gym.Env[Any, Any]:
+def make_training_environment(config: EnvironmentConfig) -> Restorable:
     """The task, monitored, then with its rewards scaled."""
     env: gym.Env[Any, Any] = Monitor(make_environment(config))
-    scale = config.reward_scale
-    return env if scale == 1 else TransformReward(env, lambda reward: scale * float(reward))
+    if (scale := config.reward_scale) != 1:
+        env = TransformReward(env, lambda reward: scale * float(reward))
+    return Restorable(env)
 
 
-def make_training_environments(config: Config) -> VecEnv:
-    """``n_envs`` copies of the task, monitored, with rewards scaled and observations normalised."""
+def make_training_environments(config: Config, vectorize: Vectorize = DummyVecEnv) -> VecEnv:
+    """``n_envs`` copies of the task, monitored, with rewards scaled and observations normalised.
 
+    Args:
+        config: of the run.
+        vectorize: what puts them side by side, and where.
+    """
     make = partial(make_training_environment, config.env)
-    envs: VecEnv = DummyVecEnv([make] * config.env.n_envs)
+    envs = vectorize([make] * config.env.n_envs)
     observations, rewards = config.env.normalize_observations, config.env.normalize_rewards
     if observations or rewards:
         gamma = (

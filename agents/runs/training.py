@@ -14,6 +14,7 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from icnn_rl.agents.runs.agent_folder import PACKAGES, AgentFolder
 from icnn_rl.agents.runs.building import build_agent
@@ -24,6 +25,7 @@ from icnn_rl.agents.runs.checkpoint import (
     save_checkpoint,
 )
 from icnn_rl.agents.runs.environments import (
+    Vectorize,
     make_environment,
     make_training_environment,
     make_training_environments,
@@ -46,13 +48,14 @@ logger = logging.getLogger(__name__)
 State = dict[str, Any]
 
 
-def train(config: Config, run: Path, console: Console) -> None:
+def train(config: Config, run: Path, console: Console, vectorize: Vectorize = DummyVecEnv) -> None:
     """Train from the first step, and write everything into a new folder.
 
     Args:
         config: what to train on what, and how.
         run: the folder, empty or not there yet.
         console: where progress is shown.
+        vectorize: what puts the environments side by side, and where.
 
     Raises:
         ValueError: the folder is not empty, the task or an argument of the agent is wrong, or the
@@ -61,13 +64,19 @@ def train(config: Config, run: Path, console: Console) -> None:
     """
     folder = AgentFolder(run)
     folder.require_empty()
-    model = _build(config)
+    model = _build(config, vectorize)
     folder.create(to_plain(config), PACKAGES)
     with folder.locked():
         _learn(model, config, folder, console, state=None)
 
 
-def resume(run: Path, console: Console, steps: int | None = None, track: bool = False) -> None:
+def resume(
+    run: Path,
+    console: Console,
+    steps: int | None = None,
+    track: bool = False,
+    vectorize: Vectorize = DummyVecEnv,
+) -> None:
     """Go on from the last checkpoint of a run, as if it had not stopped.
 
     Args:
@@ -75,6 +84,7 @@ def resume(run: Path, console: Console, steps: int | None = None, track: bool = 
         console: where progress is shown.
         steps: new total of steps; by default that of the configuration.
         track: whether to go on with tracking, or begin it.
+        vectorize: what puts the environments side by side, and where.
 
     Raises:
         ValueError: the folder is no run, the run is finished, or its checkpoint is damaged.
@@ -94,12 +104,12 @@ def resume(run: Path, console: Console, steps: int | None = None, track: bool = 
                 f"{run} has made {done} steps already; --steps sets a total beyond that"
             )
         folder.warn_of_other_versions()
-        _learn(_build(config), config, folder, console, state)
+        _learn(_build(config, vectorize), config, folder, console, state)
 
 
-def _build(config: Config) -> OffPolicyAlgorithm:
+def _build(config: Config, vectorize: Vectorize) -> OffPolicyAlgorithm:
     torch.set_num_threads(config.threads)
-    return build_agent(config, make_training_environments(config))
+    return build_agent(config, make_training_environments(config, vectorize))
 
 
 def _learn(

@@ -1,0 +1,1 @@
+"""Work on a Ray cluster: cells of a benchmark, episodes of an evaluation, environments."""
