@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pathlib
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,8 +21,8 @@ from stable_baselines3.common.type_aliases import (
 )
 from torch import Tensor
 
-from icnn_rl import Box, Solution
-from icnn_rl.agents.action_sets import minimize_within, project_onto, scaled
+from icnn_rl import Solution
+from icnn_rl.agents.action_sets import project_onto, scaled
 from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm
 from icnn_rl.agents.policies import (
@@ -37,7 +36,12 @@ from icnn_rl.agents.policies import (
     winning,
 )
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, achieved
-from icnn_rl.agents.validation import require_bounded_box, require_drawing, require_format
+from icnn_rl.agents.validation import (
+    require_at_least,
+    require_bounded_box,
+    require_drawing,
+    require_format,
+)
 from icnn_rl.solvers.minimize import FEW
 
 FORMAT = 3  # of saved models; raise it when an older archive can no longer be read
@@ -176,6 +180,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             supported_action_spaces=(spaces.Box,),
             support_multi_env=True,
         )
+        require_at_least(0, action_l2=action_l2, entropy=entropy)
         self.format = FORMAT
         self.exploration_noise = exploration_noise
         self.exploration_temperature = exploration_temperature
@@ -271,12 +276,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     def _greedy(self, critics: Critics, observations: Any) -> Solution:
         """The best scaled actions that the environment allows."""
-        if self.action_set is None:
-            return self.policy.greedy(critics, Box(-1.0, 1.0), self.solver)
-        low, high = self.policy.bounds()
-        objective, within = self.policy.objective(critics), self._set_after(observations)
-        solution = minimize_within(objective, within, low, high, self.solver)
-        return replace(solution, y=scaled(solution.y, low, high))
+        allowed = None if self.action_set is None else self._set_after(observations)
+        return self.policy.greedy(critics, self.solver, allowed)
 
     def _smooth(self, actions: Tensor, observations: Any) -> Tensor:
         """Scaled actions with the target's noise, put back where the environment allows them."""

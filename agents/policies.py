@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,9 +20,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
 from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy, quadratic, sample
-from icnn_rl.agents.action_sets import minimize_within
+from icnn_rl.agents.action_sets import minimize_within, scaled
 from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
-from icnn_rl.agents.validation import require_keys
+from icnn_rl.agents.validation import require_at_least, require_keys
 from icnn_rl.modes import Modes
 from icnn_rl.networks import ConditionedNetwork, ConditionedQuadratic, QuadraticNetwork
 from icnn_rl.sets import ConvexSet
@@ -67,9 +68,10 @@ class ConcaveCritic(BaseModel):
             normalize_images=normalize_images,
         )
         self.modes = modes
+        self.dim = get_action_dim(action_space)
         options: dict[str, Any] = {
             "x_dim": features_dim,
-            "y_dim": get_action_dim(action_space),
+            "y_dim": self.dim,
             "context": context,
             "ensemble": n_critics * modes,
             "layer_norm": layer_norm,
@@ -81,7 +83,7 @@ class ConcaveCritic(BaseModel):
                 self.net = QuadraticNetwork(**options)
             case _:
                 raise ValueError(f"form: expected 'picnn' or 'quadratic', got {form!r}")
-        sequence = torch.quasirandom.SobolEngine(options["y_dim"], scramble=True, seed=0)
+        sequence = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
         self.register_buffer("homes", 2 * sequence.draw(modes) - 1, persistent=False)
 
     def condition(self, obs: PyTorchObs) -> Critics:
@@ -188,9 +190,8 @@ class ConcaveQPolicy(BasePolicy):
             normalize_images=normalize_images,
             squash_output=True,
         )
-        for name, count in (("n_critics", n_critics), ("modes", modes)):
-            if count < 1:
-                raise ValueError(f"{name}: expected an integer >= 1, got {count}")
+        require_at_least(1, n_critics=n_critics, modes=modes)
+        require_at_least(0, action_l2=action_l2, entropy=entropy)
         if dueling and modes > 1:
             raise ValueError(f"dueling: expected one mode with it, got {modes}")
         self.network: dict[str, Any] = {
@@ -247,7 +248,7 @@ class ConcaveQPolicy(BasePolicy):
             self.device.type == "cuda"
             and smooth
             and self.modes == 1
-            and get_action_dim(self.action_space) <= NEWTON_DIM
+            and self.critic.dim <= NEWTON_DIM
             and not isinstance(self.observation_space, spaces.Dict)
             and adam
             and bool(self.critic.optimizer.defaults["fused"])
@@ -257,25 +258,33 @@ class ConcaveQPolicy(BasePolicy):
         """What the greedy action minimises, of batch shape (B,), or (K, B) for K modes."""
         f = critics.mean(0)
         if self.action_l2 > 0:
-            f += quadratic(self.action_l2, torch.zeros(f.dim or 0, device=self.device))
+            f += quadratic(self.action_l2, torch.zeros(self.critic.dim, device=self.device))
         if self.entropy > 0:
             f += negative_entropy(self.entropy)
         return f
 
-    def greedy(self, critics: Critics, over: ConvexSet, solver: SolverSettings) -> Solution:
-        """The best of a set of scaled actions for conditioned critics, acting or learning."""
-        f = self.objective(critics)
-        if isinstance(f, ConditionedQuadratic) and isinstance(over, Box):
-            lower, upper = over.bounds(f.center)
-            if bool(((lower <= f.center) & (f.center <= upper)).all()):
-                return vertex(f)
-        return solver.minimize(f, over)
+    def greedy(
+        self, critics: Critics, solver: SolverSettings, action_set: ConvexSet | None = None
+    ) -> Solution:
+        """The best scaled actions for conditioned critics, acting or learning.
 
-    def q(self, obs: PyTorchObs, actions: Tensor) -> Tensor:
-        """Q_i(s, a) of actions scaled to [-1, 1], where all of them are allowed; shape (E, B)."""
-        critics = self.critic.condition(obs)
-        with torch.no_grad():
-            best = self.greedy(critics, Box(-1.0, 1.0), self.solver).y if self.dueling else actions
+        Where ``action_set`` is given, in the environment's units, the best ones in it.
+        """
+        f = self.objective(critics)
+        if action_set is not None:
+            low, high = self.bounds()
+            solution = minimize_within(f, action_set, low, high, solver)
+            return replace(solution, y=scaled(solution.y, low, high))
+        if isinstance(f, ConditionedQuadratic):
+            return vertex(f)  # inside the box, always
+        return solver.minimize(f, Box(-1.0, 1.0))
+
+    def q(self, obs: PyTorchObs, actions: Tensor, action_set: ConvexSet | None = None) -> Tensor:
+        """Q_i(s, a) of scaled actions, shape (E, B), where all or those of a set are allowed."""
+        critics, best = self.critic.condition(obs), actions
+        if self.dueling:
+            with torch.no_grad():
+                best = self.greedy(critics, self.solver, action_set).y
         return winning(self.q_values(critics, actions, best))
 
     def q_values(self, critics: Critics, actions: Tensor, best: Tensor) -> Tensor:
@@ -287,16 +296,16 @@ class ConcaveQPolicy(BasePolicy):
     @torch.no_grad()
     def solve(self, obs: PyTorchObs) -> Solution:
         """The greedy actions, scaled to [-1, 1], with their certificates."""
-        return self.greedy(self.critic.condition(obs), Box(-1.0, 1.0), self.solver)
+        return self.greedy(self.critic.condition(obs), self.solver)
 
     @torch.no_grad()
     def draw(self, observation: Observation, temperature: float) -> np.ndarray:
         """Actions from the density ∝ exp(Q / temperature) of the mean critic, scaled to [-1, 1]."""
         self.set_training_mode(False)
         obs, _ = self.obs_to_tensor(observation)
-        critics, space = self.critic.condition(obs), Box(-1.0, 1.0)
-        start = self.greedy(critics, space, self.solver).y
-        drawn = sample(self.objective(critics), space, temperature, start=start)
+        critics = self.critic.condition(obs)
+        start = self.greedy(critics, self.solver).y
+        drawn = sample(self.objective(critics), Box(-1.0, 1.0), temperature, start=start)
         return drawn.cpu().numpy().reshape(-1, *self.action_space.shape)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:

@@ -32,6 +32,17 @@ def require_bounded_box(space: spaces.Space[Any]) -> None:
         )
 
 
+def require_at_least(least: float, **numbers: float) -> None:
+    """Accept arguments, by name, that are numbers of at least ``least``.
+
+    Raises:
+        ValueError: one is less, or NaN.
+    """
+    for name, number in numbers.items():
+        if not number >= least:
+            raise ValueError(f"{name}: expected a number >= {least}, got {number}")
+
+
 def require_finite(what: str, values: Values, step: int) -> None:
     """Accept numbers from the environment, one array or several by name, if all are finite.
 

@@ -100,12 +100,19 @@ def test_observation_with_the_wrong_keys() -> None:
         ({"activation": "tanh"}, "activation: expected a convex.*got 'tanh'"),
         ({"nonnegativity": "relu"}, "nonnegativity: expected 'projection' or 'softplus'"),
         ({"convex": ()}, "convex: expected at least one hidden layer"),
-        ({"n_critics": 0}, "n_critics: expected an integer >= 1, got 0"),
+        ({"n_critics": 0}, "n_critics: expected a number >= 1, got 0"),
     ],
 )
 def test_networks(network: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConcaveQ("MlpPolicy", Bandit(), policy_kwargs=network)
+
+
+@pytest.mark.parametrize("option", ["action_l2", "entropy"])
+def test_negative_weights_of_the_greedy_action(option: str) -> None:
+    for arguments in ({option: -0.1}, {"policy_kwargs": {option: float("nan")}}):
+        with pytest.raises(ValueError, match=rf"{option}: expected a number >= 0, got (-0.1|nan)"):
+            ConcaveQ("MlpPolicy", Bandit(), **arguments)
 
 
 def test_unknown_policy() -> None:

@@ -133,6 +133,20 @@ def test_acting_within_both_sets() -> None:
     assert (np.linalg.norm(shifted - [0.6, 0.0], axis=1) <= 0.3 + 1e-6).all()
 
 
+def test_q_of_the_greedy_action_is_the_value_of_a_state_over_its_set() -> None:
+    model = ConcaveQ("MlpPolicy", ball(), **OPTIONS).learn(60)
+    observations = np.random.default_rng(0).uniform(-2, 2, (30, 2)).astype(np.float32)
+    actions, obs = model.predict(observations)[0], torch.as_tensor(observations)
+    low, high = model.policy.bounds()
+    scaled = 2 * (torch.as_tensor(actions) - low) / (high - low) - 1
+    assert model.action_set is not None
+    with torch.no_grad():
+        value = -model.policy.critic.condition(obs).level
+        q, free = model.policy.q(obs, scaled, model.action_set(obs)), model.policy.q(obs, scaled)
+    torch.testing.assert_close(q, value, atol=1e-4, rtol=1e-5)
+    assert (free.mean(0) < value.mean(0) - 1e-4).any()
+
+
 def test_saved_with_the_model_and_renewed_by_another_environment(tmp_path: Path) -> None:
     model = ConcaveQ("MlpPolicy", ball(), **OPTIONS)
     model.save(tmp_path / "model")

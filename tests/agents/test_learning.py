@@ -10,7 +10,6 @@ import torch
 from stable_baselines3.common.logger import configure
 from toy_environments import Bandit, ConstantReward, best_action
 
-from icnn_rl import Box
 from icnn_rl.agents import ConcaveQ, SolverSettings
 from icnn_rl.agents.policies import ConcaveQPolicy
 
@@ -102,7 +101,7 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states(dueling: bo
         target, _ = model._td_target(batch)
         with torch.no_grad():
             critics = model.critic_target.condition(batch.next_observations)
-            best = model.policy.greedy(critics, Box(-1.0, 1.0), model.solver).y
+            best = model.policy.greedy(critics, model.solver).y
             next_q = -(critics.level if dueling else critics.value(best)).amax(0)
         targets[terminates] = target, 1 + 0.99 * next_q
     terminal, _ = targets[True]
