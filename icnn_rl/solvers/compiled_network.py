@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, Mean, Sum
+from icnn_rl.functions import Affine, ConvexFunction, Mean, Sum
 from icnn_rl.networks.activations import ACTIVATIONS
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.newton_equations import compiled, dot
@@ -59,13 +59,16 @@ def activate(code, leak, t, z, slope, curvature):  # type: ignore[no-untyped-def
 
 @compiled
 def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[no-untyped-def]
-    """Values and gradients at ``points`` of the functions ``rows``, and Hessians where asked for.
+    """Values and gradients at ``points`` u of the functions ``rows``, and Hessians where asked for.
 
     ``hessian`` has no rows where it is not. With ``mean`` a function is the mean over the members,
-    else it is the one of member ``row // B``. One forward and one backward pass, and J = ∂t/∂y
-    beside the forward pass, as in ``ConditionedNetwork``; last the quadratic term, if there is one.
+    else it is the one of member ``row // B``. One forward and one backward pass at y = A u + b, or
+    y = u, and J = ∂t/∂y beside the forward pass, as in ``ConditionedNetwork``; back from y to u;
+    last the quadratic term, if there is one.
     """
-    code, leak, widths, weight_z, weight_y, gate_z, gate_y, bias, mean, gamma, center = network
+    code, leak, widths, weight_z, weight_y, gate_z, gate_y, bias, mean, A, b, gamma, center = (
+        network
+    )
     members, batch, layers, n = gate_y.shape
     second = len(hessian) > 0
     number = bias.dtype.type
@@ -74,22 +77,28 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
     delta, carried = np.empty_like(t[0]), np.empty_like(t[0])
     J = np.empty((layers, n, t.shape[1]), bias.dtype)
     y, own = np.empty(n, bias.dtype), np.empty(n, bias.dtype)
+    g, H, of_u = np.empty(n), np.empty((n, n)), np.empty(points.shape[1])
+    mapped = len(A) > 0
     for row in range(len(rows)):
         value[row] = 0
-        gradient[row] = 0
-        if second:
-            hessian[row] = 0
-        y[:] = points[row]
-        b = rows[row] % batch
+        g[:] = 0
+        H[:] = 0
+        if mapped:
+            shared = 0 if len(A) == 1 else rows[row]
+            for i in range(n):
+                y[i] = b[shared, i] + dot(A[shared, i], points[row])
+        else:
+            y[:] = points[row]
+        at = rows[row] % batch
         first, last = (0, members) if mean else (rows[row] // batch, rows[row] // batch + 1)
         for e in range(first, last):
             for k in range(layers - 1):
                 size = widths[k]
                 tk = t[k, :size]
-                tk[:] = bias[k, e, b, :size]
+                tk[:] = bias[k, e, at, :size]
                 for i in range(n):
                     wy = weight_y[k, e, i, :size]
-                    gate = gate_y[e, b, k, i]
+                    gate = gate_y[e, at, k, i]
                     c = y[i] * gate
                     for j in range(size):
                         tk[j] += c * wy[j]
@@ -99,7 +108,7 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                 if k > 0:
                     for a in range(widths[k - 1]):
                         wz = weight_z[k - 1, e, a, :size]
-                        gate = gate_z[k - 1, e, b, a]
+                        gate = gate_z[k - 1, e, at, a]
                         c = z[k - 1, a] * gate
                         for j in range(size):
                             tk[j] += c * wz[j]
@@ -111,13 +120,13 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                                     J[k, i, j] += c_i * wz[j]
                 activate(code, leak, tk, z[k, :size], slope[k, :size], curvature[k, :size])
 
-            output = bias[layers - 1, e, b, 0]
+            output = bias[layers - 1, e, at, 0]
             for i in range(n):
-                own[i] = gate_y[e, b, layers - 1, i] * weight_y[layers - 1, e, i, 0]
+                own[i] = gate_y[e, at, layers - 1, i] * weight_y[layers - 1, e, i, 0]
                 output += own[i] * y[i]
             size = widths[layers - 2]
             for j in range(size):
-                delta[j] = weight_z[layers - 2, e, j, 0] * gate_z[layers - 2, e, b, j]
+                delta[j] = weight_z[layers - 2, e, j, 0] * gate_z[layers - 2, e, at, j]
             value[row] += output + dot(delta[:size], z[layers - 2, :size])
             for k in range(layers - 2, -1, -1):
                 size = widths[k]
@@ -128,30 +137,45 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                         for j in range(size):
                             carried[j] = curvature[k, j] * J[k, i, j]
                         for other in range(i + 1):
-                            hessian[row, i, other] += dot(carried[:size], J[k, other, :size])
+                            H[i, other] += dot(carried[:size], J[k, other, :size])
                 for j in range(size):
                     carried[j] = delta[j] * slope[k, j]
                 for i in range(n):
                     wy = weight_y[k, e, i, :size]
-                    own[i] += gate_y[e, b, k, i] * dot(carried[:size], wy)
+                    own[i] += gate_y[e, at, k, i] * dot(carried[:size], wy)
                 if k > 0:
                     for a in range(widths[k - 1]):
-                        delta[a] = gate_z[k - 1, e, b, a] * dot(
+                        delta[a] = gate_z[k - 1, e, at, a] * dot(
                             carried[:size], weight_z[k - 1, e, a, :size]
                         )
             for i in range(n):
-                gradient[row, i] += own[i]
+                g[i] += own[i]
         share = number(1) / number(last - first)
         value[row] *= share
         for i in range(n):
-            gradient[row, i] *= share
+            g[i] *= share
+            for other in range(i + 1):
+                H[i, other] *= share
+                H[other, i] = H[i, other]
+        if mapped:
+            gradient[row] = 0
+            for i in range(n):
+                gradient[row] += g[i] * A[shared, i]
             if second:
-                for other in range(i + 1):
-                    hessian[row, i, other] *= share
-                    hessian[row, other, i] = hessian[row, i, other]
+                hessian[row] = 0
+                for i in range(n):
+                    of_u[:] = 0
+                    for other in range(n):
+                        of_u += H[i, other] * A[shared, other]
+                    for k in range(len(of_u)):
+                        hessian[row, k] += A[shared, i, k] * of_u
+        else:
+            gradient[row] = g
+            if second:
+                hessian[row] = H
         if len(gamma) > 0:
             weight = gamma[rows[row]]
-            for i in range(n):
+            for i in range(points.shape[1]):
                 move = points[row, i] - center[rows[row], i]
                 value[row] += weight / 2 * move * move
                 gradient[row, i] += weight * move
@@ -175,17 +199,21 @@ class Arrays(NamedTuple):
     gate_y: Array
     bias: Array
     mean: bool
+    A: Array
+    b: Array
     gamma: Array
     center: Array
 
 
 @dataclass(frozen=True)
 class CompiledNetwork:
-    """A conditioned network, or the mean over an ensemble, perhaps plus a quadratic, compiled.
+    """A conditioned network, or the mean over an ensemble, compiled.
+
+    Its argument may be an affine function of y, and a quadratic of y may be added to it.
 
     Attributes:
         arrays: what it is made of.
-        dim: n, the length of y.
+        dim: the length of y.
     """
 
     arrays: Arrays
@@ -194,7 +222,8 @@ class CompiledNetwork:
     @classmethod
     def of(cls, f: ConvexFunction) -> Self | None:
         """The compiled form of f; None where torch is faster, or f is something else."""
-        g, term = _split(f)
+        whole, term = _split(f)
+        g = whole.f if isinstance(whole, Affine) else whole
         mean = isinstance(g, Mean)
         network = g.f if isinstance(g, Mean) else g
         if not isinstance(network, ConditionedNetwork) or g.batch_shape != f.batch_shape:
@@ -202,6 +231,7 @@ class CompiledNetwork:
         if network.gate_y is None or network.gate_z is None:
             return None
         hidden = [b.shape[-1] for b in network.bias[:-1]]
+        A, b = _map(whole, network.gate_y)
         work = network.dim * sum(hidden) + sum(a * b for a, b in pairwise(hidden))
         if network.activation.name in ("softplus", "elu"):
             work += EXPONENTIAL * sum(hidden)
@@ -219,10 +249,12 @@ class CompiledNetwork:
             gate_y,
             _stacked(network.bias),
             mean,
+            A,
+            b,
             gamma,
             center,
         )
-        return cls(arrays, network.dim)
+        return cls(arrays, whole.dim or 0)
 
     def value_and_gradient(self, y: Array, rows: Array) -> tuple[Array, Array]:
         """Values ``(a,)`` and gradients ``(a, n)`` of the functions ``rows`` at points."""
@@ -247,6 +279,16 @@ def _split(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
     if isinstance(f, Sum) and isinstance(f.left, Quadratic):
         return f.right, f.left
     return f, None
+
+
+def _map(f: ConvexFunction, like: Tensor) -> tuple[Array, Array]:
+    """A and b of each function of A u + b, or of all; empty where there is none."""
+    if not isinstance(f, Affine):
+        return _array(like.new_empty(0, 0, 0).double()), _array(like.new_empty(0, 0).double())
+    shape = f.batch_shape if f.A.dim() > 2 or f.b.dim() > 1 else torch.Size([1])
+    A = f.A.expand(*shape, *f.A.shape[-2:]).reshape(-1, *f.A.shape[-2:])
+    b = f.b.expand(*shape, *f.b.shape[-1:]).reshape(-1, *f.b.shape[-1:])
+    return _array(A.double()), _array(b.double())
 
 
 def _quadratic(term: Quadratic | None, f: ConvexFunction, like: Tensor) -> tuple[Array, Array]:

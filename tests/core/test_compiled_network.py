@@ -76,6 +76,27 @@ def test_adds_a_quadratic(gamma: float | torch.Tensor, first: bool) -> None:
     np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(4, 6), (5, 4, 6), (2, 5, 4, 2)])
+@pytest.mark.parametrize("gamma", [None, 0.7])
+def test_of_an_affine_map(shape: tuple[int, ...], gamma: float | None) -> None:
+    network = functions("squareplus", (6, 3), torch.float64, ensemble=2)
+    torch.manual_seed(0)
+    A, b = torch.randn(shape, dtype=torch.float64), torch.randn(shape[:-1], dtype=torch.float64)
+    f: ConvexFunction = network.affine(A, b)
+    if gamma is not None:
+        f = f + quadratic(gamma, torch.linspace(-1, 1, shape[-1], dtype=torch.float64))
+    compiled = CompiledNetwork.of(f)
+    assert compiled is not None
+    u = torch.randn(2, 5, shape[-1], dtype=torch.float64)
+    points, rows = u.flatten(0, 1).numpy(), np.arange(10)
+    value, gradient = f.value_and_gradient(u)
+    got_value, got_gradient = compiled.value_and_gradient(points, rows)
+    np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
+    hessian = f.hessian(u).flatten(0, 1).numpy()
+    np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
+
+
 def test_a_quadratic_that_adds_samples_is_left_to_torch() -> None:
     f = PICNN(3, 4, (16,), (6,), "softplus").condition(torch.zeros(1, 3))
     centers = torch.zeros(5, 4)
