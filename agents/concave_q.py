@@ -44,7 +44,7 @@ from icnn_rl.agents.validation import (
 )
 from icnn_rl.solvers.minimize import FEW
 
-FORMAT = 3  # of saved models; raise it when an older archive can no longer be read
+FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
@@ -73,7 +73,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         buffer_size: transitions that the replay buffer holds.
         learning_starts: steps of random actions before the first update.
         batch_size: transitions per update.
-        tau: step of the target networks towards the critics per update.
+        tau: step of the target networks towards the critics per update; with 1 there are none, and
+            the critics make their own targets.
         gamma: discount factor.
         train_freq: steps, or ``(n, "episode")``, between calls of ``train``.
         gradient_steps: updates per call of ``train``; -1 for as many as there were steps.
@@ -114,7 +115,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     }
     policy: ConcaveQPolicy
     critic: ConcaveCritic
-    critic_target: ConcaveCritic
+    critic_target: ConcaveCritic | None
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
             n_steps=n_steps,
-            policy_kwargs=policy_kwargs,
+            policy_kwargs={**(policy_kwargs or {}), "target_network": tau < 1},
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
@@ -204,9 +205,10 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self.critic_target = self.policy.critic_target
         # Listed once: walking through the modules costs as much as the update itself.
         self._weights = tuple(self.critic.parameters())
-        self._target_weights = tuple(self.critic_target.parameters())
-        extractors = (self.critic_target.features_extractor, self.critic.features_extractor)
-        self._statistics = tuple(zip(*(e.buffers() for e in extractors), strict=True))  # batch norm
+        self._statistics = tuple(self.critic.buffers())  # of batch normalisation
+        if self.critic_target is not None:
+            self._target_weights = tuple(self.critic_target.parameters())
+            self._target_statistics = tuple(self.critic_target.buffers())
         self._captured: CapturedUpdate | None = None
         self._setup_noise()
 
@@ -234,13 +236,15 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             loss, found = self._compiled(batch) if self.compile else self._update(batch)
             losses.append(loss)
             solutions += found
+        self.policy.set_training_mode(False)
 
         self._n_updates += gradient_steps
         self._record(losses, solutions)
 
     def _compiled(self, batch: ReplayBufferSamples) -> Update:
         """An update of the networks, as a CUDA graph where one can hold it."""
-        plain = self.action_set is None and not self._statistics and self.solver.method == "auto"
+        plain = self.action_set is None and self.solver.method == "auto"
+        plain &= not list(self.critic.features_extractor.buffers())
         if not (plain and self.policy.capturable and len(batch.rewards) > FEW):
             return self._update(batch)
         settings = (
@@ -253,15 +257,25 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         return self._captured(batch)
 
     def _update(self, batch: ReplayBufferSamples) -> Update:
-        target, found = self._td_target(batch)
-        loss, found_too = self._update_critics(batch, target)
+        critics, following = self._condition(batch)
+        target, found = self._td_target(batch, following)
+        loss, found_too = self._update_critics(batch, critics, target)
         self._update_targets()
         return loss, found + found_too
 
+    def _condition(self, batch: ReplayBufferSamples) -> tuple[Critics, Critics]:
+        """The critics at s, and at s' those that the target is made of."""
+        if self.critic_target is None:
+            return self.critic.condition_both(batch.observations, batch.next_observations)
+        with torch.no_grad():
+            following = self.critic_target.condition(batch.next_observations)
+        return self.critic.condition(batch.observations), following
+
     @torch.no_grad()
-    def _td_target(self, batch: ReplayBufferSamples) -> tuple[Tensor, list[Solution]]:
+    def _td_target(
+        self, batch: ReplayBufferSamples, critics: Critics
+    ) -> tuple[Tensor, list[Solution]]:
         """r + γ (1 - done) min_i V'_i(s') or Q'_i(s', a*), shape (B,), and how a* was found."""
-        critics = self.critic_target.condition(batch.next_observations)
         found = []
         if self.policy.dueling and self.target_noise == 0:
             next_q = state_values(critics)
@@ -293,10 +307,9 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         return scaled(project_onto(self._set_after(observations), noisy, low, high), low, high)
 
     def _update_critics(
-        self, batch: ReplayBufferSamples, target: Tensor
+        self, batch: ReplayBufferSamples, critics: Critics, target: Tensor
     ) -> tuple[Tensor, list[Solution]]:
         """One step of the optimiser on the loss; returns it, and how argmins were found for it."""
-        critics = self.critic.condition(batch.observations)
         best, found = batch.actions, []
         if self.policy.dueling:
             with torch.no_grad():
@@ -318,8 +331,10 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     @torch.no_grad()
     def _update_targets(self) -> None:
+        if self.critic_target is None:
+            return
         torch._foreach_lerp_(self._target_weights, self._weights, self.tau)
-        for target, current in self._statistics:
+        for target, current in zip(self._target_statistics, self._statistics, strict=True):
             target.copy_(current)
 
     def _record(self, losses: list[Tensor], solutions: list[Solution]) -> None:
@@ -366,6 +381,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         aliases = ["critic", "critic_target", "_weights", "_target_weights", "_statistics"]
+        aliases.append("_target_statistics")
         return [*super()._excluded_save_params(), *aliases, "_captured"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

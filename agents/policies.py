@@ -25,6 +25,7 @@ from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
 from icnn_rl.agents.validation import require_at_least, require_keys
 from icnn_rl.modes import Modes
 from icnn_rl.networks import ConditionedNetwork, ConditionedQuadratic, QuadraticNetwork
+from icnn_rl.networks.normalization import Norm
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers.minimize import NEWTON_DIM
 
@@ -58,7 +59,7 @@ class ConcaveCritic(BaseModel):
         n_critics: int,
         modes: int,
         context: tuple[int, ...],
-        layer_norm: bool,
+        norm: Norm,
         **convex: Any,
     ) -> None:
         super().__init__(
@@ -74,7 +75,7 @@ class ConcaveCritic(BaseModel):
             "y_dim": self.dim,
             "context": context,
             "ensemble": n_critics * modes,
-            "layer_norm": layer_norm,
+            "norm": norm,
         }
         match form:
             case "picnn":
@@ -90,6 +91,14 @@ class ConcaveCritic(BaseModel):
         """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
         f = self.net.condition(self.extract_features(obs, self.features_extractor))
         return f if self.modes == 1 else Modes(f, self.modes)
+
+    def condition_both(self, obs: PyTorchObs, following: PyTorchObs) -> tuple[Critics, Critics]:
+        """The functions of two batches of the same size, normalised as one."""
+        parts = [self.extract_features(o, self.features_extractor) for o in (obs, following)]
+        f = self.net.condition(torch.cat(parts))
+        critics = f if self.modes == 1 else Modes(f, self.modes)
+        first, second = torch.arange(2 * len(parts[0]), device=parts[0].device).chunk(2)
+        return critics.take(first), critics.take(second)
 
     def at_home(self, actions: Tensor) -> Tensor:
         """1 where mode k's home is nearest to an action, else 0, of shape (K, B).
@@ -141,7 +150,8 @@ class ConcaveQPolicy(BasePolicy):
             V_i(s) = -c_i(s), and the rest, g_i, tells only by how much a falls short of the greedy
             action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)). Else Q_i = -f_i, and targets
             need the greedy actions of the target networks. By default where there is one mode.
-        layer_norm: whether the context path has LayerNorm.
+        target_network: whether there are critics beside, for targets, that follow slowly.
+        norm: of the context path: ``"layer"``, ``"batch"`` (batch renormalisation) or ``"none"``.
         nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
         action_l2: λ ≥ 0, in units of Q.
         entropy: α ≥ 0, in units of Q.
@@ -169,7 +179,8 @@ class ConcaveQPolicy(BasePolicy):
         n_critics: int = 2,
         modes: int = 1,
         dueling: bool | None = None,
-        layer_norm: bool = True,
+        target_network: bool = False,
+        norm: Norm = "layer",
         nonnegativity: str = "projection",
         action_l2: float = 0.0,
         entropy: float = 0.0,
@@ -202,7 +213,7 @@ class ConcaveQPolicy(BasePolicy):
             "form": form,
             "n_critics": n_critics,
             "modes": modes,
-            "layer_norm": layer_norm,
+            "norm": norm,
             "nonnegativity": nonnegativity,
         }
         self.modes = modes
@@ -212,10 +223,13 @@ class ConcaveQPolicy(BasePolicy):
         self.solver = solver
 
         self.critic = self._make_critic()
-        self.critic_target = self._make_critic()
-        self.critic_target.load_state_dict(self.critic.state_dict())
-        self.critic_target.set_training_mode(False)
+        self.critic_target: ConcaveCritic | None = None
+        if target_network:
+            self.critic_target = self._make_critic()
+            self.critic_target.load_state_dict(self.critic.state_dict())
+            self.critic_target.set_training_mode(False)
         self.critic.optimizer = self._make_optimizer(lr_schedule(1))
+        self.set_training_mode(False)
 
     def _make_critic(self) -> ConcaveCritic:
         arguments = {
@@ -372,6 +386,7 @@ class ConcaveQPolicy(BasePolicy):
         return super()._get_constructor_parameters() | {
             **self.network,
             "dueling": self.dueling,
+            "target_network": self.critic_target is not None,
             "lr_schedule": self._dummy_schedule,
             "action_l2": self.action_l2,
             "entropy": self.entropy,

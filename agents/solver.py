@@ -70,5 +70,5 @@ def achieved(solutions: list[Solution]) -> dict[str, Tensor]:
     }
 
 
-TARGET = SolverSettings(tol=1e-2, max_evaluations=5)  # for smooth critics, by Newton's method
+TARGET = SolverSettings(tol=1e-2, max_evaluations=10)  # for smooth critics, by Newton's method
 ACTING = SolverSettings(tol=1e-4, max_evaluations=200)

@@ -67,7 +67,7 @@ class NetworkConfig:
         modes: concave functions whose maximum a critic is.
         dueling: whether a head gives the state's value, and the rest only what an action loses; by
             default where there is one mode.
-        layer_norm: whether the context path has LayerNorm.
+        norm: of the path on the observation: LayerNorm, batch renormalisation or none.
         nonnegativity: how the weights of the convex path are kept non-negative.
     """
 
@@ -79,7 +79,7 @@ class NetworkConfig:
     n_critics: int = 2
     modes: int = 1
     dueling: bool | None = None
-    layer_norm: bool = True
+    norm: Literal["layer", "batch", "none"] = "layer"
     nonnegativity: Literal["projection", "softplus"] = "projection"
 
     def __post_init__(self) -> None:
@@ -93,13 +93,13 @@ class SolverConfig:
     Args:
         method: solver of ``icnn_rl.minimize``.
         tol: certified gap, in units of Q, at which an action is good enough.
-        max_evaluations: of the critics, per action; five suffice Newton's method, which solves for
-            smooth critics, while piecewise-linear ones need ten and more.
+        max_evaluations: of the critics, per action; Newton's method, which solves for smooth
+            critics, takes three on the mean, while piecewise-linear ones need ten and more.
     """
 
     method: Literal["auto", "bundle", "newton", "lp"] = "auto"
     tol: float = 1e-2
-    max_evaluations: int = 5
+    max_evaluations: int = 10
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,11 @@ class AgentConfig:
         learning_rate: of Adam, at the beginning.
         learning_rate_end_factor: what of it is left at the last step, on a straight line from the
             beginning; 1 for a constant rate.
+        beta1: of Adam, the decay of its mean gradient.
         buffer_size: transitions that are kept.
         learning_starts: random steps before the first update.
         batch_size: transitions per update.
-        tau: step of the target networks towards the critics.
+        tau: step of the target networks towards the critics; with 1 there are none.
         gamma: discount factor.
         train_freq: steps between updates.
         gradient_steps: updates at a time.
@@ -132,6 +133,7 @@ class AgentConfig:
 
     learning_rate: float = 1e-3
     learning_rate_end_factor: float = 0.05
+    beta1: float = 0.9
     buffer_size: int = 1_000_000
     learning_starts: int = 1000
     batch_size: int = 256
@@ -156,7 +158,7 @@ class AgentConfig:
     def __post_init__(self) -> None:
         positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
         require_at_least(1, "agent.", self, *positive)
-        rates = ("learning_rate", "learning_rate_end_factor", "learning_starts")
+        rates = ("learning_rate", "learning_rate_end_factor", "beta1", "learning_starts")
         require_at_least(0, "agent.", self, *rates, "weight_decay", "action_l2", "entropy")
 
 

@@ -70,7 +70,7 @@ def test_there_is_a_modern_preset_for_every_task_and_the_paper_recipe_for_two() 
 
 
 def test_the_configuration_has_no_key_that_the_agent_does_not_know() -> None:
-    ours = {"network", "weight_decay", "learning_rate_end_factor"}
+    ours = {"network", "weight_decay", "beta1", "learning_rate_end_factor"}
     known = inspect.signature(ConcaveQ).parameters.keys() | ours
     assert {field.name for field in fields(AgentConfig)} <= known
     policy = inspect.signature(ConcaveQ.policy_aliases["MlpPolicy"]).parameters

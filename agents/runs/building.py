@@ -58,7 +58,10 @@ def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> OffPolicyAlgo
 def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> ConcaveQ:
     arguments = asdict(config.agent)
     policy_kwargs = arguments.pop("network")
-    policy_kwargs["optimizer_kwargs"] = {"weight_decay": arguments.pop("weight_decay")}
+    policy_kwargs["optimizer_kwargs"] = {
+        "betas": (arguments.pop("beta1"), 0.999),
+        "weight_decay": arguments.pop("weight_decay"),
+    }
     rate, factor = config.agent.learning_rate, arguments.pop("learning_rate_end_factor")
     arguments["learning_rate"] = LinearSchedule(rate, factor * rate, 1.0)
     arguments |= {

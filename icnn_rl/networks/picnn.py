@@ -6,12 +6,12 @@ import math
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.networks.convex_path import ConvexPath
 from icnn_rl.networks.non_negative import NonNegativity
+from icnn_rl.networks.normalization import Norm, normalization
 
 Reads = Literal["aligned", "last"]
 
@@ -36,7 +36,8 @@ class PICNN(nn.Module):
             ``squareplus``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
         reads: which context levels the convex layers read, ``"aligned"`` or ``"last"``.
-        layer_norm: normalise the context path before its ReLU.
+        norm: how the context path is normalised before its ReLU: ``"none"``, ``"layer"`` or
+            ``"batch"``; see ``normalization``.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
         encoder: a module that x passes through first, such as an ``Encoder`` for images.
 
@@ -56,7 +57,7 @@ class PICNN(nn.Module):
         *,
         ensemble: int | None = None,
         reads: Reads = "aligned",
-        layer_norm: bool = False,
+        norm: Norm = "none",
         nonnegativity: NonNegativity = "projection",
         encoder: nn.Module | None = None,
     ) -> None:
@@ -69,7 +70,6 @@ class PICNN(nn.Module):
             raise ValueError(f"reads: expected one of {get_args(Reads)}, got {reads!r}")
         self.x_dim = x_dim
         self.ensemble = ensemble
-        self.layer_norm = layer_norm
         self.encoder = encoder
         members = 1 if ensemble is None else ensemble
         self.path = ConvexPath(y_dim, tuple(convex), activation, members, nonnegativity)
@@ -80,9 +80,7 @@ class PICNN(nn.Module):
             for level, fan_in in enumerate((x_dim, *self.context))
         )
         self.bias = nn.ParameterList(torch.empty(members, 1, w.shape[-1]) for w in self.weight)
-        if layer_norm:
-            self.norm_scale = nn.ParameterList(torch.empty(members, 1, w) for w in self.context)
-            self.norm_shift = nn.ParameterList(torch.empty(members, 1, w) for w in self.context)
+        self.norm = nn.ModuleList(normalization(norm, members, w) for w in self.context)
         self.reset_parameters()
 
     def _layers(self, level: int) -> range:
@@ -114,10 +112,6 @@ class PICNN(nn.Module):
             widths = [(*self.path.widths, 1)[k] for k in self._layers(level)]
             for k, part in zip(self._layers(level), biases.split(widths, -1), strict=True):
                 part.uniform_(-bound, bound).add_(self.path.bias_init(k))
-        if self.layer_norm:
-            for scale, shift in zip(self.norm_scale, self.norm_shift, strict=True):
-                scale.fill_(1.0)
-                shift.zero_()
 
     def condition(self, x: Tensor) -> ConditionedNetwork:
         """Run the context path, once, and leave a batch of convex functions of y.
@@ -148,12 +142,7 @@ class PICNN(nn.Module):
                 gate_y.append(y.unflatten(-1, (len(layers), self.path.dim)))
                 biases += b.split([widths[k] for k in layers], -1)
             if level < len(self.context):
-                if self.layer_norm:
-                    following = F.layer_norm(following, following.shape[-1:])
-                    following = torch.addcmul(
-                        self.norm_shift[level], following, self.norm_scale[level]
-                    )
-                u = following.relu()
+                u = self.norm[level](following).relu()
         return ConditionedNetwork(
             activation=self.path.activation,
             weight_z=self.path.weight_z(),

@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icnn_rl.functions import ConvexFunction
+from icnn_rl.networks.normalization import Norm, normalization
 
 
 class QuadraticNetwork(nn.Module):
@@ -27,7 +27,8 @@ class QuadraticNetwork(nn.Module):
         y_dim: n, the length of y.
         context: widths of the layers u₁ … u_L.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
-        layer_norm: normalise the layers before their ReLU.
+        norm: how layers are normalised before their ReLU: ``"none"``, ``"layer"`` or ``"batch"``;
+            see ``normalization``.
 
     Raises:
         ValueError: a size is below one.
@@ -43,7 +44,7 @@ class QuadraticNetwork(nn.Module):
         context: tuple[int, ...] = (200, 200),
         *,
         ensemble: int | None = None,
-        layer_norm: bool = False,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         members = 1 if ensemble is None else ensemble
@@ -54,14 +55,11 @@ class QuadraticNetwork(nn.Module):
             )
         self.x_dim, self.y_dim, self.ensemble = x_dim, y_dim, ensemble
         self.context = tuple(context)
-        self.layer_norm = layer_norm
         outputs = 1 + y_dim + y_dim * (y_dim + 1) // 2  # v, m and L
         widths = (x_dim, *context, outputs)
         self.weight = nn.ParameterList(torch.empty(members, a, b) for a, b in pairwise(widths))
         self.bias = nn.ParameterList(torch.empty(members, 1, b) for b in widths[1:])
-        if layer_norm:
-            self.norm_scale = nn.ParameterList(torch.empty(members, 1, w) for w in context)
-            self.norm_shift = nn.ParameterList(torch.empty(members, 1, w) for w in context)
+        self.norm = nn.ModuleList(normalization(norm, members, w) for w in context)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -71,10 +69,6 @@ class QuadraticNetwork(nn.Module):
             bound = 1 / math.sqrt(weight.shape[-2])
             weight.uniform_(-bound, bound)
             bias.uniform_(-bound, bound)
-        if self.layer_norm:
-            for scale, shift in zip(self.norm_scale, self.norm_shift, strict=True):
-                scale.fill_(1.0)
-                shift.zero_()
 
     def condition(self, x: Tensor) -> ConditionedQuadratic:
         """Run the layers, once, and leave a batch of quadratics of y.
@@ -91,12 +85,8 @@ class QuadraticNetwork(nn.Module):
         if x.dim() != 2 or x.shape[1] != self.x_dim:
             raise ValueError(f"x: expected shape (batch, {self.x_dim}), got {tuple(x.shape)}")
         u = x.expand(self.weight[0].shape[0], *x.shape)
-        for layer in range(len(self.context)):
-            u = torch.baddbmm(self.bias[layer], u, self.weight[layer])
-            if self.layer_norm:
-                u = F.layer_norm(u, u.shape[-1:])
-                u = torch.addcmul(self.norm_shift[layer], u, self.norm_scale[layer])
-            u = u.relu()
+        for layer, norm in enumerate(self.norm):
+            u = norm(torch.baddbmm(self.bias[layer], u, self.weight[layer])).relu()
         out = torch.baddbmm(self.bias[-1], u, self.weight[-1])
         if self.ensemble is None:
             out = out.squeeze(0)

@@ -111,10 +111,10 @@ def test_the_target_keeps_to_the_next_set() -> None:
     plain = OPTIONS | {"policy_kwargs": OPTIONS["policy_kwargs"] | {"dueling": False}}
     model = ConcaveQ("MlpPolicy", ramp(), **plain).learn(60)
     batch = model.replay_buffer.sample(16)
-    _, (solution,) = model._td_target(batch)
+    _, free = model._condition(batch)
+    _, (solution,) = model._td_target(batch, free)
     low, high = batch.next_observations[:, 3:] - 0.3, batch.next_observations[:, 3:] + 0.3
     assert ((low - 1e-6 <= 2 * solution.y) & (2 * solution.y <= high + 1e-6)).all()
-    free = model.critic_target.condition(batch.next_observations)
     others = (low + torch.linspace(0, 1, 50).view(-1, 1, 1) * (high - low)).clamp(-2, 2) / 2
     value = free.value(solution.y).mean(0)
     best = torch.stack([free.value(o).mean(0) for o in others]).amin(0)

@@ -98,9 +98,9 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states(dueling: bo
         model = ConcaveQ("MlpPolicy", env, learning_starts=50, policy_kwargs=network, seed=0)
         model.learn(40)
         batch = model.replay_buffer.sample(32)
-        target, _ = model._td_target(batch)
+        _, critics = model._condition(batch)
+        target, _ = model._td_target(batch, critics)
         with torch.no_grad():
-            critics = model.critic_target.condition(batch.next_observations)
             best = model.policy.greedy(critics, model.solver).y
             next_q = -(critics.level if dueling else critics.value(best)).amax(0)
         targets[terminates] = target, 1 + 0.99 * next_q
@@ -113,7 +113,8 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states(dueling: bo
 def test_td_clip_keeps_the_target_near_the_estimate() -> None:
     model = ConcaveQ("MlpPolicy", ConstantReward(True), td_clip=1e-3, policy_kwargs=SMALL, seed=0)
     model.learn(40)
-    loss, _ = model._update_critics(model.replay_buffer.sample(32), torch.full((32,), 100.0))
+    batch = model.replay_buffer.sample(32)
+    loss, _ = model._update_critics(batch, model._condition(batch)[0], torch.full((32,), 100.0))
     assert loss.item() == pytest.approx(2 * 1e-6, rel=1e-2)
 
 

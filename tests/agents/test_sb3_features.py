@@ -75,7 +75,7 @@ def test_options(options: dict[str, Any]) -> None:
     "network",
     [
         {"activation": "relu"},
-        {"activation": "leaky_relu", "layer_norm": False},
+        {"activation": "leaky_relu", "norm": "none"},
         {"n_critics": 1},
         {"dueling": True},
         {"dueling": True, "form": "quadratic"},
@@ -158,7 +158,7 @@ def test_dict_observations() -> None:
 def test_images() -> None:
     env = FakeImageEnv(screen_height=36, screen_width=36, discrete=False)
     options = QUICK | {"batch_size": 4, "learning_starts": 10}
-    model = ConcaveQ("CnnPolicy", env, **options)
+    model = ConcaveQ("CnnPolicy", env, tau=0.01, **options)
     extractors = [model.critic.features_extractor, model.critic_target.features_extractor]
     before = [next(e.parameters()).clone() for e in extractors]
     model.learn(20)
@@ -196,7 +196,7 @@ def test_the_actor_is_the_policy() -> None:
 
 
 def test_training_mode_leaves_the_target_alone() -> None:
-    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK)
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", tau=0.01, **QUICK)
     model.policy.set_training_mode(True)
     assert model.critic.training
     assert not model.critic_target.training

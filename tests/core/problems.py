@@ -65,7 +65,7 @@ class Architecture:
     convex: tuple[int, ...]
     activation: str
     ensemble: int | None
-    layer_norm: bool
+    norm: str
     nonnegativity: str
     reads: str = "aligned"
 
@@ -84,7 +84,7 @@ class Architecture:
                     self.convex,
                     self.activation,
                     reads=self.reads,
-                    layer_norm=self.layer_norm,
+                    norm=self.norm,
                     **options,
                 )
             net.double()
@@ -97,7 +97,7 @@ class Architecture:
         with torch.no_grad():
             for p in net.parameters():
                 p.mul_(scale)
-        return net
+        return net.eval()
 
 
 ENSEMBLES = st.none() | st.integers(1, 3)
@@ -117,7 +117,7 @@ def architectures(
         convex=st.lists(widths, min_size=1, max_size=4).map(tuple),
         activation=st.sampled_from(activations),
         ensemble=ensembles,
-        layer_norm=st.booleans(),
+        norm=st.sampled_from(["none", "layer", "batch"]),
         nonnegativity=st.sampled_from(["projection", "softplus"]),
         reads=st.sampled_from(["aligned", "last"]),
     )

@@ -25,7 +25,7 @@ def networks() -> dict[str, Network]:
     return {
         "PICNN": PICNN(3, 2, (8,), (6, 5)),
         "PICNN-ensemble": PICNN(
-            3, 2, (8, 7), (6, 5), "relu", ensemble=2, layer_norm=True, nonnegativity="softplus"
+            3, 2, (8, 7), (6, 5), "relu", ensemble=2, norm="layer", nonnegativity="softplus"
         ),
         "FICNN": FICNN(2, 3, (6, 5), "elu"),
         "FICNN-ensemble": FICNN(2, 3, (6,), "leaky_relu", ensemble=2, nonnegativity="softplus"),
@@ -170,7 +170,7 @@ def test_every_parameter_and_input_is_used(depths: tuple[int, int], reads: str) 
     torch.manual_seed(0)
     context, convex = depths
     widths = (16,) * context, (16,) * convex
-    net = PICNN(3, 2, *widths, ensemble=2, reads=reads, layer_norm=True)
+    net = PICNN(3, 2, *widths, ensemble=2, reads=reads, norm="layer")
     x, y = torch.randn(50, 3, requires_grad=True), torch.randn(50, 2, requires_grad=True)
     net(x, y).sum().backward()
     for name, p in [*net.named_parameters(), ("x", x), ("y", y)]:

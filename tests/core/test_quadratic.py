@@ -17,20 +17,18 @@ BATCH = 4
 SIZES = st.integers(1, 4)
 
 
-def network(
-    n: int, ensemble: int | None, seed: int, *, layer_norm: bool = False
-) -> QuadraticNetwork:
+def network(n: int, ensemble: int | None, seed: int, *, norm: str = "none") -> QuadraticNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = QuadraticNetwork(3, n, (8, 7), ensemble=ensemble, layer_norm=layer_norm)
+        net = QuadraticNetwork(3, n, (8, 7), ensemble=ensemble, norm=norm)
     return net.double().requires_grad_(False)
 
 
-@given(SIZES, st.none() | SIZES, SEEDS, st.booleans())
+@given(SIZES, st.none() | SIZES, SEEDS, st.sampled_from(["none", "layer", "batch"]))
 def test_derivatives_are_those_of_autograd(
-    n: int, ensemble: int | None, seed: int, layer_norm: bool
+    n: int, ensemble: int | None, seed: int, norm: str
 ) -> None:
-    f = network(n, ensemble, seed, layer_norm=layer_norm).condition(normal(seed, BATCH, 3))
+    f = network(n, ensemble, seed, norm=norm).condition(normal(seed, BATCH, 3))
     assert f.batch_shape == ((BATCH,) if ensemble is None else (ensemble, BATCH))
     y = normal(seed + 1, *f.batch_shape, n)
     value, slope = f.value_and_gradient(y)

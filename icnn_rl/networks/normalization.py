@@ -1,0 +1,105 @@
+"""Normalisation of the context path of an ensemble, where each member has its own."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["none", "layer", "batch"]
+MOMENTUM = 0.01  # share of a batch in the running moments, at least
+EPSILON = 1e-3  # added to variances over a batch
+WARM_UP = 2000  # batches, after which the running moments are trusted
+STRETCH, SHIFT = 3.0, 5.0  # how far from the batch's own they may be, in deviations
+
+
+def normalization(norm: Norm, members: int, width: int) -> nn.Module:
+    """A module that normalises a layer of shape ``(E, B, width)``.
+
+    Args:
+        norm: ``"none"``, ``"layer"`` for each sample over the width, or ``"batch"`` for each
+            neuron over the samples.
+        members: E.
+        width: of the layer.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    match norm:
+        case "none":
+            return nn.Identity()
+        case "layer":
+            return LayerNorm(members, width)
+        case "batch":
+            return BatchRenorm(members, width)
+        case _:
+            raise ValueError(f"norm: expected one of {get_args(Norm)}, got {norm!r}")
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation.
+
+        γ ∘ (x - mean(x)) / √(var(x) + ε) + δ      over the width, for each sample
+
+    Source: Ba, Kiros & Hinton, "Layer Normalization", 2016.
+    """
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(members, 1, width))
+        self.shift = nn.Parameter(torch.zeros(members, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, F.layer_norm(x, x.shape[-1:]), self.scale)
+
+
+class BatchRenorm(nn.Module):
+    """Batch renormalisation.
+
+        γ ∘ (r (x - m) / s + d) + δ,      r = clip(s / s', 1/3, 3),  d = clip((m - m') / s', -5, 5)
+
+    with m, s the mean and deviation over the samples, m', s' their running averages, and r and d
+    constants in the gradient: what is normalised is (x - m') / s', as it is in evaluation, unless a
+    batch is far off. At first the averages are of little, and r = 1, d = 0.
+
+    Source: Ioffe, "Batch Renormalization", NeurIPS 2017.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(members, 1, width))
+        self.shift = nn.Parameter(torch.zeros(members, 1, width))
+        self.register_buffer("mean", torch.zeros(members, 1, width))
+        self.register_buffer("variance", torch.ones(members, 1, width))
+        self.register_buffer("batches", torch.zeros(members, 1, 1, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            stretch, offset = self._of_batch(x)
+        else:
+            stretch = (self.variance + EPSILON).rsqrt()
+            offset = -self.mean * stretch
+        # One pass over the layer: x (γ stretch) + (γ offset + δ).
+        term = torch.addcmul(self.shift, self.scale, offset)
+        return torch.addcmul(term, x, self.scale * stretch)
+
+    def _of_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """r / s and d - m r / s; the running averages move on."""
+        variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
+        deviation = (variance + EPSILON).sqrt()
+        with torch.no_grad():
+            known, trusted = (self.variance + EPSILON).sqrt(), self.batches >= WARM_UP
+            r = (deviation / known).clamp(1 / STRETCH, STRETCH).where(trusted, 1.0)
+            d = ((mean - self.mean) / known).clamp(-SHIFT, SHIFT).where(trusted, 0.0)
+            self.batches += 1
+            share = (1.0 / self.batches).clamp(min=MOMENTUM).to(mean)  # at first, of all so far
+            self.mean.lerp_(mean, share)
+            self.variance.lerp_(variance, share)
+        stretch = r / deviation
+        return stretch, d - mean * stretch
