@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import (
     ReplayBufferSamples,
     Schedule,
 )
+from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from icnn_rl import Solution
@@ -45,6 +46,7 @@ from icnn_rl.agents.validation import (
 from icnn_rl.solvers.minimize import FEW
 
 FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
+FALLING = LinearSchedule(1e-3, 5e-5, 1.0)  # learning rate, by the progress that remains
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
@@ -69,7 +71,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
         env: an environment, several in a VecEnv, or the id of one.
-        learning_rate: of the critics, or a schedule of it.
+        learning_rate: of the critics, or a schedule of it; by default it falls from 1e-3 to a
+            twentieth along a straight line.
         buffer_size: transitions that the replay buffer holds.
         learning_starts: steps of random actions before the first update.
         batch_size: transitions per update.
@@ -121,7 +124,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self,
         policy: str | type[ConcaveQPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 1e-3,
+        learning_rate: float | Schedule = FALLING,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
         batch_size: int = 256,

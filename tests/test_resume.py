@@ -75,6 +75,10 @@ gym.register("DictObservations-v0", DictObservations)
         ),
         pytest.param(["--env=Pendulum-v1", "--agent.buffer_size=64"], id="full-buffer"),
         pytest.param(
+            ["--env=Pendulum-v1", "--agent.tau=1", "--agent.network.norm=batch"],
+            id="batch-renormalisation",
+        ),
+        pytest.param(
             ["--env=DictObservations-v0", "--env.normalize_observations=true"],
             id="dict-observations",
         ),

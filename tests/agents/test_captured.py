@@ -40,6 +40,7 @@ def numbers(model: ConcaveQ) -> dict[str, Tensor]:
         {"n_steps": 3},
         {"target_noise": 0.2, "td_clip": 1.0, "entropy": 0.1},
         {"action_l2": 1.0},
+        {"tau": 1.0, "policy_kwargs": OPTIONS["policy_kwargs"] | {"norm": "batch"}},
         {"policy_kwargs": OPTIONS["policy_kwargs"] | {"optimizer_class": torch.optim.AdamW}},
     ],
     ids=str,

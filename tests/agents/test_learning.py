@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +110,37 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states(dueling: bo
     truncated, bootstrapped = targets[False]
     torch.testing.assert_close(terminal, torch.ones(32))
     torch.testing.assert_close(truncated, bootstrapped)
+
+
+RENORMALISED: dict[str, Any] = {
+    "tau": 1.0,
+    "policy_kwargs": SMALL | {"norm": "batch", "optimizer_kwargs": {"betas": (0.5, 0.999)}},
+}
+
+
+def test_without_target_networks_both_states_are_normalised_as_one_batch() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", learning_starts=50, seed=0, **RENORMALISED)
+    model.learn(60)
+    assert model.critic_target is None
+    batch, before = model.replay_buffer.sample(32), deepcopy(model.critic.state_dict())
+    model.policy.set_training_mode(True)
+    critics, following = model._condition(batch)
+    model.critic.load_state_dict(before)
+    with torch.no_grad():
+        both = model.critic.condition(torch.cat([batch.observations, batch.next_observations]))
+    torch.testing.assert_close(critics.level, both.level[:, :32])
+    torch.testing.assert_close(following.level, both.level[:, 32:])
+    alone = model.critic.condition(batch.next_observations)
+    assert not torch.allclose(following.level, alone.level)
+
+
+def test_without_target_networks_it_learns_too() -> None:
+    options = {"learning_starts": 100, "batch_size": 128, "learning_rate": 3e-3}
+    model = ConcaveQ("MlpPolicy", Bandit(), seed=0, **options, **RENORMALISED).learn(1000)
+    states = np.random.default_rng(1).uniform(-0.9, 0.9, (500, 2)).astype(np.float32)
+    width = model.action_space.high - model.action_space.low
+    error = np.abs(model.predict(states)[0] - best_action(states)) / width
+    assert error.mean() < 0.08
 
 
 def test_td_clip_keeps_the_target_near_the_estimate() -> None:
