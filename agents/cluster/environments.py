@@ -58,7 +58,8 @@ class RayVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         observations, infos = zip(*self._all("begin"), strict=True)
         self.reset_infos = list(chain(*infos))
-        return _joined(observations)
+        joined: VecEnvObs = _joined(observations)
+        return joined
 
     def step_async(self, actions: np.ndarray) -> None:
         parts = (actions[share] for share in self._shares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from icnn_rl.envs.constraints import ActionBall, PowerBudget, RampLimits
 
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
-Vectorize = Callable[[Sequence[Callable[[], gym.Env[Any, Any]]]], VecEnv]
+Vectorize = Callable[[list[Callable[[], gym.Env[Any, Any]]]], VecEnv]
 
 logger = logging.getLogger(__name__)
 
