@@ -158,6 +158,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         if env is not None:
             env = maybe_make_env(env, verbose)
             require_bounded_box(env.action_space)
+        if not 0 < tau <= 1:
+            raise ValueError(f"tau: expected a number in (0, 1], got {tau}")
         super().__init__(
             policy,
             env,

@@ -38,7 +38,21 @@ def normalization(norm: Norm, members: int, width: int) -> nn.Module:
             raise ValueError(f"norm: expected one of {get_args(Norm)}, got {norm!r}")
 
 
-class LayerNorm(nn.Module):
+class Normalization(nn.Module):
+    """What the kinds share: γ and δ, of shape ``(E, 1, width)``."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(members, 1, width))
+        self.shift = nn.Parameter(torch.zeros(members, 1, width))
+
+    def reset_parameters(self) -> None:
+        """γ = 1 and δ = 0."""
+        nn.init.ones_(self.scale)
+        nn.init.zeros_(self.shift)
+
+
+class LayerNorm(Normalization):
     """Layer normalisation.
 
         γ ∘ (x - mean(x)) / √(var(x) + ε) + δ      over the width, for each sample
@@ -46,16 +60,11 @@ class LayerNorm(nn.Module):
     Source: Ba, Kiros & Hinton, "Layer Normalization", 2016.
     """
 
-    def __init__(self, members: int, width: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(members, 1, width))
-        self.shift = nn.Parameter(torch.zeros(members, 1, width))
-
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.shift, F.layer_norm(x, x.shape[-1:]), self.scale)
 
 
-class BatchRenorm(nn.Module):
+class BatchRenorm(Normalization):
     """Batch renormalisation.
 
         γ ∘ (r (x - m) / s + d) + δ,      r = clip(s / s', 1/3, 3),  d = clip((m - m') / s', -5, 5)
@@ -72,12 +81,17 @@ class BatchRenorm(nn.Module):
     batches: Tensor
 
     def __init__(self, members: int, width: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(members, 1, width))
-        self.shift = nn.Parameter(torch.zeros(members, 1, width))
+        super().__init__(members, width)
         self.register_buffer("mean", torch.zeros(members, 1, width))
         self.register_buffer("variance", torch.ones(members, 1, width))
         self.register_buffer("batches", torch.zeros(members, 1, 1, dtype=torch.long))
+
+    def reset_parameters(self) -> None:
+        """γ = 1 and δ = 0, and averages of nothing."""
+        super().reset_parameters()
+        self.mean.zero_()
+        self.variance.fill_(1.0)
+        self.batches.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.networks.convex_path import ConvexPath
 from icnn_rl.networks.non_negative import NonNegativity
-from icnn_rl.networks.normalization import Norm, normalization
+from icnn_rl.networks.normalization import Norm, Normalization, normalization
 
 Reads = Literal["aligned", "last"]
 
@@ -112,6 +112,9 @@ class PICNN(nn.Module):
             widths = [(*self.path.widths, 1)[k] for k in self._layers(level)]
             for k, part in zip(self._layers(level), biases.split(widths, -1), strict=True):
                 part.uniform_(-bound, bound).add_(self.path.bias_init(k))
+        for norm in self.norm:
+            if isinstance(norm, Normalization):
+                norm.reset_parameters()
 
     def condition(self, x: Tensor) -> ConditionedNetwork:
         """Run the context path, once, and leave a batch of convex functions of y.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.networks.normalization import Norm, normalization
+from icnn_rl.networks.normalization import Norm, Normalization, normalization
 
 
 class QuadraticNetwork(nn.Module):
@@ -69,6 +69,9 @@ class QuadraticNetwork(nn.Module):
             bound = 1 / math.sqrt(weight.shape[-2])
             weight.uniform_(-bound, bound)
             bias.uniform_(-bound, bound)
+        for norm in self.norm:
+            if isinstance(norm, Normalization):
+                norm.reset_parameters()
 
     def condition(self, x: Tensor) -> ConditionedQuadratic:
         """Run the layers, once, and leave a batch of quadratics of y.

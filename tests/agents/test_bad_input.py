@@ -115,6 +115,12 @@ def test_negative_weights_of_the_greedy_action(option: str) -> None:
             ConcaveQ("MlpPolicy", Bandit(), **arguments)
 
 
+@pytest.mark.parametrize("tau", [0.0, 1.5, float("nan")])
+def test_steps_of_the_target_networks(tau: float) -> None:
+    with pytest.raises(ValueError, match=rf"tau: expected a number in \(0, 1\], got {tau}"):
+        ConcaveQ("MlpPolicy", Bandit(), tau=tau)
+
+
 def test_unknown_policy() -> None:
     with pytest.raises(ValueError, match="Policy MlpPolice unknown"):
         ConcaveQ("MlpPolice", Bandit())

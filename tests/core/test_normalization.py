@@ -83,6 +83,21 @@ def test_a_network_is_its_own_in_evaluation(kind: type) -> None:
     torch.testing.assert_close(net(x[:3], y[:3]), together[:, :3])
 
 
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("kind", [PICNN, QuadraticNetwork])
+def test_a_network_starts_anew_with_its_normalisation(kind: type, norm: str) -> None:
+    torch.manual_seed(0)
+    net = kind(4, 2, (6, 5), ensemble=MEMBERS, norm=norm)
+    fresh = {k: v.clone() for k, v in net.norm.state_dict().items()}
+    with torch.no_grad():
+        net.condition(torch.randn(7, 4))
+        for p in net.parameters():
+            p.add_(1.0)
+    net.reset_parameters()
+    assert fresh.keys() == net.norm.state_dict().keys()
+    assert all(torch.equal(v, fresh[k]) for k, v in net.norm.state_dict().items())
+
+
 def test_an_unknown_norm_is_named() -> None:
     with pytest.raises(ValueError, match=r"norm: expected one of .*, got 'instance'"):
         normalization("instance", MEMBERS, WIDTH)  # type: ignore[arg-type]
