@@ -149,7 +149,7 @@ def unit_function(name: str, seed: int, batch: int, n: int, size: float) -> Conv
     slopes, level = size * normal(seed + 1, n + 1, batch, n), normal(seed + 2, n + 1, batch)
     match name:
         case "constant":
-            net = Architecture(PICNN, 2, n, (4,), (4, 4), "softplus", None, False, "projection")
+            net = Architecture(PICNN, 2, n, (4,), (4, 4), "softplus", None, "none", "projection")
             return (
                 net.build(seed, scale=0.0).requires_grad_(False).condition(normal(seed, batch, 2))
             )
@@ -177,7 +177,8 @@ def unit_function(name: str, seed: int, batch: int, n: int, size: float) -> Conv
             draw = random.Random(seed)
             activation = draw.choice(SMOOTH if name.startswith("smooth") else PIECEWISE_LINEAR)
             widths = [tuple(draw.randint(1, 12) for _ in range(draw.randint(1, 3))) for _ in "uz"]
-            parts = (*widths, activation, None, draw.random() < 0.5, "projection")
+            norm = draw.choice(("none", "layer", "batch"))
+            parts = (*widths, activation, None, norm, "projection")
             net = Architecture(PICNN, 3, n, *parts).build(seed, steps=seed % 3, scale=1.5)
             net.requires_grad_(False)
             for weights in (net.path.raw_z[-1], net.path.raw_y[-1]):

@@ -46,7 +46,7 @@ def draws(
 def network(y_dim: int, activation: str = "softplus") -> ConvexFunction:
     """One function of a random network, N times."""
     architecture = Architecture(
-        PICNN, 2, y_dim, (8,), (12, 12), activation, None, False, "softplus"
+        PICNN, 2, y_dim, (8,), (12, 12), activation, None, "none", "softplus"
     )
     return architecture.build(3, steps=2).condition(torch.full((N, 2), 0.5, dtype=torch.float64))
 
