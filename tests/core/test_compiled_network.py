@@ -58,15 +58,11 @@ def test_members_of_an_ensemble_are_functions_of_their_own() -> None:
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("gamma", [0.7, torch.arange(10.0).view(2, 5)])
-@pytest.mark.parametrize("first", [True, False])
-def test_adds_a_quadratic(gamma: float | torch.Tensor, first: bool) -> None:
-    network = functions("softplus", (6,), torch.float64, ensemble=2)
-    term = quadratic(gamma, torch.linspace(-1, 1, 4, dtype=torch.float64))
-    f = term + network if first else network + term
+def assert_compiled_agrees(f: ConvexFunction, dim: int) -> None:
+    """The compiled form of f, of batch shape (2, 5), has its values and derivatives."""
     compiled = CompiledNetwork.of(f)
     assert compiled is not None
-    y = torch.randn(2, 5, 4, dtype=torch.float64)
+    y = torch.randn(2, 5, dim, dtype=torch.float64)
     points, rows = y.flatten(0, 1).numpy(), np.arange(10)
     value, gradient = f.value_and_gradient(y)
     got_value, got_gradient = compiled.value_and_gradient(points, rows)
@@ -74,6 +70,15 @@ def test_adds_a_quadratic(gamma: float | torch.Tensor, first: bool) -> None:
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
     hessian = f.hessian(y).flatten(0, 1).numpy()
     np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("gamma", [0.7, torch.arange(10.0).view(2, 5)])
+@pytest.mark.parametrize("first", [True, False])
+def test_adds_a_quadratic(gamma: float | torch.Tensor, first: bool) -> None:
+    network = functions("softplus", (6,), torch.float64, ensemble=2)
+    term = quadratic(gamma, torch.linspace(-1, 1, 4, dtype=torch.float64))
+    f = term + network if first else network + term
+    assert_compiled_agrees(f, 4)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (5, 4, 6), (2, 5, 4, 2)])
@@ -85,16 +90,7 @@ def test_of_an_affine_map(shape: tuple[int, ...], gamma: float | None) -> None:
     f: ConvexFunction = network.affine(A, b)
     if gamma is not None:
         f = f + quadratic(gamma, torch.linspace(-1, 1, shape[-1], dtype=torch.float64))
-    compiled = CompiledNetwork.of(f)
-    assert compiled is not None
-    u = torch.randn(2, 5, shape[-1], dtype=torch.float64)
-    points, rows = u.flatten(0, 1).numpy(), np.arange(10)
-    value, gradient = f.value_and_gradient(u)
-    got_value, got_gradient = compiled.value_and_gradient(points, rows)
-    np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
-    np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
-    hessian = f.hessian(u).flatten(0, 1).numpy()
-    np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
+    assert_compiled_agrees(f, shape[-1])
 
 
 def test_a_quadratic_that_adds_samples_is_left_to_torch() -> None:
