@@ -26,16 +26,8 @@ from icnn_rl import Solution
 from icnn_rl.agents.action_sets import project_onto, scaled
 from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm
-from icnn_rl.agents.policies import (
-    CnnPolicy,
-    ConcaveCritic,
-    ConcaveQPolicy,
-    Critics,
-    MlpPolicy,
-    MultiInputPolicy,
-    state_values,
-    winning,
-)
+from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
+from icnn_rl.agents.policies import CnnPolicy, ConcaveQPolicy, MlpPolicy, MultiInputPolicy
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, achieved
 from icnn_rl.agents.validation import (
     require_at_least,

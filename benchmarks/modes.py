@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from report import machine, table
 
 from icnn_rl.agents import ConcaveQ
-from icnn_rl.agents.policies import winning
+from icnn_rl.agents.critics import winning
 from icnn_rl.envs import BimodalBandit, Slalom, returns
 from icnn_rl.envs.bimodal import PEAK
 from icnn_rl.envs.slalom import POSTS

@@ -1,0 +1,112 @@
+"""Critics that are concave in the action: an ensemble, each the maximum of a few functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from icnn_rl import PICNN
+from icnn_rl.modes import Modes
+from icnn_rl.networks import ConditionedNetwork, ConditionedQuadratic, QuadraticNetwork
+from icnn_rl.networks.normalization import Norm
+
+Critics = ConditionedNetwork | ConditionedQuadratic | Modes
+
+
+class ConcaveCritic(BaseModel):
+    """An ensemble of E critics, each the maximum of K functions concave in the action.
+
+        Q_i(s, a) = -f_ik(a | s),      k = argmin_k 1/E Σ_i f_ik(a | s),      i = 1..E, k = 1..K
+
+    One mode wins for all critics, so that max_a 1/E Σ_i Q_i(s, a) is K convex problems, not Kᴱ.
+    Actions are scaled to [-1, 1]. The ensemble is one network with E K members, on top of
+    stable-baselines3's features extractor.
+    """
+
+    features_extractor: BaseFeaturesExtractor
+    net: PICNN | QuadraticNetwork
+    homes: Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        normalize_images: bool,
+        form: str,
+        n_critics: int,
+        modes: int,
+        context: tuple[int, ...],
+        norm: Norm,
+        **convex: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        self.modes = modes
+        self.dim = get_action_dim(action_space)
+        options: dict[str, Any] = {
+            "x_dim": features_dim,
+            "y_dim": self.dim,
+            "context": context,
+            "ensemble": n_critics * modes,
+            "norm": norm,
+        }
+        match form:
+            case "picnn":
+                self.net = PICNN(**options, **convex)
+            case "quadratic":
+                self.net = QuadraticNetwork(**options)
+            case _:
+                raise ValueError(f"form: expected 'picnn' or 'quadratic', got {form!r}")
+        sequence = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
+        self.register_buffer("homes", 2 * sequence.draw(modes) - 1, persistent=False)
+
+    def condition(self, obs: PyTorchObs) -> Critics:
+        """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
+        f = self.net.condition(self.extract_features(obs, self.features_extractor))
+        return f if self.modes == 1 else Modes(f, self.modes)
+
+    def condition_both(self, obs: PyTorchObs, following: PyTorchObs) -> tuple[Critics, Critics]:
+        """The functions of two batches of the same size, normalised as one."""
+        parts = [self.extract_features(o, self.features_extractor) for o in (obs, following)]
+        f = self.net.condition(torch.cat(parts))
+        critics = f if self.modes == 1 else Modes(f, self.modes)
+        first, second = torch.arange(2 * len(parts[0]), device=parts[0].device).chunk(2)
+        return critics.take(first), critics.take(second)
+
+    def at_home(self, actions: Tensor) -> Tensor:
+        """1 where mode k's home is nearest to an action, else 0, of shape (K, B).
+
+        The homes are the first K points of a scrambled Sobol' sequence in [-1, 1]ⁿ. Learning from
+        the actions around its home keeps a mode alive that is the best one nowhere.
+        """
+        nearest = torch.cdist(self.homes, actions).argmin(0)
+        return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
+
+
+def state_values(critics: Critics) -> Tensor:
+    """V_i(s) of dueling critics, of shape (E, B)."""
+    assert not isinstance(critics, Modes)
+    return -critics.level
+
+
+def winning(q: Tensor) -> Tensor:
+    """Q_i of shape (E, B), from Q_ik of shape (E, K, B); see ``ConcaveCritic``."""
+    if q.dim() == 2:
+        return q
+    mode = q.detach().mean(0, keepdim=True).argmax(1, keepdim=True)
+    return q.gather(1, mode.expand(len(q), -1, -1)).squeeze(1)
