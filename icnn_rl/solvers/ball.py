@@ -12,7 +12,7 @@ from icnn_rl.samples import Samples
 from icnn_rl.sets.convex_set import ConvexSet, split_ball
 from icnn_rl.sets.parts import part
 from icnn_rl.solvers.minimize import minimize
-from icnn_rl.solvers.solution import Solution
+from icnn_rl.solvers.solution import Solution, rounded_down
 from icnn_rl.terms import quadratic
 
 SHARE = 0.25  # of the tolerance, left to the problem for a given multiplier
@@ -116,9 +116,7 @@ def _solution(
     tol: float,
 ) -> Solution:
     converged = (value.double() - bound <= tol) & ~empty
-    lower = torch.minimum(bound, value.double()).to(value.dtype)
-    if value.dtype != torch.float64:
-        lower = torch.nextafter(lower, torch.full_like(lower, -torch.inf))
+    lower = rounded_down(torch.minimum(bound, value.double()), value.dtype)
     return replace(
         first,
         y=y.masked_fill(empty.unsqueeze(-1), torch.nan),
