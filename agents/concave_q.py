@@ -90,7 +90,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         solver: precision of the argmins of updates.
         acting_solver: precision of the actions of ``predict`` and of exploration.
         compile: whether on CUDA an update is recorded once and launched as one graph, where a
-            graph can hold it; tested on the CPU only so far.
+            graph can hold it.
         stats_window_size: episodes over which rollout statistics are averaged.
         tensorboard_log: folder of the TensorBoard log.
         policy_kwargs: arguments of ``ConcaveQPolicy``.
@@ -138,7 +138,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         td_clip: float | None = None,
         solver: SolverSettings | dict[str, Any] = TARGET,
         acting_solver: SolverSettings | dict[str, Any] = ACTING,
-        compile: bool = False,
+        compile: bool = True,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -241,7 +241,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     def _compiled(self, batch: ReplayBufferSamples) -> Update:
         """An update of the networks, as a CUDA graph where one can hold it."""
         plain = self.action_set is None and self.solver.method == "auto"
-        plain &= not list(self.critic.features_extractor.buffers())
         if not (plain and self.policy.capturable and len(batch.rewards) > FEW):
             return self._update(batch)
         settings = (

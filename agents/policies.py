@@ -166,12 +166,13 @@ class ConcaveQPolicy(BasePolicy):
             self.critic.net.path.activation.piecewise_linear
         )
         adam = isinstance(self.critic.optimizer, (torch.optim.Adam, torch.optim.AdamW))
+        known = type(self.critic.features_extractor) in (FlattenExtractor, NatureCNN)
         return (
             self.device.type == "cuda"
             and smooth
             and self.modes == 1
             and self.critic.dim <= NEWTON_DIM
-            and not isinstance(self.observation_space, spaces.Dict)
+            and known  # others may read numbers, which a graph cannot
             and adam
             and bool(self.critic.optimizer.defaults["fused"])
         )

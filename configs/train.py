@@ -128,7 +128,7 @@ class AgentConfig:
         network: the critics.
         solver: precision of the greedy actions of updates.
         acting_solver: precision of the actions taken.
-        compile: whether on CUDA an update is recorded once and launched as one graph.
+        compile: whether on CUDA an update is recorded once and launched as one graph, where it can.
     """
 
     learning_rate: float = 1e-3
@@ -153,7 +153,7 @@ class AgentConfig:
     acting_solver: SolverConfig = field(
         default_factory=lambda: SolverConfig(tol=1e-4, max_evaluations=200)
     )
-    compile: bool = False
+    compile: bool = True
 
     def __post_init__(self) -> None:
         positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")

@@ -72,7 +72,8 @@ def suite_cells(
 def _what_matters(config: Config) -> Config:
     period = Config().training.checkpoint_every
     config = replace(config, training=replace(config.training, checkpoint_every=period))
-    return config if config.algorithm == "concave_q" else replace(config, agent=Config().agent)
+    agent = replace(config.agent, compile=Config().agent.compile)
+    return replace(config, agent=agent if config.algorithm == "concave_q" else Config().agent)
 
 
 def _require_known(option: str, names: list[str] | None, suite: str, known: list[str]) -> None:
