@@ -28,6 +28,8 @@ from icnn_rl.networks.normalization import Norm
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers.minimize import NEWTON_DIM
 
+SCALED = Box(-1.0, 1.0)  # where scaled actions lie
+
 Observation = np.ndarray | dict[str, np.ndarray]
 State = tuple[np.ndarray, ...] | None
 
@@ -200,7 +202,7 @@ class ConcaveQPolicy(BasePolicy):
             return replace(solution, y=scaled(solution.y, low, high))
         if isinstance(f, ConditionedQuadratic):
             return vertex(f)  # inside the box, always
-        return solver.minimize(f, Box(-1.0, 1.0))
+        return solver.minimize(f, SCALED)
 
     def q(self, obs: PyTorchObs, actions: Tensor, action_set: ConvexSet | None = None) -> Tensor:
         """Q_i(s, a) of scaled actions, shape (E, B), where all or those of a set are allowed."""
@@ -228,7 +230,7 @@ class ConcaveQPolicy(BasePolicy):
         obs, _ = self.obs_to_tensor(observation)
         critics = self.critic.condition(obs)
         start = self.greedy(critics, self.solver).y
-        drawn = sample(self.objective(critics), Box(-1.0, 1.0), temperature, start=start)
+        drawn = sample(self.objective(critics), SCALED, temperature, start=start)
         return drawn.cpu().numpy().reshape(-1, *self.action_space.shape)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:

@@ -77,19 +77,16 @@ def minimize(
     if solver != "auto" and solver not in SOLVERS:
         raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
-    if solver == "auto" and like.is_cuda and isinstance(over, Box):
-        many = capturing(like) or f.batch_shape.numel() > FEW
-        solver = "newton_on_device" if many and choose(f, over) == "newton" else solver
     if start is not None:
         start = _fitting(start, like)
-    if solver == "newton_on_device" and isinstance(over, Box):
-        # The questions below would wait for the device, and a box has an answer to each.
+    if isinstance(over, Box):  # bounded and not empty: to ask would cost, and wait for a device
+        if solver == "auto":
+            many = capturing(like) or f.batch_shape.numel() > FEW
+            solver = choose(f, over)
+            solver = "newton_on_device" if solver == "newton" and like.is_cuda and many else solver
         center = over.center(like)
         first = center if start is None else over.project(start)
-        by_device: Solution = import_module("icnn_rl.solvers.newton_on_device").solve(
-            Problem(f, over, tol, max_evaluations, first, center)
-        )
-        return by_device
+        return _solve(solver, f, over, tol, max_evaluations, first, center)
     if over.balls or over.budgets(like) is not None:
         if over.balls and solver in (*LINEAR_PROGRAMS, "admm"):
             raise TypeError(f"solver: {solver!r} cannot keep to a ball; use 'bundle'")
@@ -122,9 +119,7 @@ def minimize(
     first = center
     if start is not None:
         first = over.project(start)
-    problem = Problem(f, over, tol, max_evaluations, first.contiguous(), center.contiguous())
-    # Imported when first used: compiling and linear programming are slow to load.
-    solution: Solution = import_module(f"icnn_rl.solvers.{solver}").solve(problem)
+    solution = _solve(solver, f, over, tol, max_evaluations, first, center)
     if over is given:
         return solution
     infinity = torch.full_like(solution.value, torch.inf)
@@ -139,6 +134,21 @@ def minimize(
         infeasible=solution.infeasible | empty,
         unbounded=(solution.unbounded | lost) & ~empty,
     )
+
+
+def _solve(
+    solver: str,
+    f: ConvexFunction,
+    over: ConvexSet,
+    tol: float,
+    max_evaluations: int,
+    first: Tensor,
+    center: Tensor,
+) -> Solution:
+    problem = Problem(f, over, tol, max_evaluations, first.contiguous(), center.contiguous())
+    # Imported when first used: compiling and linear programming are slow to load.
+    solution: Solution = import_module(f"icnn_rl.solvers.{solver}").solve(problem)
+    return solution
 
 
 def _fitting(start: Tensor, like: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ class Problem:
 
     def tensor(self, y: Array) -> Tensor:
         """Flat points in the shape, dtype and device of ``start``."""
-        return torch.as_tensor(y, device=self.start.device).to(self.start.dtype).view_as(self.start)
+        like = self.start
+        return torch.as_tensor(y, dtype=like.dtype, device=like.device).view(like.shape)
 
     def project(self, y: Array) -> Array:
         """The nearest feasible points to flat points."""
@@ -104,9 +105,9 @@ class Problem:
         like = self.start
 
         def tensor(a: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
-            return torch.as_tensor(a, device=like.device).to(dtype).view(self.batch_shape)
+            return torch.as_tensor(a, dtype=dtype, device=like.device).view(self.batch_shape)
 
-        nowhere = np.zeros(self.size, np.bool_)
+        nowhere = like.new_zeros(self.batch_shape, dtype=torch.bool)
         # The value is rounded, the bound is not: near the minimum they may pass each other.
         lower = rounded_down(tensor(np.minimum(bound, value), torch.float64), like.dtype)
         return Solution(
@@ -115,8 +116,8 @@ class Problem:
             lower_bound=lower,
             converged=tensor(value - bound <= self.tol, torch.bool),
             evaluations=tensor(evaluations, torch.int64),
-            infeasible=tensor(nowhere if infeasible is None else infeasible, torch.bool),
-            unbounded=tensor(nowhere if unbounded is None else unbounded, torch.bool),
+            infeasible=nowhere if infeasible is None else tensor(infeasible, torch.bool),
+            unbounded=nowhere if unbounded is None else tensor(unbounded, torch.bool),
         )
 
 
