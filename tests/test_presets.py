@@ -38,15 +38,17 @@ TASKS = {
     "Humanoid-v5",
     "HumanoidStandup-v5",
     "Pusher-v5",
+    "icnn_rl.envs:icnn_rl/Battery-v0",
 }
 
 
 @pytest.mark.parametrize("name", presets("train"))
 def test_a_preset_makes_an_agent_for_a_task_with_continuous_actions(name: str) -> None:
     config = preset(name)
-    assert config.env.id in gym.registry
-    assert presets("train")[name].startswith(config.env.id)
-    envs = make_training_environments(config)
+    envs = make_training_environments(config)  # imports the module of "module:task"
+    task = config.env.id.rpartition(":")[2]
+    assert task in gym.registry
+    assert presets("train")[name].startswith(task)
     assert isinstance(envs.action_space, spaces.Box)
     agent = build_agent(config, envs, buffer_size=1)
     action, _ = agent.predict(envs.reset())
