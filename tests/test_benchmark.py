@@ -173,6 +173,8 @@ def test_only_what_matters_to_a_run_makes_it_another(done: tuple[Grid, str, int]
         assert cell.is_of(config) == is_ours  # no other algorithm has ConcaveQ's arguments
         seldom = replace(cell.config.training, checkpoint_every=10_000)
         assert cell.is_of(replace(cell.config, training=seldom))
+        otherwise = replace(cell.config.agent, compile=not cell.config.agent.compile)
+        assert cell.is_of(replace(cell.config, agent=otherwise))
         assert not cell.is_of(replace(cell.config, seed=1))
 
 
