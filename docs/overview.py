@@ -5,7 +5,6 @@ python docs/overview.py
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from icnn_rl import PICNN, Box, minimize
+from icnn_rl.agents.benchmark.result import read_result
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "benchmarks" / "results" / "pendulum"
+RESULTS = HERE.parent / "benchmarks" / "results" / "classic" / "Pendulum-v1" / "concave-q"
 INK, ANSWER, CUT = "#1f2a37", "#c2410c", "#1f6f8b"
 SLICE = 0.35  # the context whose slice the second panel shows
 
@@ -92,15 +92,9 @@ def certificate(axes: Axes, net: PICNN) -> None:
 
 def learning(axes: Axes) -> None:
     """The agent on Pendulum, one curve a seed."""
-    for path in sorted(RESULTS.glob("seed*.csv")):
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        axes.plot(
-            [int(row["steps"]) for row in rows],
-            [float(row["return_mean"]) for row in rows],
-            color=ANSWER,
-            alpha=0.7,
-        )
+    for path in sorted(RESULTS.glob("*.csv")):
+        columns = read_result(path).columns
+        axes.plot(columns["steps"], columns["return_mean"], color=ANSWER, alpha=0.7)
     axes.set(title="Pendulum-v1, no actor", xlabel="environment steps", ylabel="return")
 
 
