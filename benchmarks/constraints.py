@@ -9,7 +9,8 @@ is restricted when it acts, by each limit of those presets: ConcaveQ finds the b
 (``predict(obs, action_set=...)``), the others have theirs projected. One trained under a limit acts
 under it. Violations are Euclidean distances of the actions that reach the task from the set; next
 to them stands the largest distance by which an action had to be projected. Results go to
-benchmarks/results/constraints.csv, a row a run and limit, and as a table to the terminal.
+benchmarks/results/constraints.csv, a row a run and limit, in the place of those that were there of
+the same agents and limits, and as a table to the terminal.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from icnn_rl.agents.runs.portable import DESCRIPTION, load_portable
 from icnn_rl.configs import Config, ConstraintConfig, parse_config
 from icnn_rl.configs.presets import find_preset
 from icnn_rl.envs.constraints import LimitedActions
+from icnn_rl.runs.storage import replacing
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
 KINDS = ("power", "ball", "ramp")
-FIELDS = ("task", "algorithm", "seed", "limit", "trained", "return", "spread", "violation")
-FIELDS += ("projected by", "run")
+CASE = ("task", "algorithm", "seed", "limit", "trained")
+FIELDS = (*CASE, "return", "spread", "violation", "projected by", "run")
 
 
 def limits(task: str) -> list[ConstraintConfig]:
@@ -88,6 +90,19 @@ def play(
     }
 
 
+def write(rows: list[dict[str, object]]) -> None:
+    """Add rows to the results; those of the same cases go."""
+    path = RESULTS / "constraints.csv"
+    with path.open(newline="") as file:
+        old = list(csv.DictReader(file))
+    new = {tuple(str(row[name]) for name in CASE) for row in rows}
+    kept = [row for row in old if tuple(row[name] for name in CASE) not in new]
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path)
@@ -96,28 +111,23 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "constraints.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        for description in sorted(arguments.runs.rglob(DESCRIPTION)):
-            model, config = load_portable(description.parent)
-            if config.env.id not in TASKS:
-                continue
-            own = config.env.constraint
-            for limit in limits(config.env.id) if own is None else [own]:
-                row: dict[str, object] = {
-                    "task": config.env.id,
-                    "algorithm": config.algorithm,
-                    "seed": config.seed,
-                    "limit": f"{limit.kind} {limit.limit}",
-                    "trained": "freely" if own is None else "under it",
-                    **play(model, config, limit, arguments.episodes, arguments.seed),
-                    "run": description.parent.name,
-                }
-                writer.writerow(row)
-                file.flush()
-                rows.append(row)
+    for description in sorted(arguments.runs.rglob(DESCRIPTION)):
+        model, config = load_portable(description.parent)
+        if config.env.id not in TASKS:
+            continue
+        own = config.env.constraint
+        for limit in limits(config.env.id) if own is None else [own]:
+            row: dict[str, object] = {
+                "task": config.env.id,
+                "algorithm": config.algorithm,
+                "seed": config.seed,
+                "limit": f"{limit.kind} {limit.limit}",
+                "trained": "freely" if own is None else "under it",
+                **play(model, config, limit, arguments.episodes, arguments.seed),
+                "run": description.parent.relative_to(arguments.runs),
+            }
+            rows.append(row)
+            write(rows)
     if not rows:
         raise SystemExit(f"{arguments.runs} holds no trained agent of {', '.join(TASKS)}")
     print(machine())
