@@ -331,9 +331,16 @@ class Affine(Derived):
                 f"A: expected shape ({f.dim}, m), rows matching the dimension of the function; "
                 f"got {tuple(A.shape)}"
             )
+        b = b if isinstance(b, Tensor) else A.new_tensor(b)
+        b = b.expand(A.shape[-2]) if b.dim() == 0 else b
+        if b.shape[-1] != A.shape[-2]:
+            raise ValueError(
+                f"b: expected a number or a last axis of {A.shape[-2]}, the dimension of the "
+                f"function; got shape {tuple(b.shape)}"
+            )
         super().__init__(f)
         self.A = A
-        self.b = b if isinstance(b, Tensor) else A.new_full((A.shape[-2],), b)
+        self.b = b
 
     @property
     def dim(self) -> int:

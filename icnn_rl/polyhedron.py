@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-7  # violation, relative to the bounds, that counts as feasible
+MARGIN = 0.1  # from the bounds: from a vertex an interior-point method does not get away
 FAR = 1e3  # how far out a point is looked for where there are no bounds
 
 
@@ -71,6 +72,11 @@ class Polyhedron:
         u: Array = np.divide(y - self.origin, self.width, where=wide, out=np.full_like(y, 0.5))
         return u
 
+    def inner(self, y: Array) -> Array:
+        """As ``units``, kept off the bounds: where an interior-point method starts well."""
+        u = self.units(y)
+        return np.where(self.finite, u.clip(MARGIN, 1 - MARGIN), u)
+
     def interior(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """A point well inside each polyhedron, in units of its bounds, and which are empty."""
         size = len(self.origin)
@@ -87,13 +93,20 @@ class Polyhedron:
         e = self.e - np.einsum("sqn,sn->sq", self.E, shift)
         A, E = self.A * stretch[:, None], self.E * stretch[:, None]
         _find_interior(A, b, E, e, u, empty, undecided)
-        for i in np.flatnonzero(undecided):  # thinner than the interior-point method can resolve
-            u[i], empty[i] = _deepest(A[i], b[i], E[i], e[i], u[i])
-        return shift + stretch * u, empty
+        u = shift + stretch * u
+        # Thinner than the interior-point method can resolve, or farther out than it looked.
+        for i in np.flatnonzero(undecided | (empty & ~self.finite.all(-1))):
+            rows = self.A[i], self.b[i], self.E[i], self.e[i]
+            u[i], empty[i] = _deepest(*rows, self.finite[i], u[i])
+        return u, empty
+
+    def _middle(self) -> Array:
+        """Where a search starts: from a vertex, as ``interior`` may be, it does not get away."""
+        return np.where(self.finite, 0.5, 0.0 if self.finite.all() else self.interior()[0])
 
     def project(self, y: Array) -> Array:
         """The nearest point of each polyhedron to y, ``(size, n)``; y itself where it is inside."""
-        u = self.interior()[0]
+        u = self._middle()
         inside = self.contains(y)
         rows = ~inside
         if rows.any():
@@ -105,7 +118,7 @@ class Polyhedron:
 
     def nearest_image(self, y: Array, M: Array) -> Array:
         """Points x of each polyhedron with M x nearest to y, for y ``(size, m)``, M ``(m, n)``."""
-        u = self.interior()[0]
+        u = self._middle()
         _nearest_image(
             self.A, self.b, self.E, self.e, self.width, self.finite, self.origin, M, y, u
         )
@@ -129,7 +142,7 @@ class Polyhedron:
 
     def support(self, c: Array) -> Array:
         """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""
-        u, bound = self.interior()[0], np.empty(len(c))
+        u, bound = self._middle(), np.empty(len(c))
         _minimize_linear(self.A, self.b, self.E, self.e, self.finite, -c * self.width, u, bound)
         upper: Array = (c * self.origin).sum(-1) - bound
         return upper
@@ -141,8 +154,13 @@ def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
     return np.ascontiguousarray(expanded.detach().cpu().double().numpy())
 
 
-def _deepest(A: Array, b: Array, E: Array, e: Array, center: Array) -> tuple[Array, bool]:
-    """The point of [0, 1]ⁿ farthest from the inequalities, exactly; and whether it breaks one."""
+def _deepest(
+    A: Array, b: Array, E: Array, e: Array, finite: npt.NDArray[np.bool_], center: Array
+) -> tuple[Array, bool]:
+    """The point farthest from the inequalities, exactly; and whether it breaks one.
+
+    It is in [0, 1] in the coordinates that are ``finite``, and at most 1 from the nearest row.
+    """
     from scipy.optimize import linprog
 
     n = A.shape[1]
@@ -152,7 +170,7 @@ def _deepest(A: Array, b: Array, E: Array, e: Array, center: Array) -> tuple[Arr
         b_ub=b if len(b) else None,
         A_eq=np.column_stack([E, np.zeros(len(e))]) if len(e) else None,
         b_eq=e if len(e) else None,
-        bounds=[(0, 1)] * n + [(-np.inf, 1)],
+        bounds=[(0, 1) if f else (-np.inf, np.inf) for f in finite] + [(-np.inf, 1)],
         options={"primal_feasibility_tolerance": FEASIBLE},
     )
     if result.x is None:

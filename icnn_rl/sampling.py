@@ -69,6 +69,8 @@ def sample(
         raise ValueError(f"sweeps: expected a number >= 1, got {sweeps}")
     shape = (*f.batch_shape, f.dim)
     like = f.like.new_zeros(*(f.batch_shape or (1,)), f.dim)
+    if like.numel() == 0:
+        return like.view(shape)
     lines = _Lines.through(over, like)
     center, empty = over.interior(like)
     if bool(empty.any()):

@@ -90,7 +90,7 @@ class Quadratic(ConvexFunction):
         return self.gamma.to(y).unsqueeze(-1) if isinstance(self.gamma, Tensor) else self.gamma
 
     def value(self, y: Tensor) -> Tensor:
-        return self.gamma / 2 * (y - self.center).square().sum(-1)
+        return (self._weight(y) / 2 * (y - self.center).square()).sum(-1)
 
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         gradient = self._weight(y) * (y - self.center)
@@ -184,9 +184,9 @@ def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
         center: shape ``(n,)`` or ``(*batch_shape, n)``.
 
     Raises:
-        ValueError: γ is negative.
+        ValueError: γ is negative or NaN.
     """
-    if bool((torch.as_tensor(gamma) < 0).any()):
+    if not bool((torch.as_tensor(gamma) >= 0).all()):
         raise ValueError(f"gamma: expected a number >= 0, got {gamma}")
     return Quadratic(gamma, center)
 
@@ -204,11 +204,11 @@ def negative_entropy(alpha: float) -> NegativeEntropy:
         alpha: the weight α ≥ 0.
 
     Raises:
-        ValueError: α is negative.
+        ValueError: α is negative or NaN.
 
     Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 4.
     """
-    if alpha < 0:
+    if not alpha >= 0:
         raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
     return NegativeEntropy(alpha)
 
@@ -224,8 +224,8 @@ def negative_shannon_entropy(alpha: float) -> NegativeShannonEntropy:
         alpha: the weight α ≥ 0.
 
     Raises:
-        ValueError: α is negative.
+        ValueError: α is negative or NaN.
     """
-    if alpha < 0:
+    if not alpha >= 0:
         raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
     return NegativeShannonEntropy(alpha)

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from icnn_rl.adjoints.constraints import Constraints
 from icnn_rl.adjoints.minimum import somewhere
-from icnn_rl.adjoints.optimality import ActiveSet, NewtonSystem, quadratic_step
+from icnn_rl.adjoints.optimality import (
+    ActiveSet,
+    NewtonSystem,
+    feasible,
+    quadratic_step,
+)
 from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
@@ -122,5 +127,6 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, ActiveSet]:
     trial = torch.minimum(torch.maximum(trial, c.lower), c.upper).to(y.dtype)
     gradient = f.value_and_gradient(trial)[1].double()
     following = system.step(gradient, trial.double(), c)[0]
-    lengths = [torch.linalg.vector_norm(t, dim=-1, keepdim=True) for t in (step, following)]
-    return torch.where(lengths[1] <= CONTRACTION * lengths[0], trial, y), system.active
+    lengths = [torch.linalg.vector_norm(t, dim=-1) for t in (step, following)]
+    better = (lengths[1] <= CONTRACTION * lengths[0]) & feasible(trial.double(), c)
+    return torch.where(better.unsqueeze(-1), trial, y), system.active

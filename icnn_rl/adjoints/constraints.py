@@ -71,6 +71,16 @@ class Constraints:
             self.equation,
         )
 
+    def take(self, samples: Tensor) -> Constraints:
+        """Those of the samples where a mask of shape ``batch`` is True, as one batch axis."""
+        return Constraints(
+            self.lower[samples],
+            self.upper[samples],
+            self.C[samples],
+            self.right[samples],
+            self.equation,
+        )
+
     @property
     def differentiable(self) -> bool:
         """Whether a gradient with respect to the set is asked for."""

@@ -13,6 +13,9 @@ from icnn_rl.adjoints.constraints import Constraints
 NEAR = 1e-4  # distance to a constraint, relative to |y| + 1, at which it is first taken as active
 ROUNDS = 20  # changes of the active set before it is left as it is
 ROUNDING = 1e-13  # what counts as zero in the signs of multipliers and slacks, in relative terms
+FEASIBLE = 1e-9  # violation of a constraint, relative to |y| + 1, that counts as none
+WALK = 5  # changes of the active set a constraint, if they are made one by one
+BOWL, TINY = 1e-8, 1e-10  # curvature added for that, and rates that count as none, both relative
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,19 @@ class ActiveSet:
         """Coordinates at a bound."""
         return self.lower | self.upper
 
+    @property
+    def packed(self) -> Tensor:
+        """All in a row, shape ``(*batch, 2 n + rows)``."""
+        return torch.cat([self.lower, self.upper, self.rows], -1)
+
+    @classmethod
+    def of(cls, packed: Tensor, n: int) -> Self:
+        """What ``packed`` was made of."""
+        return cls(*packed.tensor_split([n, 2 * n], -1))
+
     def place(self, y: Tensor, c: Constraints) -> Tensor:
         """y with the fixed coordinates at their bounds."""
         return torch.where(self.lower, c.lower, torch.where(self.upper, c.upper, y))
-
-    def same(self, other: ActiveSet) -> bool:
-        """Whether the two agree for every sample."""
-        return all(
-            torch.equal(a, b)
-            for a, b in zip(
-                (self.lower, self.upper, self.rows),
-                (other.lower, other.upper, other.rows),
-                strict=True,
-            )
-        )
 
 
 class _Solve(torch.autograd.Function):
@@ -148,7 +150,14 @@ def quadratic_step(
     """The step to the minimiser of the quadratic model at y over the set, and its system.
 
     From the constraints that y is close to, those with a multiplier of the wrong sign are dropped
-    and those that the step would violate are added, until nothing changes.
+    and those that the step would violate are added, until nothing changes. Where more constraints
+    meet than there are dimensions that can go astray, and one is changed at a time.
+
+    Args:
+        gradient: ∇f(y), shape ``(*batch, n)``, float64.
+        H: ∇²f(y), shape ``(*batch, n, n)``.
+        y: a point of the set.
+        c: the set.
 
     Source: Hintermüller, Ito & Kunisch, "The primal-dual active set strategy as a semismooth Newton
     method", SIAM Journal on Optimization 13, 2002.
@@ -169,7 +178,61 @@ def quadratic_step(
             c.equation
             | torch.where(active.rows, multipliers > zero, -slack > edge.amax(-1, keepdim=True)),
         )
-        if new.same(active):
+        astray = (new.packed != active.packed).any(-1)
+        if not bool(astray.any()):
             break
         active = new
+    astray |= ~feasible(reached, c)
+    if bool(astray.any()):
+        packed = active.packed
+        packed[astray] = _walk(gradient[astray], H[astray], y[astray], c.take(astray)).packed
+        system = NewtonSystem(H, c, ActiveSet.of(packed, y.shape[-1]))
+        step = system.step(gradient, y, c)[0]
     return step, system
+
+
+def feasible(y: Tensor, c: Constraints) -> Tensor:
+    """Whether y keeps to all constraints, to rounding, of shape ``batch``."""
+    slack = c.right - (c.C @ y.unsqueeze(-1)).squeeze(-1)
+    worst = torch.cat([c.lower - y, y - c.upper, torch.where(c.equation, slack.abs(), -slack)], -1)
+    return worst.amax(-1) <= FEASIBLE * (1 + y.abs().amax(-1))
+
+
+def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> ActiveSet:
+    """The active set at the minimiser of the quadratic model, by a primal active-set method.
+
+    From y, a point of the set, to the minimiser on the constraints held, as far as the others let
+    it; the first in the way is held from there on, and one that pulls is let go at the minimiser.
+
+    Source: Nocedal & Wright, "Numerical Optimization", 2nd edition 2006, algorithm 16.3.
+    """
+    n = y.shape[-1]
+    curvature = torch.diagonal(H, dim1=-2, dim2=-1).amax(-1).clamp_min(1e-300)
+    # Where the model is flat a constraint has to be met all the same.
+    H = H + BOWL * curvature[..., None, None] * torch.eye(n, dtype=H.dtype, device=H.device)
+    pinned = c.lower == c.upper
+    equation = c.equation.expand(*y.shape[:-1], -1)
+    forever = torch.cat([pinned, torch.zeros_like(pinned), equation], -1)
+    held, way = forever, torch.zeros_like(y)
+    for _ in range(WALK * held.shape[-1]):
+        system = NewtonSystem(H, c, ActiveSet.of(held, n))
+        here, slope = y + way, gradient + (H @ way.unsqueeze(-1)).squeeze(-1)
+        step, multipliers = system.step(slope, here, c)
+        rate = torch.cat([-step, step, (c.C @ step.unsqueeze(-1)).squeeze(-1)], -1)
+        slack = c.right - (c.C @ here.unsqueeze(-1)).squeeze(-1)
+        room = torch.cat([here - c.lower, c.upper - here, slack], -1).clamp_min(0)
+        in_the_way = ~held & (rate > TINY * torch.linalg.vector_norm(step, dim=-1, keepdim=True))
+        length, first = torch.where(in_the_way, room / rate, torch.inf).min(-1, keepdim=True)
+        way = way + length.clamp(max=1) * step
+
+        slope = slope + (H @ step.unsqueeze(-1) + c.C.mT @ multipliers.unsqueeze(-1)).squeeze(-1)
+        push = torch.cat([slope, -slope, multipliers], -1)
+        least, pulling = torch.where(held & ~forever, push, torch.inf).min(-1, keepdim=True)
+        zero = TINY * (gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, True))
+        blocked = length < 1
+        changes = blocked | (least < -zero)
+        if not bool(changes.any()):
+            break
+        change = torch.where(blocked, first, pulling)
+        held = held ^ torch.zeros_like(held).scatter(-1, change, changes)
+    return ActiveSet.of(held, n)

@@ -12,6 +12,7 @@ from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.sets.convex_set import PolyhedralSet
 from icnn_rl.solvers import Solution, minimize
+from icnn_rl.solvers.minimize import fitting
 
 
 def unrolled(
@@ -33,7 +34,7 @@ def unrolled(
 
     Args:
         f: functions with batch shape ``batch`` and dimension n.
-        over: a set with a closed form of P: Box, Simplex, Simplices or Euclidean.
+        over: a set with a closed form of P: Box, Ball, Simplex, Simplices or Euclidean.
         step: length of a step, > 0; below 2 / (largest curvature) it converges for smooth f.
         iterations: number of steps ≥ 1, each one evaluation.
         momentum: share of the last step that is repeated, in [0, 1).
@@ -57,18 +58,24 @@ def unrolled(
         raise ValueError(f"iterations: expected a number >= 1, got {iterations}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum: expected a number in [0, 1), got {momentum}")
-    if isinstance(over, PolyhedralSet):
-        raise TypeError(
-            f"over: expected a set whose projection has a closed form, got {over}; use argmin"
-        )
     if f.dim is None or f.like is None:
         raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
-    y = over.center(like) if start is None else over.project(start.to(like).expand_as(like))
+    if isinstance(over, PolyhedralSet) or over.budgets(like) is not None:
+        raise TypeError(
+            f"over: expected a set whose projection has a closed form, got {over}; use argmin"
+        )
+    y = over.center(like) if start is None else over.project(fitting(start, like))
     velocity = torch.zeros_like(y)
     for _ in range(iterations):
         moved = over.project(y - step * f.value_and_gradient(y)[1] + momentum * velocity)
         y, velocity = moved, moved - y
+    value = f.value(y)
+    if not bool(value.isfinite().all()):
+        raise ValueError(
+            f"f: expected finite values along the steps, got {value.detach().tolist()} after the "
+            "last; try a smaller step"
+        )
     # One evaluation at the last iterate, by the solver that takes any f and set, proves its gap.
     proof = minimize(f, over, tol, "projected_gradient", start=y.detach(), max_evaluations=1)
-    return replace(proof, y=y, value=f.value(y))
+    return replace(proof, y=y, value=value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ class NonNegativeWeights(nn.Module):
             )
         self.nonnegativity = nonnegativity
         self.raw_z = nn.ParameterList(torch.empty(shape) for shape in shapes)
+        self.register_load_state_dict_post_hook(_require_cone)
 
     @torch.no_grad()
     def draw_(self, moments: Iterable[NonNegativeInit]) -> None:
@@ -54,3 +55,14 @@ class NonNegativeWeights(nn.Module):
         """P₊: put the weights back into the cone; nothing to do under ``softplus``."""
         if self.nonnegativity == "projection":
             torch._foreach_clamp_min_(list(self.raw_z), 0.0)
+
+
+def _require_cone(module: nn.Module, incompatible: Any) -> None:
+    """Refuse loaded weights that would not be convex, such as those of the other kind."""
+    assert isinstance(module, NonNegativeWeights)
+    smallest = min((float(w.detach().min()) for w in module.raw_z if w.numel()), default=0.0)
+    if module.nonnegativity == "projection" and smallest < 0:
+        raise ValueError(
+            f"raw_z: expected weights >= 0 for nonnegativity 'projection', got {smallest}; "
+            "'softplus' has others"
+        )

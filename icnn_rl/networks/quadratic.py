@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, take_rows
 from icnn_rl.networks.normalization import Norm, Normalization, normalization
 
 
@@ -154,7 +154,7 @@ class ConditionedQuadratic(ConvexFunction):
 
     def take(self, index: Tensor) -> ConditionedQuadratic:
         parts = (self.level, -1), (self.center, -2), (self.factor, -3)
-        return ConditionedQuadratic(*(t.index_select(axis, index) for t, axis in parts))
+        return ConditionedQuadratic(*(take_rows(t, index, axis) for t, axis in parts))
 
     def mean(self, axis: int = 0) -> ConvexFunction:
         """The mean over the leading axis; of a single member, that member, still a quadratic."""

@@ -40,8 +40,14 @@ class Ball(ConvexSet):
         return (self,)
 
     def without_balls(self) -> Box:
-        radius = torch.as_tensor(self.radius).unsqueeze(-1)
-        return Box(self.middle - radius, self.middle + radius)
+        given = [t for t in (self.radius, self.middle) if isinstance(t, Tensor)]
+        device = given[0].device if given else None
+        # A number in single precision could make the box smaller than the ball.
+        radius, center = (
+            torch.as_tensor(t, dtype=torch.float64, device=device)
+            for t in (self.radius, self.middle)
+        )
+        return Box(center - radius.unsqueeze(-1), center + radius.unsqueeze(-1))
 
     def fitted(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Radius, of shape ``(*batch, 1)``, and centre, of the shape of ``like``."""

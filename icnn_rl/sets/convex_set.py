@@ -156,9 +156,9 @@ class Intersection(PolyhedralSet):
         from icnn_rl.solvers import minimize
         from icnn_rl.terms import linear
 
-        lower, upper = self.bounds(c)
+        lower, upper = (t.double() for t in self.bounds(c))
         size = (c.abs() * torch.maximum(lower.abs(), upper.abs())).sum(-1).clamp(min=1e-300)
-        scaled = linear((-c / size.unsqueeze(-1)).double())
+        scaled = linear(-c / size.unsqueeze(-1))
         return -(size * minimize(scaled, self, ACCURACY, max_evaluations=1000).lower_bound).to(
             c.dtype
         )

@@ -42,7 +42,7 @@ def implied_bounds(
     size = batch.numel()
 
     def flat(t: Tensor, *trailing: int) -> Array:
-        return t.expand(*batch, *trailing).reshape(size, *trailing).cpu().double().numpy()
+        return t.expand(*batch, *trailing).reshape(size, *trailing).detach().cpu().double().numpy()
 
     low, high = flat(lower, n), flat(upper, n)
     bounded = np.isfinite(low).all(0) & np.isfinite(high).all(0)

@@ -70,7 +70,8 @@ def _solve_group(
         sp.vstack([lp.A, sp.hstack([inside, auxiliaries])])
         for lp, inside in zip(lps, matrix, strict=True)
     ]
-    lengths = np.array([1 / norm(block, axis=1) for block in blocks])  # to rows of length one
+    lengths = np.array([norm(block, axis=1) for block in blocks])
+    lengths = 1 / np.where(lengths > 0, lengths, 1.0)  # to rows of length one
     blocks = [sp.diags_array(s) @ block for s, block in zip(lengths, blocks, strict=True)]
     low = lengths * np.concatenate([np.full_like(b, -np.inf), low], axis=1)
     high = lengths * np.concatenate([b, high], axis=1)

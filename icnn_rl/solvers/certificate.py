@@ -34,7 +34,7 @@ class Certificate:
         self.problem = problem
         self.gamma = problem.flat(problem.f.strong_convexity)
         self._polyhedron = Polyhedron.of(problem.over, problem.start)
-        self._inner = self._polyhedron.units(problem.flat(problem.center, n))
+        self._inner = self._polyhedron.inner(problem.flat(problem.center, n))
         self.best, self.bound = np.full(size, np.inf), np.full(size, -np.inf)
         self.best_y = to_array(problem.start).reshape(size, n).copy()
         self.evaluations = np.zeros(size, np.int64)

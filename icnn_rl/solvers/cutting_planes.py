@@ -92,7 +92,7 @@ def cutting_planes(
     gamma = problem.flat(problem.f.strong_convexity)
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
     share = np.where(polyhedron.finite, INWARD, 0.0)
-    inner = polyhedron.units(y + share * (center - y))
+    inner = polyhedron.inner(y + share * (center - y))
     best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
     cut_h, cut_a = np.empty((size, rows + 16, n)), np.empty((size, rows + 16))

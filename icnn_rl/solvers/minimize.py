@@ -60,6 +60,7 @@ def minimize(
             ``bundle_entropy`` for an entropy on a box of many dimensions, else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
+            A ball or a budget takes several problems, and each may have as many.
 
     Returns:
         A ``Solution`` with tensors of shape ``batch``.
@@ -78,7 +79,7 @@ def minimize(
         raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
     if start is not None:
-        start = _fitting(start, like)
+        start = fitting(start, like)
     if isinstance(over, Box):  # bounded and not empty: to ask would cost, and wait for a device
         if solver == "auto":
             many = capturing(like) or f.batch_shape.numel() > FEW
@@ -151,7 +152,8 @@ def _solve(
     return solution
 
 
-def _fitting(start: Tensor, like: Tensor) -> Tensor:
+def fitting(start: Tensor, like: Tensor) -> Tensor:
+    """First points in the shape, dtype and device of ``like``."""
     if not capturing(start) and not bool(start.isfinite().all()):
         raise ValueError("start: expected finite entries, got NaN or infinity")
     try:

@@ -253,7 +253,7 @@ def solve(problem: Problem) -> Solution:
     a = np.concatenate([-over.b, last], 1)
     constraints = (over.origin, over.width, over.finite, h, a, over.E, over.e)
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
-    center = over.units(center)
+    center = over.inner(center)
 
     base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)

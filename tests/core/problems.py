@@ -26,7 +26,7 @@ from icnn_rl.functions import Affine, Max, Mean, Restriction, Sum
 from icnn_rl.networks import ACTIVATIONS, ConditionedNetwork
 from icnn_rl.terms import Linear, NegativeEntropy, Quadratic
 
-SMOOTH = ("softplus", "elu")
+SMOOTH = ("softplus", "elu", "squareplus")
 PIECEWISE_LINEAR = ("relu", "leaky_relu")
 OPERATIONS = (
     "nothing",
@@ -50,6 +50,7 @@ BOUNDED_SETS = (
     "polytope",
     "box and polytope",
     "box and plane",
+    "simplex and polytope",
 )
 SETS = (*BOUNDED_SETS, "euclidean")
 
@@ -193,6 +194,10 @@ def feasible_set(name: str, like: Tensor, seed: int) -> ConvexSet:
             E = normal(seed, 1, n).to(like)
             inside = torch.tanh(normal(seed + 1, *like.shape).to(like))
             return Box(-1.0, 1.0) & Polytope(E=E, d=(E @ inside.unsqueeze(-1)).squeeze(-1))
+        case "simplex and polytope":  # its rows leave a vertex of the simplex in the set, or all
+            A = normal(seed, 2, n).to(like)
+            slack = normal(seed + 1, 2).to(like).clamp(min=0)
+            return Simplex() & Polytope(A, A[:, 0] + slack)
         case "euclidean":
             return Euclidean()
     raise AssertionError(name)

@@ -10,7 +10,18 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from icnn_rl import PICNN, Ball, Box, ConvexFunction, ConvexSet, L1Ball, Polytope, argmin, minimize
+from icnn_rl import (
+    PICNN,
+    Ball,
+    Box,
+    ConvexFunction,
+    ConvexSet,
+    L1Ball,
+    Polytope,
+    argmin,
+    linear,
+    minimize,
+)
 
 BATCH, N = 6, 3
 RADIUS = torch.linspace(0.2, 1.2, BATCH, dtype=torch.float64)
@@ -123,6 +134,19 @@ def test_kinks_and_single_precision(name: str) -> None:
     assert SETS[name].contains(rough.y.double(), 1e-6).all()
     assert (rough.lower_bound <= exact.value + 1e-5).all()
     assert (exact.lower_bound <= rough.value + 1e-4).all()
+
+
+@pytest.mark.parametrize(("radius", "middle"), [(0.7, 0.0), (1, 100.3), (2**24 + 1, 0.0)])
+def test_numbers_are_not_rounded_to_single_precision(radius: float, middle: float) -> None:
+    slope = torch.tensor([-1.0, 0.0]).double()
+    solution = minimize(linear(slope), Ball(radius, middle), 1e-9 * radius)
+    assert solution.converged
+    assert solution.lower_bound <= -middle - radius + 1e-12 * radius
+    assert solution.value >= -middle - radius - 1e-12 * radius
+
+
+def test_the_support_of_a_curved_intersection_vanishes_at_zero() -> None:
+    assert (Ball(1.0) & Box(-1.0, 1.0)).support(torch.zeros(N)) == 0
 
 
 def test_no_batch_and_several_axes() -> None:

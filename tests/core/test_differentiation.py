@@ -14,12 +14,14 @@ from icnn_rl import (
     FICNN,
     PICNN,
     ArgMin,
+    Ball,
     Box,
     Conv,
     ConvexFunction,
     ConvexSet,
     ConvFICNN,
     Euclidean,
+    L1Ball,
     Polytope,
     Simplex,
     argmin,
@@ -41,6 +43,7 @@ SETS = (
     "polytope",
     "box and polytope",
     "box and plane",
+    "simplex and polytope",
     "euclidean",
 )
 
@@ -191,8 +194,42 @@ def test_a_function_may_be_used_before_and_after() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("base", "rows", "right"),
+    [
+        (Box(0.0, 1.0), [[1.0, 1, 1]], [1.0]),
+        (Box(0.0, 1.0), [[1.0, 1, 1], [1, -1, 0]], [1.0, 0]),
+        (Simplex(), [[1.0, -1, 0]], [0.0]),
+        (Simplex(), torch.eye(3), [0.5] * 3),
+    ],
+    ids=["budget", "budget and order", "order", "caps"],
+)
+def test_vertices_where_more_constraints_meet_than_there_are_dimensions(
+    base: ConvexSet, rows: list[list[float]] | Tensor, right: list[float]
+) -> None:
+    rows, right = (torch.as_tensor(t).double() for t in (rows, right))
+    over = base & Polytope(rows, right)
+    center = (3 * normal(0, 400, 3)).requires_grad_()
+    solution = argmin(quadratic(1.0, center), over)
+    y = solution.y.detach()
+    assert over.contains(y, 1e-9).all()
+    assert ((y @ rows.mT - right).abs() < 1e-9).any()
+    nearest = over.project(center.detach())
+    torch.testing.assert_close(y, nearest, rtol=0, atol=1e-6)
+    # The gradient of the value is that of the envelope, center - y; that of y, from differences.
+    (of_value,) = torch.autograd.grad(solution.value.sum(), center, retain_graph=True)
+    torch.testing.assert_close(of_value, center.detach() - y, rtol=1e-6, atol=1e-6)
+    weight, step = normal(1, 400, 3), 1e-4 * normal(2, 400, 3)
+    (of_y,) = torch.autograd.grad((weight * solution.y).sum(), center)
+    moved = over.project(center.detach() + step) - over.project(center.detach() - step)
+    along, expected = (of_y * step).sum(-1), (weight * moved).sum(-1) / 2
+    # At a kink, between the two, either side's derivative would be right.
+    assert (along - expected).abs().median() < 1e-9
+    assert ((along - expected).abs() > 1e-6).sum() <= 2
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
-@pytest.mark.parametrize("over", [Box(-1.0, 1.0), Simplex(), Euclidean()], ids=str)
+@pytest.mark.parametrize("over", [Box(-1.0, 1.0), Ball(0.7), Simplex(), Euclidean()], ids=str)
 def test_unrolled(over: ConvexSet, momentum: float) -> None:
     net, x = network(), normal(0, BATCH, 3).requires_grad_()
     weight = normal(4, BATCH, N)
@@ -203,6 +240,8 @@ def test_unrolled(over: ConvexSet, momentum: float) -> None:
         ).sum()
 
     assert_derivative(lambda: solve(6), [x, *net.parameters()])
+    if isinstance(over, Ball):
+        return  # argmin does not take it
     exact = (weight * argmin(tilted(net.condition(x)), over, TOL).y).sum()
     for long, short in zip(
         torch.autograd.grad(solve(300), [x, net.bias[0]]),
@@ -331,20 +370,22 @@ def test_second_derivatives_are_refused() -> None:
         ({"iterations": 0}, "iterations: expected a number >= 1, got 0"),
         ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), got 1.0"),
         ({"f": negative_entropy(1.0)}, "f: expected a function that fixes the dimension"),
+        ({"start": torch.zeros(3)}, r"start: expected shape \(5, 4\), got \(3,\)"),
+        ({"step": 1e300, "over": Euclidean()}, "f: expected finite values along the steps, got"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
 )
 def test_bad_arguments_of_unrolled_are_named(change: dict[str, object], message: str) -> None:
-    f = network().condition(normal(0, BATCH, 3))
+    f = tilted(network().condition(normal(0, BATCH, 3)))
     arguments = {"f": f, "over": Box(-1.0, 1.0), "step": 0.1, "iterations": 5, **change}
     with pytest.raises(ValueError, match=message):
         unrolled(**arguments)  # type: ignore[arg-type]
 
 
 def test_bad_arguments_are_named() -> None:
-    over = Polytope(torch.eye(N).double(), torch.ones(N).double())
-    with pytest.raises(TypeError, match="over: expected a set whose projection has a closed form"):
-        unrolled(network().condition(normal(0, BATCH, 3)), over, 0.1, 5)
+    for over in (Polytope(torch.eye(N).double(), torch.ones(N).double()), L1Ball(1.0)):
+        with pytest.raises(TypeError, match="over: expected a set whose projection has a closed"):
+            unrolled(network().condition(normal(0, BATCH, 3)), over, 0.1, 5)
     with pytest.raises(TypeError, match=r"net: expected a module with condition\(x\), got Linear"):
         ArgMin(nn.Linear(2, 2), Simplex())
     with pytest.raises(ValueError, match=r"method: expected one of .*'implicit'.*, got 'envelope'"):

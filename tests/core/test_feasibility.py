@@ -70,6 +70,16 @@ def _of_samples(over: ConvexSet, like: Tensor, kept: Tensor) -> ConvexSet:
     return Box(lower[kept], upper[kept]) & Polytope(*parts)
 
 
+@pytest.mark.parametrize("far", [1e2, 3e3, 1e6])
+def test_an_unbounded_set_is_found_however_far_it_is(far: float) -> None:
+    A, b = torch.tensor([[-1.0, far], [0.0, -1.0]]).double(), torch.tensor([0.0, -1.0]).double()
+    solution = minimize(quadratic(1.0, torch.zeros(2).double()), Polytope(A, b), 1e-6 * far**2)
+    assert solution.converged
+    torch.testing.assert_close(solution.y, torch.tensor([far, 1.0]).double(), rtol=1e-5, atol=0)
+    nothing = torch.cat([A, -A[:1]]), torch.cat([b, torch.tensor([-1.0]).double()])
+    assert minimize(quadratic(1.0, torch.zeros(2).double()), Polytope(*nothing)).infeasible
+
+
 def test_contradicting_boxes_are_empty() -> None:
     lower = torch.tensor([[0.0, 0.0, 0.0]] * 3 + [[2.0, 0.0, 0.0]] * 3).double()
     solution = minimize(network("softplus"), Box(-1.0, 1.0) & Box(lower, lower + 1), 1e-6)

@@ -51,15 +51,14 @@ def test_the_certificate_holds_against_a_grid(max_evaluations: int) -> None:
 
 
 def test_two_wells_of_which_the_deeper_is_found() -> None:
-    """min(|y + ½|² + a, |y - ½|² + b) has both wells as local minima; gradients find the nearer."""
+    """min(|y + ½|², |y - ½|² + (y - 1)/2) has a well at -½, 0 deep, and one at ¼, -5/16 deep."""
     centers = torch.tensor([[[-0.5]], [[0.5]]])
-    depth = torch.tensor([[[0.0]], [[0.1]]])
-    f = quadratic(2.0, centers) + linear(depth)
-    solution, mode = minimize_modes(f, Box(-1.0, 1.0), 1e-6, start=torch.full((2, 1, 1), 1.0))
-    expected = torch.minimum(torch.tensor(0.0), 0.1 * torch.tensor(0.45))
-    assert mode.tolist() == [0]
-    torch.testing.assert_close(solution.value, expected.view(1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(solution.y, torch.tensor([[-0.5]]), atol=1e-3, rtol=0)
+    slopes = torch.tensor([[[0.0]], [[0.5]]])
+    f = quadratic(2.0, centers) + linear(slopes).affine(torch.eye(1), -1.0)
+    solution, mode = minimize_modes(f, Box(-1.0, 1.0), 1e-6, start=torch.full((2, 1, 1), -1.0))
+    assert mode.tolist() == [1]
+    torch.testing.assert_close(solution.value, torch.tensor([-0.3125]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(solution.y, torch.tensor([[0.25]]), atol=1e-3, rtol=0)
 
 
 def test_infeasible_samples_and_sets() -> None:

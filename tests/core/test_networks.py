@@ -254,6 +254,13 @@ def test_state_dict_round_trip(net: Network) -> None:
     assert torch.equal(other(x, y), net(x, y))
 
 
+def test_weights_of_the_other_parametrisation_are_refused() -> None:
+    torch.manual_seed(0)
+    state = FICNN(2, convex=(50, 50), nonnegativity="softplus").state_dict()
+    with pytest.raises(ValueError, match=r"raw_z: expected weights >= 0 for .*'projection', got -"):
+        FICNN(2, convex=(50, 50)).load_state_dict(state)
+
+
 @each_network
 def test_an_empty_batch_gives_no_values(net: Network) -> None:
     f = net.condition(torch.empty(0, 3))

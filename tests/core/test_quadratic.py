@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import PIECEWISE_LINEAR, SEEDS, each_value, normal
 
-from icnn_rl import PICNN, Box, minimize, minimize_modes
+from icnn_rl import PICNN, Box, linear, minimize, minimize_modes
 from icnn_rl.modes import Modes
 from icnn_rl.networks import QuadraticNetwork
 
@@ -57,6 +57,12 @@ def test_the_mean_of_one_member_is_that_member() -> None:
     torch.testing.assert_close(ensemble.mean(0).center, ensemble.center[0])
     pair = network(2, 2, 0).condition(normal(0, BATCH, 3))
     torch.testing.assert_close(pair.mean(0).value(y), pair.value(y).mean(0))
+
+
+def test_take_keeps_what_is_shared_by_the_batch() -> None:
+    f = network(2, None, 0).condition(normal(0, 1, 3)) + linear(normal(1, BATCH, 2))
+    y, index = normal(2, BATCH, 2), torch.tensor([BATCH - 1, 0])
+    torch.testing.assert_close(f.take(index).value(y[index]), f.value(y)[index])
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, (4,)), (1, 0, (4,)), (1, 1, (0,))])

@@ -171,6 +171,8 @@ def test_as_the_temperature_falls_draws_approach_the_minimum(temperature: float)
 def test_batches_of_every_shape() -> None:
     one = linear(torch.tensor([1.0, 2.0, 0.0]))
     assert sample(one, Box(-1.0, 1.0), 1.0).shape == (3,)
+    none = PICNN(2, 3, (8,), (8,)).condition(torch.empty(0, 2))
+    assert sample(none, Box(-1.0, 1.0), 1.0).shape == (0, 3)
     ensemble = PICNN(2, 3, (8,), (8,), ensemble=4).condition(torch.randn(5, 2))
     low = sample(ensemble, Box(-1.0, 1.0), 1e-6)
     assert low.shape == (4, 5, 3)
