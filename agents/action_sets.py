@@ -28,10 +28,15 @@ def announced_set(env: VecEnv) -> ActionSet | None:
     if not env.has_attr("action_set"):
         return None
     first, *others = env.get_attr("action_set")
-    if any(other != first for other in others):
+    if any(_meaning(other) != _meaning(first) for other in others):
         raise ValueError(f"env: expected one action_set in all environments, got {first}, {others}")
     action_set: ActionSet = first
     return action_set
+
+
+def _meaning(action_set: ActionSet) -> object:
+    """What two sets share that are the same function: a method is, whichever object's it is."""
+    return getattr(action_set, "__func__", action_set)
 
 
 def unnormalized(observations: Any, normalizer: VecNormalize | None) -> Any:

@@ -39,6 +39,7 @@ from icnn_rl.solvers.minimize import FEW
 
 FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
 FALLING = LinearSchedule(1e-3, 5e-5, 1.0)  # learning rate, by the progress that remains
+OWN = {"action_l2", "entropy", "solver", "target_network"}  # set for the policy, not by the user
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
@@ -76,7 +77,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         action_noise: exploration noise, in scaled actions.
         exploration_noise: standard deviation of Gaussian noise where ``action_noise`` is None.
         exploration_temperature: if not None, actions that explore are drawn from the density
-            ∝ exp(Q(s, a) / temperature) in [-1, 1]ⁿ, without noise; for one mode only.
+            ∝ exp(-f(a) / temperature) in [-1, 1]ⁿ, with f what a* minimises, without noise; for
+            one mode only.
         replay_buffer_class: as in stable-baselines3; n-step and HER are such classes.
         replay_buffer_kwargs: its arguments.
         optimize_memory_usage: as in stable-baselines3.
@@ -111,6 +113,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     policy: ConcaveQPolicy
     critic: ConcaveCritic
     critic_target: ConcaveCritic | None
+    default_noise = False
 
     def __init__(
         self,
@@ -150,8 +153,16 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         if env is not None:
             env = maybe_make_env(env, verbose)
             require_bounded_box(env.action_space)
+            if isinstance(env.observation_space, spaces.Dict) and n_steps > 1:
+                raise ValueError(
+                    f"n_steps: expected 1 where observations are a Dict, got {n_steps}"
+                )
         if not 0 < tau <= 1:
             raise ValueError(f"tau: expected a number in (0, 1], got {tau}")
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma: expected a number in [0, 1], got {gamma}")
+        if own := OWN & set(policy_kwargs or {}):
+            raise ValueError(f"policy_kwargs: expected no arguments of ConcaveQ, got {sorted(own)}")
         super().__init__(
             policy,
             env,
@@ -168,7 +179,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
             n_steps=n_steps,
-            policy_kwargs={**(policy_kwargs or {}), "target_network": tau < 1},
+            policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
@@ -178,8 +189,16 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             supported_action_spaces=(spaces.Box,),
             support_multi_env=True,
         )
-        require_at_least(0, action_l2=action_l2, entropy=entropy)
+        require_at_least(
+            0,
+            action_l2=action_l2,
+            entropy=entropy,
+            exploration_noise=exploration_noise,
+            target_noise=target_noise,
+            target_noise_clip=target_noise_clip,
+        )
         self.format = FORMAT
+        self.default_noise = action_noise is None
         self.exploration_noise = exploration_noise
         self.exploration_temperature = exploration_temperature
         self.target_noise = target_noise
@@ -194,7 +213,10 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        given = self.policy_kwargs
+        self.policy_kwargs = {**given, "target_network": self.tau < 1}
         super()._setup_model()
+        self.policy_kwargs = given
         self.policy.action_l2 = self.action_l2
         self.policy.entropy = self.entropy
         self.policy.solver = self.acting_solver
@@ -211,6 +233,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     def _setup_noise(self) -> None:
         temperature = self.exploration_temperature
+        if self.default_noise:
+            self.action_noise = None  # loaded, it may be one of another exploration_noise
         if temperature is not None:
             require_drawing(temperature, self.action_noise, self.policy.modes)
         elif self.action_noise is None and self.exploration_noise > 0:
@@ -373,6 +397,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             ValueError: the file is no ConcaveQ model, is damaged, or has another format.
         """
         require_format(path, FORMAT)
+        if "action_noise" in kwargs:
+            kwargs["default_noise"] = kwargs["action_noise"] is None
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

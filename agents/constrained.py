@@ -30,17 +30,23 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     action_space: spaces.Box
     replay_buffer: ReplayBuffer
     action_set: ActionSet | None = None
+    normalized_observations = False
 
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.env is not None:
-            self.action_set = announced_set(self.env)
+            self._announce()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on in another environment, and within its set if it announces one."""
         super().set_env(env, force_reset)
+        self._announce()
+
+    def _announce(self) -> None:
         assert self.env is not None
         self.action_set = announced_set(self.env)
+        normalizer = self._vec_normalize_env
+        self.normalized_observations = normalizer is not None and normalizer.norm_obs
 
     def predict(
         self,
@@ -63,6 +69,11 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _set_after(self, observations: Any) -> ConvexSet:
         """What the environment allows after a batch of observations."""
         assert self.action_set is not None
+        if self.normalized_observations and self._vec_normalize_env is None:
+            raise ValueError(
+                "env: expected the VecNormalize of training, as the environment's action_set is "
+                "one of its own observations, got none; load the model with env=..."
+            )
         return self.action_set(unnormalized(observations, self._vec_normalize_env))
 
     def _sample_action(

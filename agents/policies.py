@@ -225,7 +225,7 @@ class ConcaveQPolicy(BasePolicy):
 
     @torch.no_grad()
     def draw(self, observation: Observation, temperature: float) -> np.ndarray:
-        """Actions from the density ∝ exp(Q / temperature) of the mean critic, scaled to [-1, 1]."""
+        """Actions from the density ∝ exp(-``objective`` / temperature), scaled to [-1, 1]."""
         self.set_training_mode(False)
         obs, _ = self.obs_to_tensor(observation)
         critics = self.critic.condition(obs)

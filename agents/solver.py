@@ -32,15 +32,12 @@ class SolverSettings:
         """The settings themselves, or those that a dict of them spells out."""
         return cls(**settings) if isinstance(settings, dict) else settings
 
-    def minimize(self, f: ConvexFunction, over: ConvexSet, start: Tensor | None = None) -> Solution:
+    def minimize(self, f: ConvexFunction, over: ConvexSet) -> Solution:
         """Minimise functions of batch shape (B,), or the least of K for (K, B), over a set."""
         limit = self.max_evaluations
         if len(f.batch_shape) > 1:
-            modes = minimize_modes(
-                f, over, self.tol, self.method, start=start, max_evaluations=limit
-            )
-            return modes[0]
-        return minimize(f, over, self.tol, self.method, start=start, max_evaluations=limit)
+            return minimize_modes(f, over, self.tol, self.method, max_evaluations=limit)[0]
+        return minimize(f, over, self.tol, self.method, max_evaluations=limit)
 
 
 def vertex(f: ConditionedQuadratic) -> Solution:

@@ -36,8 +36,8 @@ from icnn_rl.runs.storage import replacing
 RESULTS = Path(__file__).parent / "results"
 TASKS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
 KINDS = ("power", "ball", "ramp")
-CASE = ("task", "algorithm", "seed", "limit", "trained")
-FIELDS = (*CASE, "return", "spread", "violation", "projected by", "run")
+CASE = ("task", "algorithm", "seed", "limit", "trained", "run")
+FIELDS = (*CASE, "return", "spread", "violation", "projected by")
 
 
 def limits(task: str) -> list[ConstraintConfig]:

@@ -32,9 +32,12 @@ WIDTHS = [256, 256]
 
 
 AGENTS: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
-    "ConcaveQ": (ConcaveQ, {}),
+    "ConcaveQ": (ConcaveQ, {"compile": False}),
     "ConcaveQ, compiled": (ConcaveQ, {"compile": True}),
-    "ConcaveQ, convex 32-32": (ConcaveQ, {"policy_kwargs": {"convex": (32, 32)}}),
+    "ConcaveQ, convex 32-32": (
+        ConcaveQ,
+        {"compile": False, "policy_kwargs": {"convex": (32, 32)}},
+    ),
     **{peer.__name__: (peer, {"policy_kwargs": {"net_arch": WIDTHS}}) for peer in (TD3, SAC, DDPG)},
 }
 

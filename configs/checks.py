@@ -14,5 +14,5 @@ def require_at_least(least: float, section: str, config: object, *names: str) ->
     """
     for name in names:
         value = getattr(config, name)
-        if value < least:
+        if not value >= least:
             raise ValueError(f"{section}{name} has to be at least {least}, not {value}")

@@ -117,7 +117,7 @@ class AgentConfig:
         tau: step of the target networks towards the critics; with 1 there are none.
         gamma: discount factor.
         train_freq: steps between updates.
-        gradient_steps: updates at a time.
+        gradient_steps: updates at a time; -1 for as many as there were steps.
         n_steps: steps of the return in the TD target.
         target_noise: standard deviation of the noise on the target's action.
         target_noise_clip: largest absolute value of that noise.
@@ -156,10 +156,13 @@ class AgentConfig:
     compile: bool = True
 
     def __post_init__(self) -> None:
-        positive = ("buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
+        positive = ("buffer_size", "batch_size", "train_freq", "n_steps")
         require_at_least(1, "agent.", self, *positive)
+        if self.gradient_steps != -1:
+            require_at_least(1, "agent.", self, "gradient_steps")
         rates = ("learning_rate", "learning_rate_end_factor", "beta1", "learning_starts")
-        require_at_least(0, "agent.", self, *rates, "weight_decay", "action_l2", "entropy")
+        weights = ("weight_decay", "action_l2", "entropy", "target_noise")
+        require_at_least(0, "agent.", self, *rates, *weights)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         following = _continued(continuation(self.gamma)[hour], log_price - _daily(hour), charge + u)
         q = _reward(np.exp(log_price)[..., None], u) + following
         best = q.argmax(-1)[..., None]
-        return np.take_along_axis(u, best, -1)[..., 0], np.take_along_axis(q, best, -1)[..., 0]
+        value = np.take_along_axis(q, best, -1)[..., 0]
+        return np.take_along_axis(u, best, -1)[..., 0], np.where(hour < HOURS, value, 0.0)
 
     def foresight(self) -> tuple[Array, float]:
         """The best actions for this episode's prices, had they been known, from the charge now.

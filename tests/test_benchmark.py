@@ -165,6 +165,16 @@ def test_a_run_of_another_configuration_is_neither_resumed_nor_lost(
     assert run.read_config()["threads"] == 2
 
 
+def test_keys_of_an_agent_that_a_baseline_is_not_may_go(done: tuple[Grid, str, int]) -> None:
+    result = done[0].result(SAC)
+    cell = next(c for c in suite_cells(*read_suite(str(done[0].suite))) if c.algorithm == "sac")
+    assert result.is_of(cell)
+    result.metadata["config"]["agent"]["long_gone"] = 1
+    assert result.is_of(cell)
+    result.metadata["config"]["algorithm"] = "concave_q"
+    assert not result.is_of(cell)
+
+
 def test_only_what_matters_to_a_run_makes_it_another(done: tuple[Grid, str, int]) -> None:
     cells = {c.algorithm: c for c in suite_cells(*read_suite(str(done[0].suite)))}
     for name, is_ours in {"sac": True, "concave-q": False}.items():

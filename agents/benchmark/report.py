@@ -27,7 +27,7 @@ HEAD = """# Benchmark {name}
 same for all. In brackets are 95 % bootstrap intervals over runs; a single run has none. A score is
 0 for random actions and 1 for the reference, whose first reaching is timed (median of the runs that
 reach it). Seconds are wall time of training alone, without evaluations; what else the machine did
-counts.
+counts.{left_out}
 
 ![Learning curves](learning_curves.png)
 """
@@ -58,10 +58,14 @@ def write_report(name: str, suite: SuiteConfig, results: Path, out: Path) -> Non
     Raises:
         ValueError: there are no results, or one is damaged.
     """
-    table = read_results(name, suite, results)
+    table, outdated = read_results(name, suite, results)
     out.mkdir(parents=True, exist_ok=True)
     cells = sum(len(runs.results) for algorithms in table.values() for runs in algorithms.values())
-    parts = [HEAD.format(name=name, cells=cells, episodes=suite.evaluation_episodes)]
+    others = ", ".join(path.relative_to(results / name).as_posix() for path in outdated)
+    left_out = f" Left out, as of another configuration: {others}." if others else ""
+    parts = [
+        HEAD.format(name=name, cells=cells, episodes=suite.evaluation_episodes, left_out=left_out)
+    ]
     draw_learning_curves(table, out / "learning_curves.png")
     for task, algorithms in table.items():
         parts.append(f"## {task}\n\n{_task_table(task, algorithms)}\n")

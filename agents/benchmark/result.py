@@ -44,7 +44,17 @@ class Result:
         Raises:
             ValueError: it is not one of this version.
         """
-        return from_plain(Config, self.metadata["config"], str(self.path))
+        plain = dict(self.metadata["config"])
+        if plain.get("algorithm", "concave_q") != "concave_q":
+            plain.pop("agent", None)  # says nothing of a baseline, but may have keys that are gone
+        return from_plain(Config, plain, str(self.path))
+
+    def is_of(self, cell: Cell) -> bool:
+        """Whether the run was one of a cell's configuration."""
+        try:
+            return cell.is_of(self.config())
+        except ValueError:  # by keys that are no more
+            return False
 
 
 def collect(cell: Cell, run: AgentFolder) -> str:

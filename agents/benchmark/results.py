@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import icnn_rl.configs
+from icnn_rl.agents.benchmark.cell import Cell
 from icnn_rl.agents.benchmark.result import Result, read_result
-from icnn_rl.configs import SuiteConfig, TaskConfig
+from icnn_rl.configs import SuiteConfig, TaskConfig, cell_config
 
 PUBLISHED = Path(icnn_rl.configs.__file__).parent / "benchmark" / "published.csv"
 
@@ -48,7 +49,7 @@ class Runs:
     def __init__(self, task: TaskConfig, results: list[Result], every: int) -> None:
         self.task = task
         self.results = results
-        self.steps = np.arange(every, task.steps + 1, every)
+        self.steps = np.append(np.arange(every, task.steps, every), task.steps)
         self.returns = np.stack([self._curve(r.columns) for r in results])
         """Of shape (runs, evaluations), at ``steps``."""
 
@@ -99,7 +100,7 @@ class Runs:
 Table = dict[str, dict[str, Runs]]  # by task, then by algorithm
 
 
-def read_results(name: str, suite: SuiteConfig, folder: Path) -> Table:
+def read_results(name: str, suite: SuiteConfig, folder: Path) -> tuple[Table, list[Path]]:
     """The results of a suite, in its order of tasks and algorithms.
 
     Args:
@@ -107,10 +108,15 @@ def read_results(name: str, suite: SuiteConfig, folder: Path) -> Table:
         suite: its configuration.
         folder: of all results.
 
+    Returns:
+        The results by the suite's present configuration, and the files of others, which are not to
+        be mixed with them.
+
     Raises:
         ValueError: there are none, or one is damaged or not of this suite.
     """
     found: dict[str, dict[str, list[Result]]] = {}
+    outdated = []
     for path in sorted((folder / name).glob("*/*/*.csv")):
         result = read_result(path)
         task, algorithm = result.metadata["task"], result.metadata["algorithm"]
@@ -118,10 +124,16 @@ def read_results(name: str, suite: SuiteConfig, folder: Path) -> Table:
             raise ValueError(f"{path} is of {algorithm} on {task}, which {name} does not have")
         if result.metadata["steps"] < suite.tasks[task].steps:
             raise ValueError(f"{path} ends before the {suite.tasks[task].steps} steps of {name}")
-        found.setdefault(task, {}).setdefault(algorithm, []).append(result)
+        config = cell_config(suite, algorithm, task, result.metadata["seed"])
+        if result.is_of(Cell(name, task, algorithm, config)):
+            found.setdefault(task, {}).setdefault(algorithm, []).append(result)
+        else:
+            outdated.append(path)
     if not found:
-        raise ValueError(f"there are no results of {name} in {folder / name}")
-    return {
+        raise ValueError(
+            f"there are no results of {name} in {folder / name}, by its present configuration"
+        )
+    table = {
         task: {
             algorithm: Runs(suite.tasks[task], found[task][algorithm], suite.evaluate_every)
             for algorithm in suite.algorithms
@@ -130,6 +142,7 @@ def read_results(name: str, suite: SuiteConfig, folder: Path) -> Table:
         for task in suite.tasks
         if task in found
     }
+    return table, outdated
 
 
 def published(task: str) -> list[Published]:

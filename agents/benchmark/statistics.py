@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.stats import trim_mean
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -19,8 +18,16 @@ Interval = tuple[float, float]
 
 
 def interquartile_mean(scores: Scores) -> float:
-    """The mean of the middle half of all runs on all tasks."""
-    return float(trim_mean(np.concatenate(list(scores)), 0.25))
+    """The mean of the middle half of all runs on all tasks.
+
+    Where tasks have different numbers of runs each task counts the same, in all.
+    """
+    values = np.concatenate(list(scores))
+    weights = np.concatenate([np.full(runs.size, 1 / runs.size) for runs in scores])
+    order = values.argsort()
+    ends = np.append(0.0, weights[order].cumsum())
+    inside = np.diff((ends / ends[-1]).clip(0.25, 0.75))
+    return float(values[order] @ inside / inside.sum())
 
 
 def probability_of_improvement(first: Scores, second: Scores) -> float:
@@ -61,5 +68,5 @@ def bootstrap_interval(
 
 
 def mean(scores: Scores) -> float:
-    """The mean of all runs."""
-    return float(np.concatenate(list(scores)).mean())
+    """The mean over tasks of the mean over runs."""
+    return float(np.mean([runs.mean() for runs in scores]))

@@ -18,6 +18,7 @@ from icnn_rl.agents.runs.snapshot import capture, restore
 from icnn_rl.configs import Config, ConstraintConfig, EnvironmentConfig
 from icnn_rl.envs.constraints import ActionBall, PowerBudget, RampLimits
 
+SB3_GAMMA = 0.99  # of all its algorithms, unless they are told otherwise
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 Vectorize = Callable[[list[Callable[[], gym.Env[Any, Any]]]], VecEnv]
@@ -98,11 +99,8 @@ def make_training_environments(config: Config, vectorize: Vectorize = DummyVecEn
     envs = vectorize([make] * config.env.n_envs)
     observations, rewards = config.env.normalize_observations, config.env.normalize_rewards
     if observations or rewards:
-        gamma = (
-            config.agent.gamma
-            if config.algorithm == "concave_q"
-            else config.baseline.get("gamma", config.agent.gamma)
-        )
+        own = config.algorithm == "concave_q"
+        gamma = config.agent.gamma if own else config.baseline.get("gamma", SB3_GAMMA)
         envs = VecNormalize(envs, norm_obs=observations, norm_reward=rewards, gamma=gamma)
     return envs
 

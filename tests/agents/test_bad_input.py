@@ -110,9 +110,28 @@ def test_networks(network: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("option", ["action_l2", "entropy"])
 def test_negative_weights_of_the_greedy_action(option: str) -> None:
-    for arguments in ({option: -0.1}, {"policy_kwargs": {option: float("nan")}}):
-        with pytest.raises(ValueError, match=rf"{option}: expected a number >= 0, got (-0.1|nan)"):
-            ConcaveQ("MlpPolicy", Bandit(), **arguments)
+    for value in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"{option}: expected a number >= 0, got {value}"):
+            ConcaveQ("MlpPolicy", Bandit(), **{option: value})
+    with pytest.raises(ValueError, match=rf"policy_kwargs: expected no .*, got \['{option}'\]"):
+        ConcaveQ("MlpPolicy", Bandit(), policy_kwargs={option: 1.0})
+
+
+@pytest.mark.parametrize("option", ["exploration_noise", "target_noise", "target_noise_clip"])
+def test_negative_noise(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}: expected a number >= 0, got -1.0"):
+        ConcaveQ("MlpPolicy", Bandit(), **{option: -1.0})
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.5, float("nan")])
+def test_discounts(gamma: float) -> None:
+    with pytest.raises(ValueError, match=rf"gamma: expected a number in \[0, 1\], got {gamma}"):
+        ConcaveQ("MlpPolicy", Bandit(), gamma=gamma)
+
+
+def test_several_steps_of_named_observations() -> None:
+    with pytest.raises(ValueError, match="n_steps: expected 1 where observations are a Dict, got"):
+        ConcaveQ("MultiInputPolicy", BitFlippingEnv(4, continuous=True), n_steps=3)
 
 
 @pytest.mark.parametrize("tau", [0.0, 1.5, float("nan")])

@@ -18,7 +18,8 @@ from icnn_rl.agents.benchmark.statistics import (
     probability_of_improvement,
 )
 from icnn_rl.cli import main
-from icnn_rl.configs import Config, to_plain
+from icnn_rl.configs import to_plain
+from icnn_rl.configs.benchmark import cell_config, read_suite
 
 SUITE = """# Two tasks
 tasks:
@@ -51,13 +52,15 @@ def folder(tmp_path: Path) -> Path:
 
 def write(path: Path, returns: list[int]) -> None:
     task, algorithm, seed = *path.parts[-3:-1], int(path.stem)
+    _, suite = read_suite(str(path.parents[4] / "two.yaml"))
+    known = task in suite.tasks and algorithm in suite.algorithms
     metadata = {
         "task": task,
         "algorithm": algorithm,
         "seed": seed,
         "steps": 100 * len(returns),
         "commit": f"c0ffee{seed}",
-        "config": to_plain(Config()),
+        "config": to_plain(cell_config(suite, algorithm, task, seed)) if known else {},
     }
     lines = [f"# {line}" for line in yaml.safe_dump(metadata).splitlines()]
     lines.append(
@@ -163,9 +166,36 @@ def test_a_result_of_another_suite_is_refused(
     assert not (folder / "out").exists()
 
 
+def test_results_of_another_configuration_are_named_and_left_out(folder: Path) -> None:
+    path = folder / "results" / "two" / "Hopper-v5" / "concave-q" / "1.csv"
+    path.write_text(path.read_text().replace("tau: 0.02", "tau: 0.5"))
+    runs = next(row for row in report(folder)["Hopper-v5"] if row[0] == "concave-q")
+    assert runs[1] == "2"
+    text = (folder / "out" / "report.md").read_text()
+    assert "Left out, as of another configuration: Hopper-v5/concave-q/1.csv." in text
+
+
+def test_the_last_evaluation_counts_whatever_the_period(folder: Path) -> None:
+    suite = folder / "two.yaml"
+    suite.write_text(suite.read_text().replace("evaluate_every: 100", "evaluate_every: 200"))
+    for path in (folder / "results").rglob("*.csv"):
+        path.write_text(path.read_text().replace("evaluate_every: 100", "evaluate_every: 200"))
+    sac = next(row for row in report(folder)["Hopper-v5"] if row[0] == "sac")
+    assert sac[3] == str(RETURNS["Hopper-v5", "sac"][0][-1])
+
+
 def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
-    scores = [np.array([100.0, 3.0, 1.0]), np.array([2.0, -50.0, 4.0, 5.0, 6.0])]
-    assert interquartile_mean(scores) == np.mean([2, 3, 4, 5])
+    scores = [np.array([100.0, 3.0, 1.0, 7.0]), np.array([2.0, 4.0, -50.0, 5.0])]
+    assert interquartile_mean(scores) == pytest.approx(np.mean([2, 3, 4, 5]))
+
+
+def test_tasks_count_the_same_whatever_their_numbers_of_runs() -> None:
+    scores = [np.ones(3), np.zeros(1)]
+    assert mean(scores) == 0.5
+    assert interquartile_mean(scores) == pytest.approx(0.5)
+    repeated = [np.array([3.0, 9.0, -7.0, 1.0]), np.repeat([4.0, -5.0, 6.0], 5)]
+    once = [repeated[0], np.array([4.0, -5.0, 6.0])]
+    assert interquartile_mean(repeated) == pytest.approx(interquartile_mean(once))
 
 
 def test_the_probability_of_improvement_is_mann_and_whitneys() -> None:

@@ -158,6 +158,32 @@ def test_saved_with_the_model_and_renewed_by_another_environment(tmp_path: Path)
     assert np.linalg.norm(alone.predict(observations)[0], axis=1).max() > 0.7
 
 
+def test_a_set_of_normalised_observations_needs_the_normaliser(tmp_path: Path) -> None:
+    envs = VecNormalize(DummyVecEnv([power]))
+    model = ConcaveQ("MlpPolicy", envs, **OPTIONS).learn(60)
+    model.save(tmp_path / "model")
+    observations = envs.normalize_obs(np.random.default_rng(0).uniform(-2, 2, (10, 2)))
+    alone = ConcaveQ.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="env: expected the VecNormalize of training"):
+        alone.predict(observations)
+    again = ConcaveQ.load(tmp_path / "model", env=envs)
+    np.testing.assert_array_equal(again.predict(observations)[0], model.predict(observations)[0])
+
+
+class Announcing(Quadratic):
+    """Its method is one for each environment, and yet the same function."""
+
+    def action_set(self, observations: torch.Tensor) -> Ball:
+        return Ball(0.5 + 0.1 * observations[:, 0].abs())
+
+
+def test_a_method_of_several_environments_announces_too() -> None:
+    model = ConcaveQ("MlpPolicy", DummyVecEnv([Announcing] * 3), **OPTIONS).learn(120)
+    states = np.random.default_rng(0).uniform(-2, 2, (100, 2)).astype(np.float32)
+    lengths = np.linalg.norm(model.predict(states)[0], axis=1)
+    assert (lengths <= 0.5 + 0.1 * np.abs(states[:, 0]) + 1e-6).all()
+
+
 def test_environments_that_disagree_are_refused() -> None:
     envs = DummyVecEnv([ball, lambda: ActionBall(Quadratic(), 0.5)])
     with pytest.raises(ValueError, match="env: expected one action_set in all environments"):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from stable_baselines3 import TD3
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
 
 from icnn_rl.agents import ConcaveQ, SolverSettings
 from icnn_rl.agents.concave_q import FORMAT
@@ -70,6 +71,17 @@ def test_the_number_of_environments_may_change(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     loaded = ConcaveQ.load(tmp_path / "model", env=make_vec_env("Pendulum-v1", 2))
     assert loaded.learn(120).num_timesteps == 120
+
+
+def test_the_noise_may_change(tmp_path: Path) -> None:
+    network = {"context": [8], "convex": [8]}
+    ConcaveQ("MlpPolicy", "Pendulum-v1", policy_kwargs=network).save(tmp_path / "model")
+    assert ConcaveQ.load(tmp_path / "model", policy_kwargs=network).action_noise is not None
+    assert ConcaveQ.load(tmp_path / "model", exploration_noise=0.0).action_noise is None
+    drawing = ConcaveQ.load(tmp_path / "model", exploration_temperature=0.5)
+    assert drawing.action_noise is None
+    own = NormalActionNoise(np.zeros(1), np.ones(1))
+    assert ConcaveQ.load(tmp_path / "model", action_noise=own).action_noise is own
 
 
 def test_save_to_a_stream(model: ConcaveQ) -> None:

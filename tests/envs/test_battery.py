@@ -59,6 +59,15 @@ def test_the_linear_program_is_exact(env: Battery, seed: int) -> None:
     assert max(info["violation"] for *_, info in steps) < 1e-8
 
 
+def test_after_the_last_hour_nothing_is_worth_anything(env: Battery) -> None:
+    observation, _ = env.reset(seed=0)
+    over = False
+    while not over:
+        observation, _, terminated, truncated, _ = env.step(np.zeros(1, np.float32))
+        over = terminated or truncated
+    assert env.optimal_value(observation) == 0
+
+
 def test_a_finer_grid_hardly_changes_the_value() -> None:
     coarse, fine = continuation(), continuation(points=301)
     np.testing.assert_allclose(fine[:, ::2], coarse, atol=0.01 * coarse[0].mean())
