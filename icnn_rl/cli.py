@@ -248,6 +248,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     seed = arguments.seed or 0
     if episodes < 1:
         raise ValueError(f"--episodes has to be at least 1, not {episodes}")
+    if seed < 0:
+        raise ValueError(f"--seed has to be at least 0, not {seed}")
 
     from icnn_rl.agents.runs.environments import make_environment
     from icnn_rl.agents.runs.evaluation import evaluate
