@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-7  # violation, relative to the bounds, that counts as feasible
-MARGIN = 0.1  # from the bounds: from a vertex an interior-point method does not get away
+MARGIN = 0.01  # from the bounds: from a vertex an interior-point method does not get away
 FAR = 1e3  # how far out a point is looked for where there are no bounds
 
 

@@ -37,6 +37,7 @@ from icnn_rl.agents.runs.portable import save_portable
 from icnn_rl.agents.runs.snapshot import is_exact
 from icnn_rl.agents.runs.video import record_video
 from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.runs.device import require_device
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.signals import Interrupted, stop_requests
 from icnn_rl.runs.storage import replacing
@@ -108,6 +109,8 @@ def resume(
 
 
 def _build(config: Config, vectorize: Vectorize) -> OffPolicyAlgorithm:
+    if config.device != "auto":
+        require_device(config.device)
     torch.set_num_threads(config.threads)
     return build_agent(config, make_training_environments(config, vectorize))
 

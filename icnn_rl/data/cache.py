@@ -147,11 +147,12 @@ class DataSet:
                 for file, original in zip(found, self.originals, strict=True)
             ]
         except OSError as error:
+            variable = " or the variable ICNN_RL_DATA" if download else ""
             addresses = ", ".join(original.urls[0] for original in self.originals)
             raise FileNotFoundError(
                 f"{self.title}: expected {self._contents} in {place}, and it could not be had "
                 f"({error}). Without a network, download {addresses} elsewhere and put the files "
-                "into that folder, or name another one by path= or the variable ICNN_RL_DATA"
+                f"into that folder, or name another one by path={variable}"
             ) from error
 
 

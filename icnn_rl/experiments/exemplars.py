@@ -50,17 +50,19 @@ class Exemplars(MNIST):
         return LEARNED, PLAIN
 
     def _network(self, convexity: str) -> Classifier:
-        return super()._network("full")
+        net = super()._network("full")
+        if convexity == LEARNED:  # before a trainer keeps a copy of the network's state
+            net.register_buffer("rivals", self.y.T @ self.x / self.y.sum(0).unsqueeze(1))
+        return net
 
     def _trainer(self, convexity: str) -> Trainer:
         trainer = super()._trainer(convexity)
         if convexity == LEARNED:
             net = trainer.net
             assert isinstance(net, FICNN)
-            means = self.y.T @ self.x / self.y.sum(0).unsqueeze(1)
-            net.register_buffer("rivals", means)
+            rivals = net.get_buffer("rivals")
             trainer.objective = ExemplarLoss(
-                trainer.objective, net, PIXELS, CURVATURE, WEIGHT, means
+                trainer.objective, net, PIXELS, CURVATURE, WEIGHT, rivals
             )
         return trainer
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from icnn_rl.configs import FitConfig, from_plain, to_plain
 from icnn_rl.experiments.experiment import Experiment, build
 from icnn_rl.experiments.pictures import draw_curves
+from icnn_rl.runs.device import require_device
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.run_folder import RunFolder
 from icnn_rl.runs.signals import Interrupted, stop_requests
@@ -79,6 +80,8 @@ def fit(config: FitConfig, run: Path, console: Console) -> None:
     """
     folder = FitFolder(run)
     folder.require_empty()
+    if config.data is not None:  # the run may go on from elsewhere
+        config = replace(config, data=str(Path(config.data).expanduser().resolve()))
     experiment = _build(config)
     folder.create(to_plain(config), PACKAGES)
     with folder.locked():
@@ -94,11 +97,12 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
         epochs: new number of epochs; by default that of the configuration.
         track: whether to go on with tracking, or begin it.
 
-    Raises: as ``fit``; and ValueError: the folder is no fit, it is finished, or it is damaged.
+    Raises: as ``fit``; and ValueError: the folder is no fit, it is finished, it is damaged, or it
+        has more epochs than are asked for.
     """
     folder = FitFolder(run)
     config = read_config(folder)
-    training = config.training
+    before = training = config.training
     if epochs is not None:
         training = replace(training, epochs=epochs)
     config = replace(config, training=training, track=config.track or track)
@@ -112,8 +116,22 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
             if name not in experiment.parts:
                 raise ValueError(f"{run}: its checkpoint has a part {name!r}, the experiment none")
             experiment.parts[name].restore(state)
-        if all(part.done for part in experiment.parts.values()) and folder.metrics.exists():
+        parts = experiment.parts
+        stopped = [name for name, part in parts.items() if part.stopped]
+        # A part that ended early counts in full, in the history by the old number of epochs.
+        made = [before.epochs if part.stopped else part.epoch for part in parts.values()]
+        if training.epochs < max(made, default=0):
+            raise ValueError(
+                f"epochs: expected at least the {max(made)} of {run}, got {training.epochs}"
+            )
+        if all(part.done for part in parts.values()) and folder.metrics.exists():
+            if stopped:
+                raise ValueError(
+                    f"{run} is finished: training.patience = {training.patience} ended "
+                    f"{', '.join(stopped)}"
+                )
             raise ValueError(f"{run} is finished; --epochs sets a number beyond that")
+        folder.metrics.unlink(missing_ok=True)  # of fewer epochs; once it is there, all is done
         folder.history().drop_after(_steps(experiment))
         folder.write_config(to_plain(config))
         _train(experiment, folder, console)
@@ -153,6 +171,7 @@ def read_config(folder: FitFolder) -> FitConfig:
 
 
 def _build(config: FitConfig) -> Experiment:
+    require_device(config.device)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     return build(config)
@@ -162,7 +181,7 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
     config, history = experiment.config, folder.history()
     total, done = _total(experiment), _steps(experiment)
     tracker = Tracker(folder, to_plain(config)) if config.track else None
-    saved = -math.inf
+    saved = time.monotonic()
     try:
         with ProgressDisplay(console, total, done) as display, stop_requests() as stop:
             for name, part in experiment.parts.items():
@@ -175,7 +194,7 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
                         if tracker is not None:
                             tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
                     due = time.monotonic() - saved > CHECKPOINT_SECONDS
-                    if (row is not None and due) or stop.is_set():
+                    if due or stop.is_set():
                         _checkpoint(experiment, folder)
                         saved = time.monotonic()
                     if stop.is_set():
@@ -183,7 +202,6 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
         _checkpoint(experiment, folder)
         _save(experiment, folder)
         metrics = experiment.measure()
-        _write(metrics, folder.metrics)
         _show(metrics, experiment, console)
         pictures = dict(experiment.draw(folder.path))
         if history.rows:
@@ -192,6 +210,7 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
             last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}
             tracker.log(last, _steps(experiment))
             tracker.upload(pictures)
+        _write(metrics, folder.metrics)
     finally:
         if tracker is not None:
             tracker.close()

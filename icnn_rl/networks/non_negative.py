@@ -32,9 +32,9 @@ class NonNegativeWeights(nn.Module):
             raise ValueError(
                 f"nonnegativity: expected 'projection' or 'softplus', got {nonnegativity!r}"
             )
-        self.nonnegativity = nonnegativity
+        self.nonnegativity: str = nonnegativity
         self.raw_z = nn.ParameterList(torch.empty(shape) for shape in shapes)
-        self.register_load_state_dict_post_hook(_require_cone)
+        self.register_load_state_dict_post_hook(_require_cone)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def draw_(self, moments: Iterable[NonNegativeInit]) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -54,9 +55,7 @@ class RunFolder:
     def require_empty(self) -> None:
         """Raise a ValueError if there is anything in the folder already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ValueError(
-                f"the run folder {self.path} is not empty; choose another with --run-dir"
-            )
+            raise self._not_empty()
 
     def create(self, config: Mapping[str, Any], packages: Iterable[str]) -> None:
         """Make the folder, with its configuration and the versions that the run is made with.
@@ -64,9 +63,10 @@ class RunFolder:
         Args:
             config: of the run, as plain data, its ``seed`` among it.
             packages: those on whose versions the results depend.
+
+        Raises:
+            ValueError: another run has the folder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.write_config(config)
         versions = {
             "run_id": uuid4().hex[:12],
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -77,8 +77,13 @@ class RunFolder:
             "platform": platform.platform(),
             "packages": {package: version(package) for package in packages},
         }
-        with replacing(self.versions_file) as temporary:
-            temporary.write_text(json.dumps(versions, indent=2) + "\n", "utf-8")
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:  # of two runs that found the folder empty, one alone makes the file
+            with self.versions_file.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(versions, indent=2) + "\n")
+        except FileExistsError:
+            raise self._not_empty() from None
+        self.write_config(config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,8 +145,16 @@ class RunFolder:
             raise ValueError(f"{self.versions_file} is damaged: {error}") from None
         return versions
 
+    def _not_empty(self) -> ValueError:
+        return ValueError(f"the run folder {self.path} is not empty; choose another with --run-dir")
+
 
 def default_path(name: str, seed: int) -> Path:
-    """runs/<name>-seed<k>-<timestamp>, with the name as a folder can have it."""
+    """runs/<name>-seed<k>-<timestamp>, with the name as a folder can have it.
+
+    Where there is that folder already, -2, -3, … follows.
+    """
     name = name.replace(":", "-").replace("/", "-").lower()
-    return Path("runs") / f"{name}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    first = Path("runs") / f"{name}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    others = (first.with_name(f"{first.name}-{k}") for k in count(2))
+    return next(path for path in chain([first], others) if not path.exists())

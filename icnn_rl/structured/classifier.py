@@ -13,9 +13,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Simplex
 from icnn_rl.solvers import Solution
-from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator
+from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator, all_or_nothing
 from icnn_rl.structured.losses import ArgMinError, FenchelYoung, Hamming, Loss, MaxMargin
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.terms import negative_shannon_entropy, quadratic
@@ -84,6 +85,7 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
     Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016.
     """
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> ICNNClassifier:
         """Learn from samples and their classes.
 
@@ -95,6 +97,7 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
             ValueError: an argument has a wrong value or shape.
             FloatingPointError: training diverged.
         """
+        require_device(self.device)
         X, y = validate_data(self, X, y, dtype=DTYPES)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from icnn_rl.adjoints import unrolled
@@ -74,6 +75,8 @@ class CompletionNetwork(nn.Module):
         self.form = form
         self.guess = Hourglass(shape)
         self.path = None if form == "plain" else ConvPICNN(shape, shape, LAYERS, LAYERS, "softplus")
+        if self.path is not None and form == "free":
+            self.path.path.nonnegativity = "none"  # not a choice of its users: it is not convex
 
     def condition(self, x: Tensor) -> ConvexFunction:
         """f̃(x, ·) for x of shape ``(B, *shape)``, a batch of functions of flat y."""
@@ -82,7 +85,7 @@ class CompletionNetwork(nn.Module):
 
     def project_(self) -> None:
         """P₊ on f, where it is to be convex."""
-        if self.path is not None and self.form == "convex":
+        if self.path is not None:
             self.path.project_()
 
 
@@ -177,33 +180,48 @@ class ImageCompletion:
         self.seed = seed
 
     def fit(self, images: Tensor) -> ImageCompletion:
-        """Learn from whole images, ``(N, height, width)``, both divisible by 8, width by 16.
+        """Learn from whole images.
+
+        Args:
+            images: ``(N, height, width)``, floating point numbers in [0, 1], the height divisible
+                by 8, the width by 16.
 
         Raises:
-            ValueError: images have another shape, or entries outside [0, 1].
+            ValueError: images have another shape or type, or entries outside [0, 1].
+            FloatingPointError: training diverged.
         """
         require_images(images)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.expert = None if self.weight == 0 else learn_expert(images, self.variations)
+            expert = None if self.weight == 0 else learn_expert(images, self.variations)
             x, y = halves(images)
-            self.net = CompletionNetwork(x.shape[1:], self.form)
-            loss = completion_loss(self.net, self.variations)
-            trainer = Trainer(self.net, loss, x, y, self.options, seed=self.seed)
+            net = CompletionNetwork(x.shape[1:], self.form).to(images)
+            loss = completion_loss(net, self.variations)
+            trainer = Trainer(net, loss, x, y, self.options, seed=self.seed)
             for _ in trainer.run():
                 pass
-        self.history = trainer.history
+        self.net, self.expert, self.history = net, expert, trainer.history
+        self._size = images.shape[1:]
         return self
 
     def infer(self, images: Tensor) -> Solution:
-        """The missing halves, flat, with certified gaps; left halves of ``images`` are not read."""
-        x, _ = halves(images)
+        """The missing halves, flat, with certified gaps; left halves of ``images`` are not read.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+            ValueError: images have another shape or type than in training, or given entries
+                outside [0, 1].
+        """
+        if not hasattr(self, "net"):
+            raise NotFittedError("this ImageCompletion is not fitted yet: call fit first")
+        require_images(images, self._size)
+        x, _ = halves(images.to(next(self.net.parameters())))
         opinion = None if self.expert is None else self.expert.predict(x)
         return complete(self.net, x, opinion, self.weight)
 
     def predict(self, images: Tensor) -> Tensor:
         """The images with their left halves filled, ``(B, height, width)``."""
-        return joined(halves(images)[0], self.infer(images).y)
+        return joined(halves(images)[0], self.infer(images).y.to(images))
 
 
 def learn_expert(images: Tensor, vary: Variations) -> LocalKernelRegression:
@@ -211,12 +229,29 @@ def learn_expert(images: Tensor, vary: Variations) -> LocalKernelRegression:
     return LocalKernelRegression().fit(*halves(torch.cat([vary(images) for _ in range(COPIES)])))
 
 
-def require_images(images: Tensor) -> None:
-    """Refuse what are no grey images with entries in [0, 1]."""
-    if images.dim() != 3 or images.shape[2] % 2:
+def require_images(images: Tensor, size: torch.Size | None = None) -> None:
+    """Refuse what are no grey images, to learn from or to complete.
+
+    Args:
+        images: the images.
+        size: height and width in training; None for images to learn from, which are read whole.
+
+    Raises:
+        ValueError: their type, number, shape or entries are wrong.
+    """
+    if not images.is_floating_point():
+        raise ValueError(f"images: expected floating point numbers, got {images.dtype}")
+    if images.dim() != 3 or not len(images) or images.shape[1] % 8 or images.shape[2] % 16:
         raise ValueError(
-            "images: expected shape (N, height, width) with an even width, "
-            f"got {tuple(images.shape)}"
+            "images: expected shape (N, height, width), N >= 1, the height divisible by 8, the "
+            f"width by 16, got {tuple(images.shape)}"
         )
-    if not bool(((images >= 0) & (images <= 1)).all()):
-        raise ValueError("images: expected entries in [0, 1]")
+    if size is not None and images.shape[1:] != size:
+        raise ValueError(
+            f"images: expected height and width {tuple(size)} as in training, "
+            f"got {tuple(images.shape[1:])}"
+        )
+    read = images if size is None else halves(images)[0]
+    if not bool(((read >= 0) & (read <= 1)).all()):
+        least, most = read.aminmax()
+        raise ValueError(f"images: expected entries in [0, 1], got {least:g} to {most:g}")

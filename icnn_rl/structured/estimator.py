@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Literal
+from functools import partial, wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from icnn_rl.networks import FICNN, PICNN
+from icnn_rl.runs.device import require_device
 from icnn_rl.sets import ConvexSet
 from icnn_rl.structured.losses import Loss
 from icnn_rl.structured.model import StructuredModel
@@ -26,6 +27,25 @@ Array = npt.NDArray[Any]
 DTYPES = (np.float64, np.float32)  # those that X may keep
 BATCH = 1024  # samples that are predicted side by side
 Convexity = Literal["partial", "full"]
+
+E = TypeVar("E", bound=BaseEstimator)
+P = ParamSpec("P")
+
+
+def all_or_nothing(fit: Callable[Concatenate[E, P], E]) -> Callable[Concatenate[E, P], E]:
+    """A ``fit`` that leaves the estimator as it was, fitted or not, where it fails."""
+
+    @wraps(fit)
+    def whole(self: E, /, *args: P.args, **kwargs: P.kwargs) -> E:
+        before = dict(vars(self))
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:  # Ctrl-C as well
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return whole
 
 
 class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
@@ -115,6 +135,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
 
         The score of a model on held-out samples is the better the higher.
         """
+        require_device(self.device)
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31))
         held_out = math.ceil(self.validation_fraction * len(x))

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from icnn_rl.adjoints import argmin
 from icnn_rl.functions import Restriction
 from icnn_rl.networks import PICNN
+from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
-from icnn_rl.structured.estimator import DTYPES, Array
+from icnn_rl.structured.estimator import DTYPES, Array, all_or_nothing
 from icnn_rl.structured.gaussian import ENTRIES, best_ridge, normal_distribution
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.model import StructuredModel
@@ -165,6 +166,7 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         self.device = device
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> ICNNImputer:
         """Learn the energy.
 
@@ -174,7 +176,9 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
 
         Raises:
             ValueError: an argument has a wrong value or shape.
+            FloatingPointError: training diverged.
         """
+        require_device(self.device)
         X = self._checked(X, reset=True)
         if self.ridge is not None and not self.ridge > 0:
             raise ValueError(f"ridge: expected None or a number > 0, got {self.ridge}")
@@ -185,10 +189,10 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
                 "X: expected a known entry in every column, got only NaN in "
                 f"{', '.join(map(str, names))}"
             )
-        self.center_ = np.nanmean(X, 0)
-        spread = np.nanstd(X, 0)
-        self.scale_ = np.where(spread > 0, spread, 1).astype(X.dtype)
-        rows = self._standardised(X)
+        self.center_ = np.nanmean(X, 0, dtype=np.float64)
+        spread = np.nanstd(X, 0, dtype=np.float64)
+        self.scale_ = np.where(spread > 0, spread, 1)
+        rows = self._standardised(X).to(torch.tensor(X[:0]).dtype)
         seed = int(check_random_state(self.random_state).randint(2**31))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -231,7 +235,9 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         return self._solve(self._checked(X, reset=False))
 
     def _solve(self, X: Array) -> Solution:
-        rows = self._standardised(X).to(self.device)
+        net = self.model_.net
+        assert isinstance(net, RowEnergy)
+        rows = self._standardised(X).to(net.offset)  # its dtype and device
         batch_size = max(1, ENTRIES // X.shape[1] ** 2)
         return self.model_.infer(rows, batch_size=batch_size)
 
@@ -255,6 +261,7 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         return checked
 
     def _standardised(self, X: Array) -> Tensor:
+        """X in standard units, float64."""
         return torch.tensor((X - self.center_) / self.scale_)
 
     def __sklearn_tags__(self) -> Any:

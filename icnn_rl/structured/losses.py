@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from icnn_rl.adjoints import argmin, unrolled
 from icnn_rl.functions import ConvexFunction
+from icnn_rl.networks.normalization import BatchRenorm
 from icnn_rl.structured.model import Network, StructuredModel
 from icnn_rl.terms import linear
 
 VERTEX_OPTIONS = {"solver": "bundle", "max_evaluations": 5}
+BATCH_NORMS = (BatchRenorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 AT_TARGET = 1e-3  # largest entry of y* - yᵢ that the solver's tolerance may have left
 
 
@@ -73,10 +75,17 @@ class Hamming:
 
     Args:
         scale: s > 0.
+
+    Raises:
+        ValueError: s is not positive.
     """
 
     scale: float = 1.0
     vertices: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale: expected a number > 0, got {self.scale}")
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         return self.scale * (target - y).abs().sum(-1)
@@ -98,10 +107,17 @@ class SquaredError:
 
     Args:
         gamma: 0 < γ ≤ c.
+
+    Raises:
+        ValueError: γ is not positive.
     """
 
     gamma: float
     vertices: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.gamma > 0:
+            raise ValueError(f"gamma: expected a number > 0, got {self.gamma}")
 
     def distance(self, target: Tensor, y: Tensor) -> Tensor:
         return self.gamma / 2 * (y - target).square().sum(-1)
@@ -137,8 +153,9 @@ class MaxMargin:
     def __call__(
         self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
     ) -> LossValue:
-        # Dropout would make a second pass another network's: then the first has to do for both.
-        once = _has_dropout(model.net)
+        # Dropout and moments of a batch make a second pass another network's: then the first has to
+        # do for both.
+        once = _passes_differ(model.net)
         with torch.set_grad_enabled(once):
             f = model.net.condition(x)
         with torch.no_grad():
@@ -233,6 +250,10 @@ class ArgMinError:
         )
 
 
-def _has_dropout(net: Network) -> bool:
+def _passes_differ(net: Network) -> bool:
+    """Whether f(xᵢ, ·) changes with the pass, or with the other samples in it."""
     modules = net.modules() if isinstance(net, nn.Module) else ()
-    return any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in modules)
+    return any(
+        m.training and (isinstance(m, BATCH_NORMS) or (isinstance(m, nn.Dropout) and m.p > 0))
+        for m in modules
+    )

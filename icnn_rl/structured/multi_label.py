@@ -20,7 +20,7 @@ from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import FICNN, PICNN, Dense, Encoder
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
-from icnn_rl.structured.estimator import DTYPES, Array, Convexity, ICNNEstimator
+from icnn_rl.structured.estimator import DTYPES, Array, Convexity, ICNNEstimator, all_or_nothing
 from icnn_rl.structured.losses import FenchelYoung, Loss, MaxMargin
 from icnn_rl.structured.metrics import Threshold, best_expected_f1, f1_scores, tune_threshold
 from icnn_rl.structured.model import StructuredModel
@@ -195,6 +195,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         self.threshold = threshold
         self.dropout = dropout
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> ICNNMultiLabelClassifier:
         """Learn from samples and their labels.
 
@@ -266,7 +267,8 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
 
     def infer(self, X: Any) -> Solution:
         """ŷ in [-1, 1]ᴸ, with values and certified gaps."""
-        return answers(self.loss, self.model_, self._inputs(X))
+        x = self._inputs(X)
+        return answers(self.loss, self.model_, x)
 
     def _inputs(self, X: Any) -> Tensor:
         return super()._inputs(_dense(X))

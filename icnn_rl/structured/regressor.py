@@ -11,9 +11,10 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
-from icnn_rl.structured.estimator import DTYPES, Array, ICNNEstimator
+from icnn_rl.structured.estimator import DTYPES, Array, ICNNEstimator, all_or_nothing
 from icnn_rl.structured.losses import ArgMinError, Loss, MaxMargin, SquaredError
 from icnn_rl.structured.model import StructuredModel
 
@@ -38,7 +39,7 @@ def regression_loss(name: str) -> Loss:
     return losses[name]
 
 
-def accuracy(model: StructuredModel, x: Tensor, y: Tensor) -> float:
+def negative_squared_error(model: StructuredModel, x: Tensor, y: Tensor) -> float:
     """Minus the mean squared error."""
     return -(model.infer(x).y - y).square().mean().item()
 
@@ -65,6 +66,7 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
     Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016.
     """
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> ICNNRegressor:
         """Learn from samples and their targets.
 
@@ -76,6 +78,7 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
             ValueError: an argument has a wrong value or shape.
             FloatingPointError: training diverged.
         """
+        require_device(self.device)
         X, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, y_numeric=True)
         targets = np.asarray(y, np.float64).reshape(len(y), -1)
         self._one_target = y.ndim == 1
@@ -85,7 +88,8 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
         targets = (targets - self.mean_) / self.scale_
         bounds = (targets.min(0) - BEYOND, targets.max(0) + BEYOND)
         box = Box(*(torch.as_tensor(b, device=self.device) for b in bounds))
-        self._fit(X, targets, box, regression_loss(self.loss), accuracy, CURVATURE)
+        loss = regression_loss(self.loss)
+        self._fit(X, targets, box, loss, negative_squared_error, CURVATURE)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -94,8 +98,9 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
         return np.asarray(y[:, 0] if self._one_target else y)
 
     def infer(self, X: Any) -> Solution:
-        """ŷ in the units of the targets, ``(N, n)``, with energies and certified gaps."""
+        """ŷ in the units of the targets, float64, ``(N, n)``, with energies and certified gaps."""
         x = self._inputs(X)
         solution = self.model_.infer(x)
-        scale, mean = (torch.as_tensor(a).to(solution.y) for a in (self.scale_, self.mean_))
-        return replace(solution, y=mean + scale * solution.y)
+        y = solution.y.double()  # in float32 a large mean would swallow the answers
+        scale, mean = (torch.as_tensor(a).to(y) for a in (self.scale_, self.mean_))
+        return replace(solution, y=mean + scale * y)

@@ -26,12 +26,6 @@ class Objective(Protocol):
     def __call__(self, x: Tensor, y: Tensor, start: Tensor | None, /) -> LossValue: ...
 
 
-class Trainable(Protocol):
-    """A network as the loop sees it: a module with P₊."""
-
-    def project_(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class TrainingOptions:
     """How to train.
@@ -139,9 +133,15 @@ class Trainer:
     @property
     def done(self) -> bool:
         """Whether there is nothing left to do."""
+        return self.epoch >= self.options.epochs or self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience has ended it."""
         patience = self.options.patience
-        stopped = patience is not None and self.epoch - self.best_epoch >= patience
-        return self.epoch >= self.options.epochs or (stopped and self.validate is not None)
+        if patience is None or self.validate is None:
+            return False
+        return self.epoch - self.best_epoch >= patience
 
     @property
     def _per_epoch(self) -> int:
@@ -170,8 +170,7 @@ class Trainer:
             except FloatingPointError as error:
                 self.net.load_state_dict(self.best)
                 raise FloatingPointError(
-                    f"training diverged in epoch {epoch}: {error}; the network is back where it "
-                    f"was after epoch {self.best_epoch}. Try a learning rate below "
+                    f"training diverged in epoch {epoch}: {error}. Try a learning rate below "
                     f"{self.options.learning_rate:g}"
                 ) from None
             yield row

@@ -16,9 +16,14 @@ import pytest
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
 
 from icnn_rl.configs import FitConfig, FitNetworkConfig, FitTrainingConfig
-from icnn_rl.experiments.fitting import KIND, evaluate, fit, resume
+from icnn_rl.experiments import fitting
+from icnn_rl.experiments.classification import Classification, Digits
+from icnn_rl.experiments.exemplars import LEARNED, Exemplars
+from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, read_config, resume
+from icnn_rl.runs.run_folder import RunFolder, default_path
 from icnn_rl.runs.signals import Interrupted
 from icnn_rl.runs.storage import read_tree, write_tree
 
@@ -103,7 +108,7 @@ def test_divergence_keeps_the_checkpoint_from_which_a_lower_rate_goes_on(tmp_pat
     assert "learning_rate: 0.01" in config
     high = config.replace("learning_rate: 0.01", "learning_rate: 1.0e+30")
     (run / "config.yaml").write_text(high, "utf-8")
-    with pytest.raises(FloatingPointError, match=r"training diverged in epoch 3.*is back"):
+    with pytest.raises(FloatingPointError, match=r"training diverged in epoch 3"):
         resume(run, console(), epochs=4)
     assert (run / "checkpoint.safetensors").read_bytes() == checkpoint
     (run / "config.yaml").write_text(config, "utf-8")
@@ -156,6 +161,109 @@ def test_folders_and_names_that_are_wrong_are_refused(whole: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"loss: expected one of .*max_margin.*got 'hinge'"):
         fit(replace(TINY, loss="hinge"), tmp_path / "run", console())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_of_the_run_that_came_first(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create({"seed": 1}, ())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="is not empty"):
+        folder.create({"seed": 2}, ())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(5):
+        default_path("digits", 0).mkdir(parents=True)
+    assert len(list((tmp_path / "runs").iterdir())) == 5
+
+
+class DigitExemplars(Exemplars):
+    """The experiment on a set at hand."""
+
+    def __init__(self, config: FitConfig) -> None:
+        images, digits = load_digits(return_X_y=True)
+        data = images.reshape(-1, 8, 8) / 16, digits
+        Classification.__init__(self, config, data, data)
+
+
+def test_exemplars_that_diverge_in_the_first_epoch_say_so() -> None:
+    rate = replace(TINY.training, learning_rate=1e30)
+    experiment = DigitExemplars(
+        replace(TINY, convexity=("full",), standardize=False, training=rate)
+    )
+    with pytest.raises(FloatingPointError, match="training diverged in epoch 1"):
+        list(experiment.parts[LEARNED].run())
+
+
+@pytest.mark.parametrize("work", ["measure", "draw"])
+def test_a_fit_interrupted_after_training_is_not_finished(
+    work: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = copy(whole, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Digits, work, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            resume(run, console(), epochs=13)
+    assert not (run / "metrics.csv").exists()
+    resume(run, console())
+    assert [row["part"] for row in rows(run / "metrics.csv")] == ["partial", "none"]
+    with pytest.raises(ValueError, match="is finished; --epochs sets a number beyond that"):
+        resume(run, console())
+
+
+def test_fewer_epochs_than_there_are_are_refused(whole: Path, tmp_path: Path) -> None:
+    run = copy(whole, tmp_path)
+    with pytest.raises(ValueError, match=r"epochs: expected at least the 12 of .*, got 5"):
+        resume(run, console(), epochs=5)
+    assert rows(run / "history.csv") == rows(whole / "history.csv")
+    assert rows(run / "metrics.csv") == rows(whole / "metrics.csv")
+
+
+def test_a_fit_that_patience_ended_says_so(tmp_path: Path) -> None:
+    still = replace(TINY.training, learning_rate=1e-30, patience=2)
+    run = tmp_path / "run"
+    fit(replace(TINY, training=still), run, console())
+    history = rows(run / "history.csv")
+    assert [row["epoch"] for row in history] == ["1", "2", "3"] * 2
+    for epochs in (None, 20):
+        with pytest.raises(ValueError, match=r"is finished: training\.patience = 2 ended partial"):
+            resume(run, console(), epochs)
+    with pytest.raises(ValueError, match=r"epochs: expected at least the 12 of .*, got 4"):
+        resume(run, console(), epochs=4)
+    assert rows(run / "history.csv") == history
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0.0, True), (1e6, False)])
+def test_checkpoints_are_written_by_the_clock_at_any_step(
+    seconds: float, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", seconds)
+    diverging = replace(TINY, training=replace(TINY.training, learning_rate=1e30))
+    with pytest.raises(FloatingPointError, match="in epoch 1"):
+        fit(diverging, tmp_path / "run", console())
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists() == written
+
+
+def test_data_and_devices_are_where_they_are_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = replace(TINY, data="data", training=replace(TINY.training, epochs=1))
+    fit(short, tmp_path / "run", console())
+    assert read_config(FitFolder(tmp_path / "run")).data == str(tmp_path / "data")
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "data")) as missing:
+        fit(replace(short, experiment="mnist"), tmp_path / "other", console())
+    assert "ICNN_RL_DATA" not in str(missing.value)
+    with pytest.raises(ValueError, match=r"device: expected one .*, got 'meta'"):
+        fit(replace(TINY, device="meta"), tmp_path / "other", console())
+    assert not (tmp_path / "other").exists()
 
 
 def copy(run: Path, to: Path) -> Path:

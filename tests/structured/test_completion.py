@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from icnn_rl.structured.completion import (
@@ -137,11 +138,39 @@ def test_variations_stay_images_and_may_change_nothing() -> None:
     assert not torch.allclose(varied, images, atol=1e-3)
 
 
+def test_what_is_completed_is_checked_as_what_is_learnt(fitted: ImageCompletion) -> None:
+    with pytest.raises(NotFittedError, match="call fit first"):
+        ImageCompletion().infer(blobs(4, seed=0))
+    with pytest.raises(ValueError, match=r"entries in \[0, 1\], got .* to 2"):
+        fitted.predict(255 * blobs(4, seed=0))
+    with pytest.raises(ValueError, match=r"floating point numbers, got torch\.uint8"):
+        fitted.predict(torch.zeros(4, SIDE, SIDE, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"N >= 1.*got \(0, 16, 16\)"):
+        fitted.predict(blobs(0, seed=0))
+    with pytest.raises(ValueError, match=r"\(16, 16\) as in training, got \(24, 32\)"):
+        fitted.predict(torch.rand(4, 24, 32))
+    hidden = blobs(4, seed=1)
+    hidden[:, :, : SIDE // 2] = torch.nan  # not read
+    assert torch.equal(fitted.predict(hidden), fitted.predict(blobs(4, seed=1)))
+
+
+def test_images_of_double_precision_are_completed() -> None:
+    images, options = blobs(16, seed=0).double(), TrainingOptions(epochs=1, warm_start=False)
+    completion = ImageCompletion(options=options).fit(images)
+    assert completion.infer(images).y.dtype == torch.float64
+    filled = completion.predict(images.float())
+    assert filled.dtype == torch.float32
+    assert torch.equal(filled[:, :, SIDE // 2 :], images.float()[:, :, SIDE // 2 :])
+
+
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="entries in"):
+    with pytest.raises(ValueError, match=r"entries in \[0, 1\], got .* to 2"):
         ImageCompletion().fit(255 * blobs(4, seed=0))
-    with pytest.raises(ValueError, match="even width"):
-        ImageCompletion().fit(torch.rand(4, 16, 15))
+    for shape in ((4, 16, 24), (4, 12, 16), (0, 16, 16), (16, 16)):
+        with pytest.raises(ValueError, match=r"expected shape \(N, height, width\).*got"):
+            ImageCompletion().fit(torch.rand(shape))
+    with pytest.raises(ValueError, match=r"floating point numbers, got torch\.uint8"):
+        ImageCompletion().fit(torch.zeros(4, 16, 16, dtype=torch.uint8))
     with pytest.raises(ValueError, match="entries in"):
         ImageCompletion().fit(torch.full((4, 16, 16), torch.nan))
     with pytest.raises(ValueError, match="weight"):

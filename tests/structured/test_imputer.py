@@ -189,6 +189,16 @@ def test_precision_follows_the_data() -> None:
     assert imputer.infer(x).y.dtype == torch.float32
 
 
+def test_single_precision_keeps_the_scale_of_a_column_far_from_zero() -> None:
+    pressure = np.random.default_rng(0).normal(101_325, 10, 200_000).astype(np.float32)
+    imputer = ICNNImputer(epochs=0, ridge=0.01).fit(pressure[:, None])
+    assert imputer.center_ == pytest.approx(pressure.mean(dtype=np.float64), abs=1e-3)
+    assert imputer.scale_ == pytest.approx(pressure.std(dtype=np.float64), rel=1e-3)
+    filled = imputer.transform(np.full((1, 1), np.nan, np.float32))
+    assert filled.dtype == np.float32
+    assert abs(filled[0, 0] - 101_325) < 1
+
+
 def test_pipeline_grid_search_and_names() -> None:
     x, y = load_iris(return_X_y=True)
     x = with_holes(x, 0.3)[0]

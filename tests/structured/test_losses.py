@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.networks import FICNN, PICNN
+from icnn_rl.networks.normalization import BatchRenorm
 from icnn_rl.sets import Box, ConvexSet, Simplex
 from icnn_rl.structured.losses import (
     ArgMinError,
@@ -112,6 +115,28 @@ def test_the_gradient_of_the_margin_loss_is_a_finite_difference(case: str) -> No
                 ends.append(definition(model, margin, inputs(), y).sum().item())
                 p.sub_(step * direction)
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(slope, rel=rel, abs=rel / 10)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_margin_loss_normalises_a_batch_once(case: str) -> None:
+    over, curvature, margin, y = CASES[case]
+    torch.manual_seed(0)
+    net = PICNN(INPUTS, OUTPUTS, (8,), (8,), norm="batch").double()
+    model, other = (StructuredModel(n, over, curvature, tol=1e-9) for n in (net, deepcopy(net)))
+    loss = MaxMargin(margin)(model, inputs(), y)
+    assert loss.active > 0
+    assert [int(m.batches) for m in net.modules() if isinstance(m, BatchRenorm)] == [1]
+    rtol = GOOD_RIVAL if margin.vertices else 0.0
+    exact = definition(other, margin, inputs(), y)
+    torch.testing.assert_close(loss.value, exact, atol=1e-8, rtol=rtol)
+
+
+def test_margins_of_no_size_are_refused() -> None:
+    for size in (0.0, -1.0):
+        with pytest.raises(ValueError, match=f"scale: expected a number > 0, got {size}"):
+            Hamming(size)
+        with pytest.raises(ValueError, match=f"gamma: expected a number > 0, got {size}"):
+            SquaredError(size)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])

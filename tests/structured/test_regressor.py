@@ -54,6 +54,12 @@ def test_a_target_that_never_changes_is_learnt_as_such() -> None:
     assert np.abs(y[:, 1] - 7).mean() < 0.1
 
 
+def test_single_precision_learns_targets_far_from_zero() -> None:
+    x, far = X.astype(np.float32), 1.7e9 + FIRST / FIRST.std()
+    near = ICNNRegressor(**TINY).fit(x, far - 1.7e9).score(x, far - 1.7e9)
+    assert ICNNRegressor(**TINY).fit(x, far).score(x, far) == pytest.approx(near, abs=1e-3)
+
+
 def test_pipelines_and_grid_search() -> None:
     pipeline = make_pipeline(StandardScaler(), ICNNRegressor(**TINY))
     grid = {"icnnregressor__loss": ["max_margin", "unrolled"]}

@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_puts_the_network_back() -> None:
     steps = t.run()
     list(islice(steps, 3))
     after_an_epoch = weights(t)
-    with pytest.raises(FloatingPointError, match=r"diverged in epoch 2: the loss is nan.*epoch 1"):
+    with pytest.raises(FloatingPointError, match="diverged in epoch 2: the loss is nan"):
         list(steps)
     assert torch.equal(weights(t), after_an_epoch)
 
