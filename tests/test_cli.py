@@ -183,7 +183,10 @@ def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
         (["fit", "--training.epochs", "0"], "training.epochs has to be at least 1"),
         (["evaluate", "nowhere"], "nowhere holds no trained agent"),
         (["evaluate", "nowhere", "--episodes", "0"], "--episodes has to be at least 1"),
-        (["train", "pendulum", "--device", "foo"], "device: expected one that PyTorch can use here"),
+        (
+            ["train", "pendulum", "--device", "foo"],
+            "device: expected one that PyTorch can use here",
+        ),
         (["evaluate", "nowhere", "--seed", "-1"], "--seed has to be at least 0, not -1"),
         (["resume", "nowhere"], "nowhere is not the folder of a run"),
         (["resume", "nowhere", "--epochs", "3"], "--epochs is not for nowhere, which is no fit"),
