@@ -108,7 +108,7 @@ def run_grid(
                     steps += cell.config.training.steps
                     if not _finish(cell, future, results, display):
                         failed.append(cell)
-                if stop.is_set():
+                if stop.made:
                     raise Interrupted
                 made = steps + sum(steps_made(cell, work) for cell in pending.values())
                 display.update(made, f"{len(todo) - len(pending)} of {len(todo)} cells")

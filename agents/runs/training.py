@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from icnn_rl.agents.runs.video import record_video
 from icnn_rl.configs import Config, from_plain, to_plain
 from icnn_rl.runs.device import require_device
 from icnn_rl.runs.progress import ProgressDisplay
-from icnn_rl.runs.signals import Interrupted, stop_requests
+from icnn_rl.runs.signals import Interrupted, StopRequest, stop_requests
 from icnn_rl.runs.storage import replacing
 from icnn_rl.runs.tables import Table
 from icnn_rl.runs.tracking import Tracker
@@ -177,7 +176,7 @@ class Chores(BaseCallback):
         run: AgentFolder,
         progress: Table,
         display: ProgressDisplay,
-        stop: threading.Event,
+        stop: StopRequest,
         exact: bool,
         state: State | None,
     ) -> None:
@@ -213,7 +212,7 @@ class Chores(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._work()
-        if self.stop.is_set():
+        if self.stop.made:
             self._checkpoint()
             raise Interrupted
 

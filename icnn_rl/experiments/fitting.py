@@ -194,10 +194,10 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
                         if tracker is not None:
                             tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
                     due = time.monotonic() - saved > CHECKPOINT_SECONDS
-                    if due or stop.is_set():
+                    if due or stop.made:
                         _checkpoint(experiment, folder)
                         saved = time.monotonic()
-                    if stop.is_set():
+                    if stop.made:
                         raise Interrupted
         _checkpoint(experiment, folder)
         _save(experiment, folder)
