@@ -184,9 +184,9 @@ def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
         center: shape ``(n,)`` or ``(*batch_shape, n)``.
 
     Raises:
-        ValueError: γ is negative or NaN.
+        ValueError: γ is negative.
     """
-    if not bool((torch.as_tensor(gamma) >= 0).all()):
+    if bool((torch.as_tensor(gamma) < 0).any()):
         raise ValueError(f"gamma: expected a number >= 0, got {gamma}")
     return Quadratic(gamma, center)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.stats import trim_mean
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -20,14 +21,11 @@ Interval = tuple[float, float]
 def interquartile_mean(scores: Scores) -> float:
     """The mean of the middle half of all runs on all tasks.
 
-    Where tasks have different numbers of runs each task counts the same, in all.
+    Where tasks have different numbers of runs, each task counts the same: runs are repeated.
     """
-    values = np.concatenate(list(scores))
-    weights = np.concatenate([np.full(runs.size, 1 / runs.size) for runs in scores])
-    order = values.argsort()
-    ends = np.append(0.0, weights[order].cumsum())
-    inside = np.diff((ends / ends[-1]).clip(0.25, 0.75))
-    return float(values[order] @ inside / inside.sum())
+    count = np.lcm.reduce([runs.size for runs in scores])
+    repeated = [np.repeat(runs, count // runs.size) for runs in scores]
+    return float(trim_mean(np.concatenate(repeated), 0.25))
 
 
 def probability_of_improvement(first: Scores, second: Scores) -> float:
