@@ -10,12 +10,7 @@ from torch import Tensor
 
 from icnn_rl.adjoints.constraints import Constraints
 from icnn_rl.adjoints.minimum import somewhere
-from icnn_rl.adjoints.optimality import (
-    ActiveSet,
-    NewtonSystem,
-    feasible,
-    quadratic_step,
-)
+from icnn_rl.adjoints.optimality import ActiveSet, NewtonSystem, feasible, quadratic_step
 from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
@@ -123,10 +118,11 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, ActiveSet]:
     """
     gradient, H = f.value_and_gradient(y)[1].double(), f.hessian(y).double()
     step, system = quadratic_step(gradient, H, y.double(), c)
-    trial = system.active.place(y.double() + step, c)
-    trial = torch.minimum(torch.maximum(trial, c.lower), c.upper).to(y.dtype)
+    exact = system.active.place(y.double() + step, c)
+    exact = torch.minimum(torch.maximum(exact, c.lower), c.upper)
+    trial = exact.to(y.dtype)
     gradient = f.value_and_gradient(trial)[1].double()
     following = system.step(gradient, trial.double(), c)[0]
     lengths = [torch.linalg.vector_norm(t, dim=-1) for t in (step, following)]
-    better = (lengths[1] <= CONTRACTION * lengths[0]) & feasible(trial.double(), c)
+    better = (lengths[1] <= CONTRACTION * lengths[0]) & feasible(exact, c)
     return torch.where(better.unsqueeze(-1), trial, y), system.active

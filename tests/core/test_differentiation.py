@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from problems import feasible_set, normal
+from problems import cast, feasible_set, normal
 from torch import Tensor, nn
 
 from icnn_rl import (
@@ -267,6 +267,15 @@ def test_one_newton_step_makes_a_coarse_answer_a_good_one(tol: float, accuracy: 
         exact = argmin(f, over, TOL).y
         for solver in ("bundle", "newton"):
             assert float((argmin(f, over, tol, solver).y - exact).abs().max()) < accuracy
+
+
+def test_rows_do_not_keep_single_precision_from_its_newton_step() -> None:
+    f = tilted(network().requires_grad_(False).condition(normal(0, BATCH, 3)))
+    over = feasible_set("box and polytope", torch.zeros(BATCH, N).double(), 5)
+    exact = argmin(f, over, TOL).y
+    coarse = cast(f, torch.float32)
+    assert float((minimize(coarse, over, 1e-2).y - exact).abs().max()) > 5e-3
+    assert float((argmin(coarse, over, 1e-2).y - exact).abs().max()) < 1e-3
 
 
 def test_float32() -> None:
