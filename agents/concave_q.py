@@ -34,6 +34,9 @@ from icnn_rl.agents.validation import (
     require_bounded_box,
     require_drawing,
     require_format,
+    require_none_of,
+    require_rates,
+    require_steps,
 )
 from icnn_rl.solvers.minimize import FEW
 
@@ -153,16 +156,9 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         if env is not None:
             env = maybe_make_env(env, verbose)
             require_bounded_box(env.action_space)
-            if isinstance(env.observation_space, spaces.Dict) and n_steps > 1:
-                raise ValueError(
-                    f"n_steps: expected 1 where observations are a Dict, got {n_steps}"
-                )
-        if not 0 < tau <= 1:
-            raise ValueError(f"tau: expected a number in (0, 1], got {tau}")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma: expected a number in [0, 1], got {gamma}")
-        if own := OWN & set(policy_kwargs or {}):
-            raise ValueError(f"policy_kwargs: expected no arguments of ConcaveQ, got {sorted(own)}")
+            require_steps(n_steps, env.observation_space)
+        require_rates(tau, gamma)
+        require_none_of(OWN, policy_kwargs or {})
         super().__init__(
             policy,
             env,

@@ -43,6 +43,38 @@ def require_at_least(least: float, **numbers: float) -> None:
             raise ValueError(f"{name}: expected a number >= {least}, got {number}")
 
 
+def require_rates(tau: float, gamma: float) -> None:
+    """Accept a step of the target networks and a discount factor.
+
+    Raises:
+        ValueError: one is out of its range, or NaN.
+    """
+    if not 0 < tau <= 1:
+        raise ValueError(f"tau: expected a number in (0, 1], got {tau}")
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma: expected a number in [0, 1], got {gamma}")
+
+
+def require_steps(n_steps: int, observations: spaces.Space[Any]) -> None:
+    """Accept the steps of returns that stable-baselines3 has a buffer for.
+
+    Raises:
+        ValueError: there are several, and observations are a Dict.
+    """
+    if n_steps > 1 and isinstance(observations, spaces.Dict):
+        raise ValueError(f"n_steps: expected 1 where observations are a Dict, got {n_steps}")
+
+
+def require_none_of(own: set[str], policy_kwargs: dict[str, Any]) -> None:
+    """Accept arguments of a policy that are not set by the algorithm.
+
+    Raises:
+        ValueError: some are.
+    """
+    if found := sorted(own & set(policy_kwargs)):
+        raise ValueError(f"policy_kwargs: expected no arguments of ConcaveQ, got {found}")
+
+
 def require_finite(what: str, values: Values, step: int) -> None:
     """Accept numbers from the environment, one array or several by name, if all are finite.
 
