@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icnn_rl.networks import Encoder
-from icnn_rl.networks.layers import Layer, Shape
 from icnn_rl.structured.losses import LossValue
 
 
@@ -16,17 +13,12 @@ class FeedForward(nn.Module):
     """A plain network x ↦ n numbers: the same hidden layers, nothing convex.
 
     Args:
-        shape: of x.
-        layers: hidden layers.
+        encoder: the hidden layers.
         outputs: n.
-        dropout: share of what a dense layer gives that is left out at random while training.
     """
 
-    def __init__(
-        self, shape: Shape, layers: Sequence[Layer], outputs: int, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
-        encoder = Encoder(shape, layers, dropout)
         self.layers = nn.Sequential(encoder, nn.Linear(encoder.width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,15 +19,14 @@ from icnn_rl.data import load_mnist
 from icnn_rl.experiments.baselines import FeedForward, cross_entropy
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.experiments.pictures import save
-from icnn_rl.networks import FICNN, PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
-from icnn_rl.networks.layers import Layer
+from icnn_rl.networks import PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Objective, Row, Trainer
 
 Array = npt.NDArray[Any]
-Classifier = FeedForward | PICNN | FICNN | ConvFICNN
+Classifier = FeedForward | PICNN | ConvFICNN
 
 CLASSES = 10
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
@@ -94,19 +93,25 @@ class Classification(Experiment):
 
     def _network(self, convexity: str) -> Classifier:
         network = self.config.network
-        context: Sequence[Layer] = [Dense(width) for width in network.context]
-        if self.lenet:
-            context = LENET
-        if convexity == "none":
-            return FeedForward(self.shape, context, CLASSES, network.dropout)
-        activation = network.activation
-        if convexity == "full" and self.lenet:
-            return ConvFICNN(self.shape, (CLASSES,), LENET, activation)
+        context, convex = (
+            LENET if self.lenet else [Dense(width) for width in widths]
+            for widths in (network.context, network.convex)
+        )
+        activation, dropout = network.activation, network.dropout
         if convexity == "full":
-            return FICNN(
-                CLASSES, self.shape[0], network.convex, activation, dropout=network.dropout
+            # Features of x do without y: only the last layer has to know it.
+            return ConvFICNN(
+                self.shape,
+                (CLASSES,),
+                convex,
+                activation,
+                y_from=-1,
+                norm="batch",
+                dropout=dropout,
             )
-        encoder = Encoder(self.shape, context, network.dropout)
+        encoder = Encoder(self.shape, context, dropout, norm="batch")
+        if convexity == "none":
+            return FeedForward(encoder, CLASSES)
         return PICNN(encoder.width, CLASSES, (), network.convex, activation, encoder=encoder)
 
     def _trainer(self, convexity: str) -> Trainer:

@@ -12,7 +12,7 @@ from torch import Tensor
 from icnn_rl.configs import FitConfig
 from icnn_rl.experiments.classification import CLASSES, MNIST, Classifier
 from icnn_rl.experiments.pictures import save
-from icnn_rl.networks import FICNN
+from icnn_rl.networks import ConvFICNN
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.exemplars import ExemplarLoss, exemplars
@@ -59,7 +59,7 @@ class Exemplars(MNIST):
         trainer = super()._trainer(convexity)
         if convexity == LEARNED:
             net = trainer.net
-            assert isinstance(net, FICNN)
+            assert isinstance(net, ConvFICNN)
             rivals = net.get_buffer("rivals")
             trainer.objective = ExemplarLoss(
                 trainer.objective, net, PIXELS, CURVATURE, WEIGHT, rivals
@@ -68,7 +68,7 @@ class Exemplars(MNIST):
 
     def _exemplars(self, name: str, curvature: float = CURVATURE) -> Solution:
         net = self.parts[name].net
-        assert isinstance(net, FICNN)
+        assert isinstance(net, ConvFICNN)
         classes = torch.eye(CLASSES, device=self.x.device)
         return exemplars(net, classes, PIXELS, curvature)
 

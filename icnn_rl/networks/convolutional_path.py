@@ -47,6 +47,9 @@ class ConvolutionalPath(NonNegativeWeights):
         reads = shapes_along(shape, every)
         steps = list(zip(every, reads, strict=False))
         affine = [(layer, read) for layer, read in steps if isinstance(layer, Conv | Dense)]
+        self._affine_steps = [
+            i for i, (layer, _) in enumerate(steps) if isinstance(layer, Conv | Dense)
+        ]
         super().__init__([layer.weight_shape(read) for layer, read in affine[1:]], nonnegativity)
         self.affine = affine
         self.steps = steps
@@ -60,6 +63,24 @@ class ConvolutionalPath(NonNegativeWeights):
         """The bias that centres layer k, given that its weights on z are positive."""
         return 0.0 if k == 0 else self._init(k).bias
 
+    def affine_index(self, step: int) -> int:
+        """k of the layer at an index, which may count from the last of the layers given, -1.
+
+        Raises:
+            ValueError: there is no such layer, or it is a pool.
+        """
+        layers = [layer for layer, _ in self.steps[:-1]]
+        if not -len(layers) <= step < len(layers) or not isinstance(layers[step], Conv | Dense):
+            raise ValueError(f"y_from: expected the index of a Conv or Dense, got {step}")
+        return self._affine_steps.index(step % len(layers))
+
+    def pooled(self, k: int, z: Tensor) -> Tensor:
+        """What layer k > 0 reads, given what layer k - 1 gives."""
+        for pool, _ in self.steps[self._affine_steps[k - 1] + 1 : self._affine_steps[k]]:
+            assert not isinstance(pool, Conv | Dense)
+            z = pool.apply(z)[0]
+        return z
+
     def skips(self, source: Shape) -> list[Skip]:
         """How an input of a shape enters each layer."""
         return [Skip(layer, source, read) for layer, read in self.affine]
@@ -67,37 +88,44 @@ class ConvolutionalPath(NonNegativeWeights):
     def function(
         self,
         sources: Sequence[Shape],
-        weight_y: Sequence[tuple[Tensor, ...]],
+        weight_y: Sequence[tuple[Tensor | None, ...]],
         bias: Sequence[Tensor],
         gate_z: Sequence[Tensor | None] | None = None,
         gate_y: Sequence[Tensor] | None = None,
+        weight_z: Sequence[Tensor] | None = None,
         *,
         batched: bool,
     ) -> ConditionedConvolution:
-        """The path as convex functions of inputs of some shapes.
+        """The path, or its end, as convex functions of inputs of some shapes.
+
+        There is an entry for each layer, or for each of the last ones: then the first bias has what
+        the layers before them give.
 
         Args:
             sources: shapes of the inputs yᵢ.
-            weight_y: for each layer, one weight for each input.
+            weight_y: for each layer, one weight for each input; None where it does not enter.
             bias: for each layer.
-            gate_z: for each layer, None for the first.
+            gate_z: for each layer, None for none.
             gate_y: for each layer.
+            weight_z: for each layer but the first of all; None for ``weight_z()``.
             batched: whether biases and gates have a sample each.
         """
-        weight_z = (None, *self.weight_z())
-        skips = list(zip(*(self.skips(source) for source in sources), strict=True))
+        first = len(self.affine) - len(bias)
+        weights = (self.weight_z() if weight_z is None else weight_z)[first:]
+        of_z = (None, *weights)
+        skips = list(zip(*(self.skips(source)[first:] for source in sources), strict=True))
         stages: list[Stage] = []
         k = 0
-        for layer, read in self.steps:
+        for layer, read in self.steps[self._affine_steps[first] :]:
             if isinstance(layer, Conv | Dense):
-                last = k == len(self.affine) - 1
+                last = k == len(bias) - 1
                 stages.append(
                     AffineStage(
                         layer=layer,
                         shape=read,
                         skips=skips[k],
                         activation=None if last else self.activation,
-                        weight_z=weight_z[k],
+                        weight_z=of_z[k],
                         weight_y=weight_y[k],
                         gate_z=None if gate_z is None else gate_z[k],
                         gate_y=None if gate_y is None else gate_y[k],

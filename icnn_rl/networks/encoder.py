@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icnn_rl.networks.layers import Conv, Dense, Layer, Shape, require_batch_of, shapes_along
+from icnn_rl.networks.normalization import FeatureNorm, batch_norms
 
 
 @final
@@ -21,16 +22,23 @@ class Encoder(nn.Module):
         shape: shape of an input, ``(channels, height, width)`` or ``(n,)``.
         layers: for LeNet ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
         dropout: share of what a dense layer gives that is left out at random while training.
+        norm: ``"batch"`` for batch normalisation before every ReLU, or ``"none"``.
 
     Attributes:
         level_shapes: shapes of u₀ = x, u₁, …, u_L, where uₗ is what the l-th convolution or dense
             layer and the pools after it give.
 
     Raises:
-        ValueError: a layer does not fit the shape it is to read.
+        ValueError: a layer does not fit the shape it is to read, or a name is unknown.
     """
 
-    def __init__(self, shape: Shape, layers: Sequence[Layer], dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        layers: Sequence[Layer],
+        dropout: float = 0.0,
+        norm: FeatureNorm = "none",
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.shape = tuple(shape)
@@ -47,6 +55,7 @@ class Encoder(nn.Module):
             for layer, read in zip(layers, shapes, strict=False)
             if isinstance(layer, Conv | Dense)
         )
+        self.norms = batch_norms(norm, (shapes[i + 1] for i in starts), affine=True)
 
     @property
     def width(self) -> int:
@@ -54,9 +63,9 @@ class Encoder(nn.Module):
         return prod(self.level_shapes[-1])
 
     def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within ±1/√fan-in."""
-        for module in self.maps:
-            if isinstance(module, nn.Conv2d | nn.Linear):
+        """Draw weights and biases uniformly within ±1/√fan-in; moments of nothing yet."""
+        for module in (*self.maps, *self.norms):
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
                 module.reset_parameters()
 
     def levels(self, x: Tensor) -> list[Tensor]:
@@ -67,11 +76,12 @@ class Encoder(nn.Module):
         """
         require_batch_of("x", x, self.shape)
         levels = [x]
-        maps = iter(self.maps)
+        maps, norms = iter(self.maps), iter(self.norms)
         for layer in self.layers:
             if isinstance(layer, Conv | Dense):
                 u = levels[-1].flatten(1) if isinstance(layer, Dense) else levels[-1]
-                u = F.relu(next(maps)(u))
+                u = next(maps)(u)
+                u = F.relu(next(norms)(u) if self.norms else u)
                 levels.append(self.dropout(u) if isinstance(layer, Dense) else u)
             else:
                 levels[-1] = layer.apply(levels[-1])[0]

@@ -24,8 +24,6 @@ class FICNN(nn.Module):
         activation: σ: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or ``squareplus``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
-        dropout: share of the entries of zₖ that are left out at random while training; what is
-            left is convex.
 
     Raises:
         ValueError: a size is below one, or a name is unknown.
@@ -42,7 +40,6 @@ class FICNN(nn.Module):
         *,
         ensemble: int | None = None,
         nonnegativity: NonNegativity = "projection",
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if x_dim < 0:
@@ -54,7 +51,6 @@ class FICNN(nn.Module):
         # x and y are one input to the weights, so that a joint function needs no copy of them.
         self.path = ConvexPath(y_dim + x_dim, tuple(convex), activation, members, nonnegativity)
         self.bias = nn.ParameterList(torch.empty(members, 1, w) for w in (*self.path.widths, 1))
-        self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -111,15 +107,11 @@ class FICNN(nn.Module):
             raise ValueError(f"{name}: expected shape (batch, {size}), got {tuple(given.shape)}")
         weights = self.path.weight_y()
         lifted = given.expand(weights[0].shape[0], *given.shape)
-        kept = None
-        if self.training and self.dropout.p > 0:
-            ones = (given.new_ones(*lifted.shape[:2], width) for width in self.path.widths)
-            kept = tuple(self.dropout(t) for t in ones)
         return ConditionedNetwork(
             activation=self.path.activation,
             weight_z=self.path.weight_z(),
             weight_y=tuple(w[:, free] for w in weights),
-            gate_z=kept,
+            gate_z=None,
             gate_y=None,
             bias=tuple(
                 torch.baddbmm(b, lifted, w[:, fixed])

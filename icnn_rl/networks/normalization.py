@@ -1,14 +1,18 @@
-"""Normalisation of the context path of an ensemble, where each member has its own."""
+"""Normalisation of paths on x: of an ensemble, where each member has its own, and of features."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icnn_rl.networks.layers import Shape
+
 Norm = Literal["none", "layer", "batch"]
+FeatureNorm = Literal["none", "batch"]
 MOMENTUM = 0.01  # share of a batch in the running moments, at least
 EPSILON = 1e-3  # added to variances over a batch
 WARM_UP = 2000  # batches, after which the running moments are trusted
@@ -117,3 +121,27 @@ class BatchRenorm(Normalization):
             self.variance.lerp_(variance, share)
         stretch = r / deviation
         return stretch, d - mean * stretch
+
+
+def batch_norms(norm: FeatureNorm, shapes: Iterable[Shape], affine: bool) -> nn.ModuleList:
+    """Batch normalisations for layers, vectors or images, of some shapes; empty for ``"none"``.
+
+    Raises:
+        ValueError: the name is unknown.
+
+    Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
+    """
+    if norm not in get_args(FeatureNorm):
+        raise ValueError(f"norm: expected one of {get_args(FeatureNorm)}, got {norm!r}")
+    kinds = {1: nn.BatchNorm1d, 3: nn.BatchNorm2d}
+    wanted = shapes if norm == "batch" else ()
+    return nn.ModuleList(kinds[len(s)](s[0], affine=affine) for s in wanted)
+
+
+def running_scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """(c, d) with c x - d what a batch normalisation without γ and δ makes of x in evaluation."""
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.running_mean * scale

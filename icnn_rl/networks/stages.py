@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Protocol, Self, final
 
 import torch
@@ -44,7 +45,7 @@ class AffineStage:
         skips: the maps Sᵢ, one for each input.
         activation: σ; None for the identity.
         weight_z: the weight of L; None for the first stage, where there is no z.
-        weight_y: the weights of Sᵢ.
+        weight_y: the weights of Sᵢ; None where yᵢ does not enter.
         gate_z: of the shape of z, or what broadcasts to it; None for none.
         gate_y: of the shape of the only input, flat; None for none.
         bias: of the shape of t, or what broadcasts to it.
@@ -55,7 +56,7 @@ class AffineStage:
     skips: tuple[Skip, ...]
     activation: Activation | None
     weight_z: Tensor | None
-    weight_y: tuple[Tensor, ...]
+    weight_y: tuple[Tensor | None, ...]
     gate_z: Tensor | None
     gate_y: Tensor | None
     bias: Tensor
@@ -63,7 +64,8 @@ class AffineStage:
     def forward(self, z: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         t = self.bias
         for skip, y, weight in zip(self.skips, inputs, self.weight_y, strict=True):
-            t = t + skip.apply(y if self.gate_y is None else y * self.gate_y, weight)
+            if weight is not None:
+                t = t + skip.apply(y if self.gate_y is None else y * self.gate_y, weight)
         if self.weight_z is not None:
             t = t + self.layer.apply(z if self.gate_z is None else z * self.gate_z, self.weight_z)
         t = t.expand(-1, *self.layer.output_shape(self.shape))
@@ -72,7 +74,10 @@ class AffineStage:
     def backward(self, delta: Tensor, saved: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.activation is not None and saved is not None:
             delta = delta * self.activation.slope(saved)
-        parts = [s.adjoint(delta, w) for s, w in zip(self.skips, self.weight_y, strict=True)]
+        parts = [
+            delta.new_zeros(len(delta), prod(s.source)) if w is None else s.adjoint(delta, w)
+            for s, w in zip(self.skips, self.weight_y, strict=True)
+        ]
         gradient = torch.cat(parts, -1)
         if self.gate_y is not None:
             gradient = gradient * self.gate_y
@@ -99,8 +104,13 @@ class AffineStage:
         def own(t: Tensor, shape: Shape) -> Array:
             return array(t[min(sample, len(t) - 1)].expand(shape).flatten())
 
-        skips = zip(self.skips, self.weight_y, strict=True)
-        of_y = sp.hstack([skip.matrix(array(w)) for skip, w in skips])
+        rows = prod(self.layer.output_shape(self.shape))
+        of_y = sp.hstack(
+            [
+                sp.csr_array((rows, prod(s.source))) if w is None else s.matrix(array(w))
+                for s, w in zip(self.skips, self.weight_y, strict=True)
+            ]
+        )
         if self.gate_y is not None:
             of_y = of_y * own(self.gate_y, self.gate_y.shape[1:])
         of_z = None

@@ -38,6 +38,7 @@ DEEP = (
     Dense(6),
     Dense(4),
 )
+SMALL = (Conv(4, 3), MaxPool(2), Conv(5, 2), MaxPool(2), Dense(6))
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
 Network = ConvFICNN | ConvPICNN | PICNN
 
@@ -46,12 +47,17 @@ def networks() -> dict[str, Network]:
     """Networks over x and y of various shapes, away from their initial weights."""
     torch.manual_seed(0)
     same = (Conv(4, 3, padding=1), Conv(4, 3, padding=1))
-    encoder = Encoder(IMAGE, (Conv(4, 3), MaxPool(2), Conv(5, 2, stride=2), Dense(7)))
+    layers = (Conv(4, 3), MaxPool(2), Conv(5, 2, stride=2), Dense(7))
+    encoder = Encoder(IMAGE, layers, norm="batch")
     nets = {
         "FICNN of an image and a vector": ConvFICNN(IMAGE, (3,), DEEP),
         "FICNN of a vector and an image": ConvFICNN((3,), IMAGE, DEEP, "leaky_relu"),
         "FICNN of two images": ConvFICNN(
             (1, 6, 4), IMAGE, (Conv(4, 3, stride=2), Dense(5)), "elu", nonnegativity="softplus"
+        ),
+        "FICNN of features of an image": ConvFICNN(IMAGE, (3,), DEEP, y_from=5, norm="batch"),
+        "FICNN of features of a vector": ConvFICNN(
+            (7,), (3,), (Dense(6), Dense(5), Dense(4)), "leaky_relu", y_from=-2
         ),
         "PICNN of two images": ConvPICNN(IMAGE, (1, 12, 8), same, DEEP, "softplus"),
         "PICNN with a dense context": ConvPICNN(
@@ -63,6 +69,11 @@ def networks() -> dict[str, Network]:
     for net in nets.values():
         net.double()
         perturb(net)
+        for norm in net.modules():
+            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                norm.running_mean.uniform_(-0.5, 0.5)
+                norm.running_var.uniform_(0.5, 2.0)
+        net.eval()
     return nets
 
 
@@ -175,6 +186,73 @@ def test_without_skips_it_is_the_ordinary_network() -> None:
             module.bias.copy_(b.flatten())
         x = normal(0, 2, 1, 28, 28)
         torch.testing.assert_close(net(x, torch.zeros(2, 10).double()), head(twin(x)).squeeze(-1))
+
+
+def test_an_encoder_is_the_ordinary_normalised_network() -> None:
+    torch.manual_seed(0)
+    net = Encoder((1, 12, 12), SMALL, norm="batch").double()
+    conv, deep, dense = net.maps
+    before, between, after = net.norms
+    relu, pool = nn.ReLU(), nn.MaxPool2d(2)
+    twin = nn.Sequential(
+        *(conv, copy.deepcopy(before), relu, pool),
+        *(deep, copy.deepcopy(between), relu, pool, nn.Flatten()),
+        *(dense, copy.deepcopy(after), relu),
+    )
+    for x in normal(0, 5, 8, 1, 12, 12):  # batches
+        torch.testing.assert_close(net(x), twin(x))
+    torch.testing.assert_close(net.eval()(x), twin.eval()(x))
+
+
+def test_features_of_x_are_those_of_the_ordinary_normalised_network() -> None:
+    torch.manual_seed(0)
+    net = ConvFICNN((1, 12, 12), (3,), SMALL, y_from=-1, norm="batch").double()
+    perturb(net)
+    with torch.no_grad():
+        for w in [*net.weight_y, *net.weight_x[1:]]:
+            w.zero_()
+    weights = [net.weight_x[0], *net.path.weight_z()]
+    maps: list[nn.Module] = [nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 2), nn.Linear(20, 6)]
+    maps = [m.double().requires_grad_(False) for m in maps]
+    for module, w in zip(maps, weights[:-1], strict=True):
+        module.weight.copy_(w)
+        module.bias.zero_()
+    norms = [nn.BatchNorm2d(4), nn.BatchNorm2d(5), nn.BatchNorm1d(6)]
+    for norm, b in zip(norms, net.bias, strict=False):
+        norm.double().bias.data.copy_(b.flatten())
+    relu, pool = nn.ReLU(), nn.MaxPool2d(2)
+    twin = nn.Sequential(
+        *(maps[0], norms[0], relu, pool),
+        *(maps[1], norms[1], relu, pool, nn.Flatten()),
+        *(maps[2], norms[2], relu),
+    )
+    for x in normal(0, 5, 8, 1, 12, 12):  # batches
+        expected = twin(x) @ weights[-1][0] + net.bias[-1]
+        torch.testing.assert_close(net(x, torch.zeros(8, 3).double()), expected.view(-1))
+    net.eval()
+    twin.eval()
+    expected = twin(x) @ weights[-1][0] + net.bias[-1]
+    joint = torch.cat([torch.zeros(8, 3).double(), x.flatten(1)], -1)
+    torch.testing.assert_close(net.function().value(joint), expected.view(-1))
+
+
+def test_dropout_leaves_out_dense_units_and_leaves_the_rest_convex() -> None:
+    torch.manual_seed(0)
+    layers = (Conv(4, 3), Dense(40), Dense(40))
+    net = ConvFICNN((1, 12, 12), (3,), layers, y_from=-1, dropout=0.5).double()
+    x, y = normal(0, 400, 1, 12, 12)[:1].expand(400, 1, 12, 12), normal(1, 3)
+    f = net.condition(x)
+    sampled = f.value(y)
+    assert len(sampled.unique()) > 300  # each sample has its own network
+    torch.testing.assert_close(f.value(y), sampled)  # and keeps it
+    assert (below_chords(f, 2) >= -1e-12).all()
+    assert len(net.eval().condition(x).value(y).unique()) == 1
+    # In the last layer, which is linear in what it reads, the mean over samples is the whole.
+    with torch.no_grad():
+        net.path.raw_z[1].zero_()
+    whole = net.eval()(x, y.expand(400, 3)).mean()
+    mean, deviation = (g(net.train()(x, y.expand(400, 3))) for g in (torch.mean, torch.std))
+    assert abs(mean - whole) < 4 * deviation / 400**0.5
 
 
 def test_lenet_has_as_many_parameters_as_on_the_poster() -> None:
@@ -292,7 +370,12 @@ def test_a_pool_its_adjoint_and_its_matrices(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"x_shape": (3,)}, "at least one an image"),
+        ({"x_shape": (3,)}, "expected an image"),
+        ({"x_shape": (3, 8)}, "x_shape"),
+        ({"y_from": 1}, "y_from: expected the index of a Conv or Dense, got 1"),
+        ({"y_from": -2}, "y_from"),
+        ({"layers": (Conv(2, 3), MaxPool(2)), "y_from": -1}, "y_from"),
+        ({"norm": "layer"}, "norm"),
         ({"layers": (MaxPool(2),)}, "Conv or Dense first"),
         ({"layers": ()}, "Conv or Dense first"),
         ({"layers": (Conv(3, 9),)}, "larger image"),
@@ -329,3 +412,5 @@ def test_wrong_shapes_are_refused() -> None:
         ConvPICNN((1, 8, 8), (4,), (), (Conv(2, 3),))
     with pytest.raises(ValueError, match="Conv or Dense first"):
         Encoder((1, 8, 8), (MaxPool(2),))
+    with pytest.raises(ValueError, match="norm: expected one of"):
+        Encoder((1, 8, 8), (Dense(3),), norm="layer")
