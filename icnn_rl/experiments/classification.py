@@ -19,14 +19,14 @@ from icnn_rl.data import load_mnist
 from icnn_rl.experiments.baselines import FeedForward, cross_entropy
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.experiments.pictures import save
-from icnn_rl.networks import PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
+from icnn_rl.networks import FICNN, PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Objective, Row, Trainer
 
 Array = npt.NDArray[Any]
-Classifier = FeedForward | PICNN | ConvFICNN
+Classifier = FeedForward | PICNN | FICNN | ConvFICNN
 
 CLASSES = 10
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
