@@ -53,6 +53,9 @@ def convolutions() -> dict[str, ConvexFunction]:
     image, x = (1, 8, 8), digits(2, 8)
     joint = ConvFICNN(image, (4,), layers).double()
     leaky = ConvFICNN(image, (4,), layers, "leaky_relu").double()
+    features = ConvFICNN(image, (4,), layers, y_from=-1, norm="batch").double()
+    features.condition(digits(20, 8))  # moments that are not those of the start
+    features.eval()
     same = (Conv(3, 3, padding=1), Conv(4, 3, padding=1, stride=2))
     partial = ConvPICNN(image, (1, 4, 4), same, same, "leaky_relu").double()
     encoder = Encoder(image, (Conv(3, 3), MaxPool(2), Dense(6)))
@@ -61,6 +64,9 @@ def convolutions() -> dict[str, ConvexFunction]:
         "FICNN, y fixed": joint.condition(y=normal(0, 2, 4)),
         "FICNN, leaky": leaky.condition(x),
         "FICNN, nothing fixed": leaky.function(),
+        "FICNN of features, x fixed": features.condition(x),
+        "FICNN of features, y fixed": features.condition(y=normal(0, 2, 4)),
+        "FICNN of features, nothing fixed": features.function(),
         "PICNN of images": partial.condition(x),
         "PICNN with an encoder": PICNN(6, 4, (), (7, 7), "relu", encoder=encoder)
         .double()
