@@ -35,6 +35,10 @@ class Exemplars(MNIST):
             )
         if config.standardize:
             raise ValueError("standardize: exemplars are looked for in [0, 1], expected false")
+        if config.network.dropout:
+            raise ValueError(
+                f"network.dropout: exemplars are learned without, got {config.network.dropout}"
+            )
         super().__init__(config)
 
     def measure(self) -> Mapping[str, Row]:

@@ -67,7 +67,10 @@ class ConvFICNN(nn.Module):
         y_is_read = y_from == 0 and len(x_shape) < len(y_shape)
         read = self.y_shape if y_is_read else self.x_shape
         self.path = ConvolutionalPath(read, layers, activation, nonnegativity)
-        self.first = self.path.affine_index(y_from)
+        try:
+            self.first = self.path.affine_index(y_from)
+        except ValueError as error:
+            raise ValueError(f"y_from: {error}") from None
         self.dropout = nn.Dropout(dropout)
         of_x, of_y = (self.path.skips(s) for s in (self.x_shape, self.y_shape))
         self.weight_y = nn.ParameterList(torch.empty(s.weight_shape) for s in of_y[self.first :])

@@ -71,7 +71,7 @@ class ConvolutionalPath(NonNegativeWeights):
         """
         layers = [layer for layer, _ in self.steps[:-1]]
         if not -len(layers) <= step < len(layers) or not isinstance(layers[step], Conv | Dense):
-            raise ValueError(f"y_from: expected the index of a Conv or Dense, got {step}")
+            raise ValueError(f"expected the index of a Conv or Dense in layers, got {step}")
         return self._affine_steps.index(step % len(layers))
 
     def pooled(self, k: int, z: Tensor) -> Tensor:
