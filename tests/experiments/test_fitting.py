@@ -199,6 +199,12 @@ def test_exemplars_that_diverge_in_the_first_epoch_say_so() -> None:
         list(experiment.parts[LEARNED].run())
 
 
+def test_exemplars_refuse_dropout() -> None:
+    network = replace(TINY.network, dropout=0.1)
+    with pytest.raises(ValueError, match=r"network\.dropout: exemplars are learned without"):
+        Exemplars(replace(TINY, convexity=("full",), standardize=False, network=network))
+
+
 @pytest.mark.parametrize("work", ["measure", "draw"])
 def test_a_fit_interrupted_after_training_is_not_finished(
     work: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
