@@ -21,7 +21,7 @@ from icnn_rl.structured.training import Row, Trainer
 LEARNED, PLAIN = "exemplars", "classifier"
 PIXELS = Box(0.0, 1.0)
 CURVATURE = 0.05  # γ: two images, 50 to 100 apart in ‖·‖², then differ by twice the class margin
-WEIGHT = 0.1  # of the exemplars' margins; with 0.03 they are blends of digits
+WEIGHT = 0.1  # of the exemplars' margins
 
 
 class Exemplars(MNIST):

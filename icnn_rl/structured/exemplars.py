@@ -74,11 +74,12 @@ def exemplars(
 class ExemplarLoss:
     """Answers by a loss of their own, exemplars by a margin, in one step.
 
-        L = 1/B Σᵢ Lᵢ + w/K Σₖ { f̃(xₖ, yₖ) - min [ f̃(x, yₖ) - γ/2 ‖x - xₖ‖² : x ∈ X ] }
+        L = 1/B Σᵢ Lᵢ + w/K Σₖ { f̃(mₖ, yₖ) - min [ f̃(x, yₖ) - γ/2 ‖x - mₖ‖² : x ∈ X ] }
 
-    The first sample of a class in a minibatch is its xₖ. As these come at random, f̃(·, yₖ) learns
-    to have its minimum near to all. The margin is as curved as f̃, so what is minimised is convex,
-    f(x, yₖ) + γ xₖᵀx. Some tangents have to do, from the last minimiser of that class on: any x
+    with mₖ the mean of a class in the minibatch. A single sample would do as well on the mean, but
+    f̃(·, yₖ) cannot have its minimum at one after the other, and what it gives up for them it
+    takes from the answers. The margin is as curved as f̃, so what is minimised is convex,
+    f(x, yₖ) + γ mₖᵀx. Some tangents have to do, from the last minimiser of that class on: any x
     bounds the loss from below, but a network whose minimiser is not followed learns to hide it.
 
     Args:
@@ -109,8 +110,9 @@ class ExemplarLoss:
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each class that occurs among samples x, ``(B, m)``, with y, ``(B, n)``."""
-        present = y.any(0)
-        target = x[y.T[present].argmax(-1)]
+        counts = y.sum(0)
+        present = counts > 0
+        target = (y.T @ x)[present] / counts[present].unsqueeze(1)
         f = self.net.condition(y=torch.eye(y.shape[1], dtype=y.dtype, device=y.device)[present])
         slope = self.curvature * target
         with torch.no_grad():
