@@ -203,9 +203,8 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
         _save(experiment, folder)
         metrics = experiment.measure()
         _show(metrics, experiment, console)
-        pictures = dict(experiment.draw(folder.path))
-        if history.rows:
-            pictures["training"] = draw_curves(history.rows, folder.path / "training.png")
+        curves = draw_curves(history.rows, folder.path / "training.png")
+        pictures = {**experiment.draw(folder.path), "training": curves}
         if tracker is not None:
             last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}
             tracker.log(last, _steps(experiment))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from icnn_rl.experiments.pictures import COLORS, save
 from icnn_rl.structured.imputer import ICNNImputer
 from icnn_rl.structured.training import Row
 
+Array = NDArray[np.float64]
+
 DATA: dict[str, Callable[[], Any]] = {
     "iris": load_iris,
     "wine": load_wine,
@@ -27,31 +30,47 @@ DATA: dict[str, Callable[[], Any]] = {
 MISSING = (0.1, 0.3, 0.5)  # shares of all entries
 
 
+@dataclass(frozen=True)
+class Holes:
+    """A table in standard units, some of whose entries are taken as missing.
+
+    Args:
+        table: ``(N, n)``.
+        missing: where, ``(N, n)``.
+    """
+
+    table: Array
+    missing: NDArray[np.bool_]
+
+    @property
+    def known(self) -> Array:
+        """The table with NaN where an entry is missing."""
+        return np.where(self.missing, np.nan, self.table)
+
+    def error(self, filled: Array) -> float:
+        """The root mean square error of what was put into the holes."""
+        return float(np.sqrt(np.square(filled - self.table)[self.missing].mean()))
+
+
 class Imputation(Experiment):
     """Entries removed at random, and the root mean square error of what takes their place.
 
-    Errors are in standard deviations of the columns. ``ICNNImputer`` trains while it is measured,
-    so there is no part that could be stopped half-way.
+    Errors are in standard deviations of the columns.
     """
 
     def __init__(self, config: FitConfig) -> None:
         super().__init__(config)
-        self.parts = {}
+        shares = [(name, share) for name in DATA for share in MISSING]
+        self.holes = {f"{name} {share:.0%}": self._holes(name, share) for name, share in shares}
+        self.imputers = {name: self._imputer() for name in self.holes}
+        self.parts = {
+            name: imputer.trainer(self.holes[name].known) for name, imputer in self.imputers.items()
+        }
         self.errors: dict[str, Row] = {}
 
     def measure(self) -> Mapping[str, Row]:
         """A row for each table and share, a column for each imputer."""
-        for name in DATA:
-            x = standardised(name)
-            for share in MISSING:
-                holes = np.random.default_rng(self.config.seed).random(x.shape) < share
-                known = np.where(holes, np.nan, x)
-                self.errors[f"{name} {share:.0%}"] = {
-                    method: float(
-                        np.sqrt(np.square(imputer.fit_transform(known) - x)[holes].mean())
-                    )
-                    for method, imputer in self._imputers().items()
-                }
+        self.errors = {name: self._measure(name) for name in self.holes}
         return self.errors
 
     def draw(self, folder: Path) -> Mapping[str, Path]:
@@ -70,26 +89,36 @@ class Imputation(Experiment):
         figure.legend(frameon=False, ncols=len(methods), loc="outside upper center")
         return {"errors": save(figure, folder / "errors.png")}
 
-    def _imputers(self) -> dict[str, Any]:
-        config, training, seed = self.config, self.config.training, self.config.seed
-        return {
+    def _holes(self, name: str, share: float) -> Holes:
+        table = standardised(name)
+        return Holes(table, np.random.default_rng(self.config.seed).random(table.shape) < share)
+
+    def _imputer(self) -> ICNNImputer:
+        config, training = self.config, self.config.training
+        return ICNNImputer(
+            context=config.network.context,
+            convex=config.network.convex,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            random_state=config.seed,
+            device=config.device,
+        )
+
+    def _measure(self, name: str) -> Row:
+        holes = self.holes[name]
+        known = holes.known
+        others = {
             "mean": SimpleImputer(),
             "k-nearest": KNNImputer(),
-            "iterative": IterativeImputer(random_state=seed),
-            "ICNN": ICNNImputer(
-                context=config.network.context,
-                convex=config.network.convex,
-                epochs=training.epochs,
-                batch_size=training.batch_size,
-                learning_rate=training.learning_rate,
-                weight_decay=training.weight_decay,
-                random_state=seed,
-                device=config.device,
-            ),
+            "iterative": IterativeImputer(random_state=self.config.seed),
         }
+        errors = {method: holes.error(m.fit_transform(known)) for method, m in others.items()}
+        return errors | {"ICNN": holes.error(self.imputers[name].transform(known))}
 
 
-def standardised(name: str) -> NDArray[np.float64]:
+def standardised(name: str) -> Array:
     """The columns of a table in standard units."""
     x = DATA[name]().data.astype(np.float64)
     return np.asarray((x - x.mean(0)) / x.std(0))

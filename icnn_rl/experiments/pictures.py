@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from icnn_rl.runs.storage import replacing
 
 COLORS = ("#1f6f8b", "#c8553d", "#588157", "#8e6c8a", "#d4a24c", "#3d405b")
+STYLES = ("-", "--", ":")  # of lines beyond the colours
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -35,12 +36,14 @@ def draw_curves(history: Sequence[Mapping[str, str]], path: Path) -> Path:
         for k, part in enumerate(parts):
             rows = [row for row in history if row["part"] == part and row.get(column)]
             epochs, values = ([float(row[key]) for row in rows] for key in ("epoch", column))
-            axes.plot(epochs, values, color=COLORS[k % len(COLORS)], label=part)
+            color, style = COLORS[k % len(COLORS)], STYLES[k // len(COLORS) % len(STYLES)]
+            axes.plot(epochs, values, style, color=color, label=part)
         if column == "loss":
             axes.set_yscale("log")
         axes.set(title=titles[column], xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(parts) > 1:
-            axes.legend(frameon=False, fontsize="small")
+    if len(parts) > 1:
+        lines = axes.get_legend_handles_labels()
+        figure.legend(*lines, frameon=False, fontsize="small", loc="outside right center")
     return save(figure, path)

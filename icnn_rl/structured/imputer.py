@@ -24,7 +24,7 @@ from icnn_rl.structured.estimator import DTYPES, Array, all_or_nothing
 from icnn_rl.structured.gaussian import ENTRIES, best_ridge, normal_distribution
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.structured.training import Row, Trainer, TrainingOptions
+from icnn_rl.structured.training import Trainer, TrainingOptions
 from icnn_rl.terms import quadratic
 
 ROWS = 10_000  # more of them do not make the normal distribution better
@@ -178,34 +178,33 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
             ValueError: an argument has a wrong value or shape.
             FloatingPointError: training diverged.
         """
-        require_device(self.device)
-        X = self._checked(X, reset=True)
-        if self.ridge is not None and not self.ridge > 0:
-            raise ValueError(f"ridge: expected None or a number > 0, got {self.ridge}")
-        empty = np.isnan(X).all(0)
-        if empty.any():
-            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[empty]
-            raise ValueError(
-                "X: expected a known entry in every column, got only NaN in "
-                f"{', '.join(map(str, names))}"
-            )
-        self.center_ = np.nanmean(X, 0, dtype=np.float64)
-        spread = np.nanstd(X, 0, dtype=np.float64)
-        self.scale_ = np.where(spread > 0, spread, 1)
-        rows = self._standardised(X).to(torch.tensor(X[:0]).dtype)
-        seed = int(check_random_state(self.random_state).randint(2**31))
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            some = rows[torch.randperm(len(rows))[:ROWS]].double()
-            ridge = best_ridge(some, RIDGES, HIDDEN) if self.ridge is None else self.ridge
-            mean, covariance = normal_distribution(some, ridge)
-            over = Box(_least(rows), -_least(-rows))
-            net = RowEnergy(mean, covariance, over, tuple(self.context), tuple(self.convex))
-            net.to(self.device, rows.dtype)
-            # Newton's method also for many columns: a normal distribution has a Hessian at no cost.
-            self.model_ = StructuredModel(net, over, tol=self.tol, solver="newton")
-            self.history_ = self._train(net, rows.to(self.device), seed) if self.epochs else []
+            trainer = self._begin(X)
+            self.history_ = []
+            if trainer is not None:
+                steps = track(
+                    trainer.run(), "training", total=trainer.steps, disable=not self.verbose
+                )
+                for _ in steps:
+                    pass
+                self.history_ = trainer.history
         return self
+
+    def trainer(self, X: Any) -> Trainer:
+        """What is left of ``fit`` once the normal distribution is estimated: run it to the end.
+
+        For training that others follow, stop and go on with.
+
+        Args:
+            X: as for ``fit``.
+
+        Raises: as ``fit``; and ValueError: there are no epochs.
+        """
+        with torch.random.fork_rng():
+            trainer = self._begin(X)
+        if trainer is None:
+            raise ValueError(f"epochs: expected a number >= 1, got {self.epochs}")
+        return trainer
 
     def transform(self, X: Any) -> Array:
         """X with its missing entries filled, and the known ones as they are.
@@ -241,7 +240,35 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         batch_size = max(1, ENTRIES // X.shape[1] ** 2)
         return self.model_.infer(rows, batch_size=batch_size)
 
-    def _train(self, net: RowEnergy, rows: Tensor, seed: int) -> list[Row]:
+    def _begin(self, X: Any) -> Trainer | None:
+        """Estimate the normal distribution, draw a network, and say how it is to be trained."""
+        require_device(self.device)
+        X = self._checked(X, reset=True)
+        if self.ridge is not None and not self.ridge > 0:
+            raise ValueError(f"ridge: expected None or a number > 0, got {self.ridge}")
+        empty = np.isnan(X).all(0)
+        if empty.any():
+            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[empty]
+            raise ValueError(
+                "X: expected a known entry in every column, got only NaN in "
+                f"{', '.join(map(str, names))}"
+            )
+        self.center_ = np.nanmean(X, 0, dtype=np.float64)
+        spread = np.nanstd(X, 0, dtype=np.float64)
+        self.scale_ = np.where(spread > 0, spread, 1)
+        rows = self._standardised(X).to(torch.tensor(X[:0]).dtype)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        torch.manual_seed(seed)
+        some = rows[torch.randperm(len(rows))[:ROWS]].double()
+        ridge = best_ridge(some, RIDGES, HIDDEN) if self.ridge is None else self.ridge
+        mean, covariance = normal_distribution(some, ridge)
+        over = Box(_least(rows), -_least(-rows))
+        net = RowEnergy(mean, covariance, over, tuple(self.context), tuple(self.convex))
+        net.to(self.device, rows.dtype)
+        # Newton's method also for many columns: a normal distribution has a Hessian at no cost.
+        self.model_ = StructuredModel(net, over, tol=self.tol, solver="newton")
+        if not self.epochs:
+            return None
         options = TrainingOptions(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -249,10 +276,8 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
             weight_decay=self.weight_decay,
             warm_start=False,
         )
-        trainer = Trainer(net, partial(hidden_error, self.model_), rows, rows, options, seed=seed)
-        for _ in track(trainer.run(), "training", total=trainer.steps, disable=not self.verbose):
-            pass
-        return trainer.history
+        rows = rows.to(self.device)
+        return Trainer(net, partial(hidden_error, self.model_), rows, rows, options, seed=seed)
 
     def _checked(self, X: Any, reset: bool) -> Array:
         checked: Array = validate_data(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
-from rich.console import Console
 from scipy.sparse import csr_array
 from sklearn.datasets import load_digits, make_multilabel_classification
 
@@ -20,7 +18,7 @@ from icnn_rl.cli import main
 from icnn_rl.configs.presets import presets
 from icnn_rl.data import SYNTHETIC, Digits, Faces, MultiLabelSplit
 from icnn_rl.experiments import classification, multi_label, olivetti
-from icnn_rl.experiments.fitting import evaluate
+from icnn_rl.experiments.imputation import DATA, MISSING
 
 PARTS = {
     "synthetic": tuple(f"{name}-{kind}" for kind in ("full", "partial") for name in SYNTHETIC),
@@ -31,7 +29,7 @@ PARTS = {
     "bibtex": ("partial", "none"),
     "delicious": ("partial", "none"),
     "olivetti": ("convex", "free", "plain"),
-    "impute": (),
+    "impute": tuple(f"{name} {share:.0%}" for name in DATA for share in MISSING),
 }
 PICTURES = {
     "synthetic": ("boundaries", "training"),
@@ -42,7 +40,7 @@ PICTURES = {
     "bibtex": ("thresholds", "training"),
     "delicious": ("thresholds", "training"),
     "olivetti": ("completions", "training"),
-    "impute": ("errors",),
+    "impute": ("errors", "training"),
 }
 
 
@@ -93,7 +91,13 @@ def numbers(path: Path) -> dict[str, Mapping[str, float]]:
 
 @pytest.mark.usefixtures("stand_ins")
 @pytest.mark.parametrize("preset", presets("fit"))
-def test_a_preset_from_its_command_to_its_last_file(preset: str, tmp_path: Path) -> None:
+def test_a_preset_from_its_command_to_its_last_file(
+    preset: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # no name is cut short
     run = tmp_path / "run"
     short = ["--training.epochs", "1", "--network.convex", "[16]", "--network.context", "[16]"]
     assert main(["fit", preset, *short, "--run-dir", str(run)]) == 0
@@ -106,9 +110,9 @@ def test_a_preset_from_its_command_to_its_last_file(preset: str, tmp_path: Path)
     for name in PICTURES[preset]:
         assert imread(run / f"{name}.png")[..., :3].std() > 0.01, name
     history = run / "history.csv"
-    trained = set(numbers(history)) if history.exists() else set()
-    assert trained == set(PARTS[preset])
-    text = io.StringIO()
-    evaluate(run, Console(file=text, width=300))
-    for name in metrics:
-        assert name in text.getvalue()
+    assert set(numbers(history)) == set(PARTS[preset])
+    shown = capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0
+    again = capsys.readouterr().out.strip()  # its table of the saved networks
+    assert again in shown
+    assert all(name in again for name in metrics)

@@ -281,3 +281,21 @@ def test_a_learning_rate_that_diverges_says_so() -> None:
     x = with_holes(load_iris().data, 0.2)[0]
     with pytest.raises(FloatingPointError, match="learning rate"):
         ICNNImputer(epochs=20, learning_rate=1e30, random_state=0).fit(x)
+
+
+def test_training_can_be_followed_and_stopped_from_outside() -> None:
+    x, _ = load_iris(return_X_y=True)
+    known, holes = with_holes(x, 0.3)
+    imputer = ICNNImputer(epochs=2, random_state=0)
+    trainer = imputer.trainer(known)
+    before = imputer.transform(known)
+    for done, _ in enumerate(trainer.run(), 1):
+        assert trainer.step == done
+    after = imputer.transform(known)
+    assert trainer.done
+    assert np.abs(after - before)[holes].max() > 1e-3
+    assert np.array_equal(after[~holes], known[~holes])
+    mean = SimpleImputer().fit_transform(known)
+    assert np.square(after - x)[holes].mean() < 0.8 * np.square(mean - x)[holes].mean()
+    with pytest.raises(ValueError, match="epochs: expected a number >= 1, got 0"):
+        ICNNImputer(epochs=0).trainer(known)
