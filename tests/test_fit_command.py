@@ -191,6 +191,10 @@ def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
         (["digits", "--network.activation", "tanh"], "'tanh'"),
         (["digits", "--loss", "regret"], "'regret'"),
         (["--experiment", "chess"], "experiment: expected one of synthetic, digits"),
+        (["digits", "--data", "here"], "data: digits does not use it"),
+        (["olivetti", "--network.convex", "[8]"], "network.convex: olivetti does not use it"),
+        (["impute", "--convexity", "[full]"], "convexity: impute does not use it"),
+        (["mnist-conv", "--network.context", "[8]"], "network.context: mnist-conv does not use"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -173,6 +173,8 @@ class Classification(Experiment):
 class Digits(Classification):
     """The 8 × 8 digits that scikit-learn ships: 1297 to train on, the last 500 to test on."""
 
+    unused = ("data",)
+
     def __init__(self, config: FitConfig) -> None:
         images, digits = load_digits(return_X_y=True)
         images = images.reshape(-1, 8, 8) / 16
@@ -190,6 +192,8 @@ class MNIST(Classification):
 
 class ConvolutionalMNIST(MNIST):
     """MNIST, with networks of LeNet's layers."""
+
+    unused = ("network.context",)
 
     def __init__(self, config: FitConfig) -> None:
         super().__init__(config, lenet=True)

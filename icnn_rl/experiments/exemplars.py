@@ -27,6 +27,8 @@ WEIGHT = 0.1  # of the exemplars' margins
 class Exemplars(MNIST):
     """A network that learns exemplars beside the classes, and one that learns only these."""
 
+    unused = ("network.context",)
+
     def __init__(self, config: FitConfig) -> None:
         if config.convexity != ("full",):
             raise ValueError(

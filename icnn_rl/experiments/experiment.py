@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
+from typing import ClassVar
 
 from icnn_rl.configs import FitConfig
 from icnn_rl.structured.training import Row, Trainer, TrainingOptions
@@ -29,8 +31,10 @@ class Experiment(ABC):
     Attributes:
         config: its configuration.
         parts: trainers by name, which run one after the other.
+        unused: keys of the configuration, dotted, that would change nothing.
     """
 
+    unused: ClassVar[tuple[str, ...]] = ()
     parts: Mapping[str, Trainer]
 
     def __init__(self, config: FitConfig) -> None:
@@ -71,4 +75,11 @@ def build(config: FitConfig) -> Experiment:
     module, name = EXPERIMENTS[config.experiment].split(".")
     # Imported when it is needed: each brings libraries of its own.
     kind: type[Experiment] = getattr(import_module(f"icnn_rl.experiments.{module}"), name)
+    for key in kind.unused:
+        given, default = (attrgetter(key)(c) for c in (config, FitConfig()))
+        if given != default:
+            raise ValueError(
+                f"{key}: {config.experiment} does not use it, expected it to be left alone, "
+                f"got {given}"
+            )
     return kind(config)

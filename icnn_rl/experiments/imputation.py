@@ -58,6 +58,11 @@ class Imputation(Experiment):
     Errors are in standard deviations of the columns.
     """
 
+    unused = (
+        *("convexity", "loss", "standardize", "data", "network.dropout"),
+        *("training.validation", "training.patience"),
+    )
+
     def __init__(self, config: FitConfig) -> None:
         super().__init__(config)
         shares = [(name, share) for name in DATA for share in MISSING]

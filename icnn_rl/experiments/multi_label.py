@@ -76,6 +76,8 @@ class MultiLabel(Experiment):
         ValueError: the configuration asks for full convexity, or sets no rows aside.
     """
 
+    unused = ("standardize",)
+
     def __init__(self, config: FitConfig, data: MultiLabelSplit) -> None:
         super().__init__(config)
         if "full" in config.convexity:

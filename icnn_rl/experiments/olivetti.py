@@ -39,6 +39,11 @@ SHOWN = 10  # faces
 class Olivetti(Experiment):
     """Completion by a network convex in the missing half, and by what it is compared with."""
 
+    unused = (
+        *("loss", "standardize", "network.context", "network.convex"),
+        *("network.activation", "network.dropout"),
+    )
+
     def __init__(self, config: FitConfig) -> None:
         super().__init__(config)
         unknown = [name for name in config.convexity if name not in FORMS]

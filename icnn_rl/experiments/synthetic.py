@@ -35,6 +35,8 @@ class Synthetic(Experiment):
         config: of the experiment.
     """
 
+    unused = ("data", "standardize", "network.dropout", "training.patience")
+
     def __init__(self, config: FitConfig) -> None:
         super().__init__(config)
         if "none" in config.convexity:
