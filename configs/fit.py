@@ -36,7 +36,7 @@ class FitTrainingConfig:
 
     Args:
         epochs: passes over the data, at most.
-        batch_size: samples per step.
+        batch_size: samples per step, at most.
         learning_rate: of AdamW, at first; lowered to 0 over all epochs.
         weight_decay: of AdamW.
         validation: share of the training data that is set aside to end with the best epoch.

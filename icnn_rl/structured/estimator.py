@@ -62,7 +62,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         activation: of the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
             ``squareplus``.
         epochs: passes over the data, at most.
-        batch_size: samples per step.
+        batch_size: samples per step, at most.
         learning_rate: of AdamW, at first; lowered to 0 over all epochs.
         weight_decay: of AdamW.
         validation_fraction: share of the data that is set aside to end with the best epoch; 0 for

@@ -32,7 +32,7 @@ class TrainingOptions:
 
     Args:
         epochs: passes over the data, at most.
-        batch_size: samples per step.
+        batch_size: samples per step, at most; the steps of an epoch get equally many, or nearly.
         learning_rate: of the optimiser, at first; a cosine lowers it to 0 over all epochs.
         weight_decay: of the optimiser: decoupled for AdamW, an L2 penalty for SGD.
         optimizer: any class of ``torch.optim`` that takes a learning rate and a weight decay.
@@ -256,7 +256,8 @@ class Trainer:
 
     def _shuffled(self) -> list[Tensor]:
         order = torch.randperm(len(self.x), generator=self.order).to(self.x.device)
-        return list(order.split(self.options.batch_size))
+        # Of equal sizes, as a batch norm cannot do with a last one of a single sample.
+        return list(order.tensor_split(self._per_epoch))
 
     def _learning_rate(self) -> float:
         share = self.step / self.steps

@@ -12,14 +12,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
+from icnn_rl import data
 from icnn_rl.configs import FitConfig, FitNetworkConfig, FitTrainingConfig
-from icnn_rl.experiments import fitting
+from icnn_rl.experiments import classification, fitting
 from icnn_rl.experiments.classification import Classification, Digits
 from icnn_rl.experiments.exemplars import LEARNED, Exemplars
 from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, read_config, resume
@@ -264,15 +266,25 @@ def test_data_and_devices_are_where_they_are_said_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    short = replace(TINY, data="data", training=replace(TINY.training, epochs=1))
-    fit(short, tmp_path / "run", console())
-    assert read_config(FitFolder(tmp_path / "run")).data == str(tmp_path / "data")
+    short = replace(
+        TINY, experiment="mnist", data="data", training=replace(TINY.training, epochs=1)
+    )
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "data")) as missing:
-        fit(replace(short, experiment="mnist"), tmp_path / "other", console())
+        fit(short, tmp_path / "other", console())
     assert "ICNN_RL_DATA" not in str(missing.value)
     with pytest.raises(ValueError, match=r"device: expected one .*, got 'meta'"):
         fit(replace(TINY, device="meta"), tmp_path / "other", console())
     assert not (tmp_path / "other").exists()
+
+    def stand_in(path: str | None) -> data.Digits:
+        assert path == str(tmp_path / "data")
+        images, digits = load_digits(return_X_y=True)
+        x, y = images.reshape(-1, 8, 8).astype(np.uint8), digits.astype(np.uint8)
+        return data.Digits(x[:300], y[:300], x[300:400], y[300:400])
+
+    monkeypatch.setattr(classification, "load_mnist", stand_in)
+    fit(short, tmp_path / "run", console())
+    assert read_config(FitFolder(tmp_path / "run")).data == str(tmp_path / "data")
 
 
 def copy(run: Path, to: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -68,6 +69,20 @@ def test_a_restored_state_goes_on_bit_for_bit(steps: int) -> None:
         resumed.restore(state)
         assert resumed.step == steps
         assert torch.equal(finish(resumed), expected)
+
+
+def test_no_minibatch_is_much_smaller_than_the_others() -> None:
+    sizes: list[int] = []
+    one = trainer(replace(OPTIONS, epochs=1, batch_size=13))  # 40 = 3 · 13 + 1
+    objective = one.objective
+
+    def counted(x: Tensor, y: Tensor, start: Tensor | None) -> LossValue:
+        sizes.append(len(x))
+        return objective(x, y, start)
+
+    one.objective = counted
+    finish(one)
+    assert sizes == [10, 10, 10, 10]
 
 
 def test_a_state_of_another_network_is_refused() -> None:
