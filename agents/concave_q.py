@@ -58,11 +58,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     ``ConcaveQPolicy`` for the plain form, Q_i = -f_i. Every argmin is a convex problem, solved to a
     certified gap that is logged (``solver/gap_max``). Where the environment announces an
     ``action_set``, every action keeps to it, and so does a*. The defaults are a modern recipe:
-    twin critics, dueling, LayerNorm, a convex path of one layer. Source: Amos, Xu & Kolter, "Input
-    Convex Neural Networks", ICML 2017; dueling: Wang et al., "Dueling Network Architectures for
-    Deep Reinforcement Learning", ICML 2016; min over critics: Fujimoto et al., "Addressing Function
-    Approximation Error in Actor-Critic Methods", ICML 2018; ``action_l2``:
-    Plappert et al., "Multi-Goal Reinforcement Learning", 2018.
+    twin critics, dueling, LayerNorm, a convex path of one layer.
 
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
@@ -106,6 +102,9 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     Raises:
         ValueError: the action space is not a bounded Box, exploration is asked for in two ways, or
             an argument of the policy is wrong.
+
+    Source: Amos, Xu & Kolter, ICML 2017; dueling: Wang et al., ICML 2016; the smaller of two
+    critics: Fujimoto et al., ICML 2018; ``action_l2``: Plappert et al., 2018.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -268,7 +267,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             *(self.policy.action_l2, self.policy.entropy),
             *(self.target_noise, self.target_noise_clip),
         )
-        if self._captured is None or not self._captured.fits(batch, settings):
+        if not (self._captured and self._captured.fits(batch, settings)):
             self._captured = CapturedUpdate(self._update, self.critic.optimizer, settings)
         return self._captured(batch)
 
@@ -398,9 +397,9 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        aliases = ["critic", "critic_target", "_weights", "_target_weights", "_statistics"]
-        aliases.append("_target_statistics")
-        return [*super()._excluded_save_params(), *aliases, "_captured"]
+        critics = ("critic", "critic_target", "_captured")
+        parts = ("_weights", "_target_weights", "_statistics", "_target_statistics")
+        return [*super()._excluded_save_params(), *critics, *parts]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "critic.optimizer"], []
