@@ -267,7 +267,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             *(self.policy.action_l2, self.policy.entropy),
             *(self.target_noise, self.target_noise_clip),
         )
-        if not (self._captured and self._captured.fits(batch, settings)):
+        if self._captured is None or not self._captured.fits(batch, settings):
             self._captured = CapturedUpdate(self._update, self.critic.optimizer, settings)
         return self._captured(batch)
 

@@ -283,7 +283,7 @@ def test_a_learning_rate_that_diverges_says_so() -> None:
         ICNNImputer(epochs=20, learning_rate=1e30, random_state=0).fit(x)
 
 
-def test_training_can_be_followed_and_stopped_from_outside() -> None:
+def test_training_can_be_followed_from_outside() -> None:
     x, _ = load_iris(return_X_y=True)
     known, holes = with_holes(x, 0.3)
     imputer = ICNNImputer(epochs=2, random_state=0)
