@@ -1,4 +1,4 @@
-"""Batch renormalisation of an ensemble, and two batches normalised as one."""
+"""Layer and batch renormalisation of an ensemble, and two batches normalised as one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sb3_contrib.common.torch_layers import BatchRenorm1d
 
 from icnn_rl import PICNN
 from icnn_rl.networks import QuadraticNetwork
-from icnn_rl.networks.normalization import WARM_UP, BatchRenorm, normalization
+from icnn_rl.networks.normalization import WARM_UP, BatchRenorm, LayerNorm, normalization
 
 MEMBERS, WIDTH = 3, 5
 
@@ -17,6 +17,17 @@ def layers(seed: int, batch: int = 16) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(MEMBERS, batch, WIDTH, dtype=torch.float64, generator=generator)
     return 2 * drawn + torch.arange(WIDTH)
+
+
+def test_a_layer_norm_follows_its_definition_with_the_scale_and_shift_of_each_member() -> None:
+    norm, x = LayerNorm(MEMBERS, WIDTH).double(), layers(0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        norm.scale.normal_(generator=generator)
+        norm.shift.normal_(generator=generator)
+    deviation = (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    expected = norm.scale * (x - x.mean(-1, keepdim=True)) / deviation + norm.shift
+    torch.testing.assert_close(norm(x), expected)
 
 
 @pytest.mark.parametrize("batches", [0, WARM_UP])
