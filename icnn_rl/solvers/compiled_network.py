@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
 RELU, LEAKY_RELU, SOFTPLUS, ELU, SQUAREPLUS = CODES.values()
 WORK = 1_200_000  # multiplications a batch, up to which torch's calls cost more than they save
+NARROW = 15_000  # multiplications a member and sample, up to which they do with Hessians, always
 EXPONENTIAL = 50  # multiplications that the exponential of an activation costs
 
 
@@ -220,8 +221,13 @@ class CompiledNetwork:
     dim: int
 
     @classmethod
-    def of(cls, f: ConvexFunction) -> Self | None:
-        """The compiled form of f; None where torch is faster, or f is something else."""
+    def of(cls, f: ConvexFunction, hessians: bool = False) -> Self | None:
+        """The compiled form of f; None where torch is faster, or f is something else.
+
+        Args:
+            f: a batch of functions.
+            hessians: whether each gradient goes with a Hessian.
+        """
         whole, term = _split(f)
         g = whole.f if isinstance(whole, Affine) else whole
         mean = isinstance(g, Mean)
@@ -235,7 +241,8 @@ class CompiledNetwork:
         work = network.dim * sum(hidden) + sum(a * b for a, b in pairwise(hidden))
         if network.activation.name in ("softplus", "elu"):
             work += EXPONENTIAL * sum(hidden)
-        if work * network.bias[0].shape[:2].numel() > WORK:
+        narrow = hessians and work <= NARROW
+        if not narrow and work * network.bias[0].shape[:2].numel() > WORK:
             return None
         gate_y = _array(network.gate_y)
         gamma, center = _quadratic(term, f, network.gate_y)

@@ -258,7 +258,7 @@ def solve(problem: Problem) -> Solution:
     base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
-    network = CompiledNetwork.of(problem.f)
+    network = CompiledNetwork.of(problem.f, hessians=True)
     if network is not None:
         lower, upper = (to_array(t).reshape(size, n) for t in problem.over.bounds(problem.start))
         lost, value, gradient = descend(

@@ -108,6 +108,7 @@ def test_solvers_find_the_same_minimum_without_it(
     f = functions("softplus", (8, 8), torch.float64)
     compiled = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
     monkeypatch.setattr(compiled_network, "WORK", 0)
+    monkeypatch.setattr(compiled_network, "NARROW", 0)
     assert CompiledNetwork.of(f) is None
     plain = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
     assert compiled.converged.all()
@@ -118,3 +119,12 @@ def test_solvers_find_the_same_minimum_without_it(
 def test_wide_networks_are_left_to_torch() -> None:
     assert CompiledNetwork.of(functions("relu", (4, 4), torch.float32)) is not None
     assert CompiledNetwork.of(functions("relu", (600, 600), torch.float32)) is None
+
+
+def test_large_batches_of_narrow_networks_are_left_to_torch_unless_hessians_are_wanted() -> None:
+    many = torch.zeros(8192, dtype=torch.long)
+    narrow = functions("squareplus", (64,), torch.float32).take(many)
+    assert CompiledNetwork.of(narrow) is None
+    assert CompiledNetwork.of(narrow, hessians=True) is not None
+    wide = functions("squareplus", (200, 200), torch.float32).take(many)
+    assert CompiledNetwork.of(wide, hessians=True) is None
