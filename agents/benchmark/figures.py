@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from icnn_rl.agents.benchmark.results import Runs, Table
 from icnn_rl.agents.benchmark.statistics import (
@@ -23,7 +26,9 @@ from icnn_rl.runs.storage import replacing
 COLUMNS = 3
 RESAMPLES = 300  # a point of a curve
 
-Color = tuple[float, float, float, float]
+DASHES = ("-", "--", ":", "-.")  # the colours again, if there are more algorithms than those
+
+Style = dict[str, Any]
 
 
 def draw_learning_curves(table: Table, path: Path) -> None:
@@ -31,16 +36,16 @@ def draw_learning_curves(table: Table, path: Path) -> None:
     rows = math.ceil(len(table) / COLUMNS)
     columns = min(len(table), COLUMNS)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained", dpi=150)
-    colors = _colors(name for algorithms in table.values() for name in algorithms)
+    styles = _styles(name for algorithms in table.values() for name in algorithms)
     for i, (task, algorithms) in enumerate(table.items()):
         axes = figure.add_subplot(rows, columns, i + 1)
         for name, runs in algorithms.items():
             points = [[runs.returns[:, k]] for k in range(runs.steps.size)]
-            label = f"{name} ({len(runs.results)})"
-            _draw_curve(axes, runs.steps, points, mean, colors[name], label)
+            _draw_curve(axes, runs.steps, points, mean, styles[name])
         axes.axhline(runs.task.reference, color="gray", linestyle=":", linewidth=1)
         axes.locator_params(axis="x", nbins=5)  # more labels of six digits would overlap
         _finish(axes, title=task, xlabel="environment steps", ylabel="return")
+    _explain(figure, styles)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -54,16 +59,17 @@ def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.add_subplot()
-    colors = _colors(algorithms)
+    styles = _styles(algorithms)
     for name, tasks in algorithms.items():
         count = min(runs.steps.size for runs in tasks)
         shares = np.arange(1, count + 1) / count
         points = [
             [runs.score(runs.returns[:, _index(runs, share)]) for runs in tasks] for share in shares
         ]
-        _draw_curve(axes, shares, points, interquartile_mean, colors[name], name)
+        _draw_curve(axes, shares, points, interquartile_mean, styles[name])
     axes.axhline(1, color="gray", linestyle=":", linewidth=1)
     _finish(axes, xlabel="share of the steps", ylabel="interquartile mean of the score")
+    _explain(figure, styles)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -77,21 +83,27 @@ def _draw_curve(
     x: np.ndarray,
     points: Sequence[Scores],
     statistic: Callable[[Scores], float],
-    color: Color,
-    label: str,
+    style: Style,
 ) -> None:
-    axes.plot(x, [statistic(scores) for scores in points], color=color, label=label)
+    axes.plot(x, [statistic(scores) for scores in points], **style)
     bounds = [bootstrap_interval(statistic, scores, resamples=RESAMPLES) for scores in points]
     band = np.array([(np.nan, np.nan) if bound is None else bound for bound in bounds])
-    axes.fill_between(x, band[:, 0], band[:, 1], color=color, alpha=0.2, linewidth=0)
+    axes.fill_between(x, band[:, 0], band[:, 1], color=style["color"], alpha=0.2, linewidth=0)
 
 
 def _finish(axes: Axes, **texts: str) -> None:
     axes.set(**texts)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
 
 
-def _colors(names: Iterable[str]) -> dict[str, Color]:
-    return {name: colormaps["tab10"](i % 10) for i, name in enumerate(dict.fromkeys(names))}
+def _explain(figure: Figure, styles: dict[str, Style]) -> None:
+    """A legend beside the curves, the same for all of them."""
+    lines = [Line2D([], [], label=name, **style) for name, style in styles.items()]
+    figure.legend(handles=lines, loc="outside right upper", frameon=False, fontsize="small")
+
+
+def _styles(names: Iterable[str]) -> dict[str, Style]:
+    pairs = product(DASHES, colormaps["tab10"].colors)
+    styles = [{"color": color, "linestyle": dashes} for dashes, color in pairs]
+    return {name: styles[i % len(styles)] for i, name in enumerate(dict.fromkeys(names))}
