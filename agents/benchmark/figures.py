@@ -104,6 +104,6 @@ def _explain(figure: Figure, styles: dict[str, Style]) -> None:
 
 
 def _styles(names: Iterable[str]) -> dict[str, Style]:
-    pairs = product(DASHES, colormaps["tab10"].colors)
-    styles = [{"color": color, "linestyle": dashes} for dashes, color in pairs]
+    pairs = product(DASHES, range(10))
+    styles = [{"color": colormaps["tab10"](i), "linestyle": dashes} for dashes, i in pairs]
     return {name: styles[i % len(styles)] for i, name in enumerate(dict.fromkeys(names))}
