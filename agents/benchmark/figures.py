@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -25,8 +25,7 @@ from icnn_rl.runs.storage import replacing
 
 COLUMNS = 3
 RESAMPLES = 300  # a point of a curve
-
-DASHES = ("-", "--", ":", "-.")  # the colours again, if there are more algorithms than those
+DASHES = ("-", "--", ":", "-.")  # each with all colours, in this order
 
 Style = dict[str, Any]
 
@@ -36,7 +35,7 @@ def draw_learning_curves(table: Table, path: Path) -> None:
     rows = math.ceil(len(table) / COLUMNS)
     columns = min(len(table), COLUMNS)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained", dpi=150)
-    styles = _styles(name for algorithms in table.values() for name in algorithms)
+    styles = line_styles(name for algorithms in table.values() for name in algorithms)
     for i, (task, algorithms) in enumerate(table.items()):
         axes = figure.add_subplot(rows, columns, i + 1)
         for name, runs in algorithms.items():
@@ -59,7 +58,7 @@ def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
     axes = figure.add_subplot()
-    styles = _styles(algorithms)
+    styles = line_styles(algorithms)
     for name, tasks in algorithms.items():
         count = min(runs.steps.size for runs in tasks)
         shares = np.arange(1, count + 1) / count
@@ -103,7 +102,7 @@ def _explain(figure: Figure, styles: dict[str, Style]) -> None:
     figure.legend(handles=lines, loc="outside right upper", frameon=False, fontsize="small")
 
 
-def _styles(names: Iterable[str]) -> dict[str, Style]:
-    pairs = product(DASHES, range(10))
-    styles = [{"color": colormaps["tab10"](i), "linestyle": dashes} for dashes, i in pairs]
-    return {name: styles[i % len(styles)] for i, name in enumerate(dict.fromkeys(names))}
+def line_styles(names: Iterable[str]) -> dict[str, Style]:
+    """A colour and kind of line for each name, in their order; the first ten have solid lines."""
+    styles = [{"color": c, "linestyle": dash} for dash, c in product(DASHES, TABLEAU_COLORS)]
+    return dict(zip(dict.fromkeys(names), cycle(styles), strict=False))

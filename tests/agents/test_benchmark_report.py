@@ -10,6 +10,7 @@ import pytest
 import yaml
 from scipy.stats import mannwhitneyu
 
+from icnn_rl.agents.benchmark.figures import line_styles
 from icnn_rl.agents.benchmark.results import published
 from icnn_rl.agents.benchmark.statistics import (
     bootstrap_interval,
@@ -230,3 +231,10 @@ def test_what_is_published_says_where_it_stands() -> None:
     assert {entry.algorithm for entry in entries} == {"SAC", "REDQ", "DroQ", "CrossQ", "ICNN"}
     assert all(entry.source for entry in entries)
     assert not published("Pendulum-v1")
+
+
+def test_no_two_algorithms_of_a_suite_are_drawn_alike() -> None:
+    names = list(read_suite("ablation")[1].algorithms)
+    styles = line_styles(names * 2)
+    assert list(styles) == names
+    assert len({tuple(style.items()) for style in styles.values()}) == len(names) > 10
