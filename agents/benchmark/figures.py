@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from itertools import cycle, product
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,13 +18,10 @@ from icnn_rl.agents.benchmark.statistics import (
     interquartile_mean,
     mean,
 )
-from icnn_rl.runs.storage import replacing
+from icnn_rl.runs.pictures import Style, finish, line_styles, save
 
 COLUMNS = 3
 RESAMPLES = 300  # a point of a curve
-DASHES = ("-", "--", ":", "-.")  # each with all colours, in this order
-
-Style = dict[str, Any]
 
 
 def draw_learning_curves(table: Table, path: Path) -> None:
@@ -43,10 +37,9 @@ def draw_learning_curves(table: Table, path: Path) -> None:
             _draw_curve(axes, runs.steps, points, mean, styles[name])
         axes.axhline(runs.task.reference, color="gray", linestyle=":", linewidth=1)
         axes.locator_params(axis="x", nbins=5)  # more labels of six digits would overlap
-        _finish(axes, title=task, xlabel="environment steps", ylabel="return")
+        finish(axes, title=task, xlabel="environment steps", ylabel="return")
     _explain(figure, styles)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save(figure, path)
 
 
 def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
@@ -67,10 +60,9 @@ def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
         ]
         _draw_curve(axes, shares, points, interquartile_mean, styles[name])
     axes.axhline(1, color="gray", linestyle=":", linewidth=1)
-    _finish(axes, xlabel="share of the steps", ylabel="interquartile mean of the score")
+    finish(axes, xlabel="share of the steps", ylabel="interquartile mean of the score")
     _explain(figure, styles)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save(figure, path)
 
 
 def _index(runs: Runs, share: float) -> int:
@@ -90,19 +82,7 @@ def _draw_curve(
     axes.fill_between(x, band[:, 0], band[:, 1], color=style["color"], alpha=0.2, linewidth=0)
 
 
-def _finish(axes: Axes, **texts: str) -> None:
-    axes.set(**texts)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _explain(figure: Figure, styles: dict[str, Style]) -> None:
     """A legend beside the curves, the same for all of them."""
     lines = [Line2D([], [], label=name, **style) for name, style in styles.items()]
     figure.legend(handles=lines, loc="outside right upper", frameon=False, fontsize="small")
-
-
-def line_styles(names: Iterable[str]) -> dict[str, Style]:
-    """A colour and kind of line for each name, in their order; the first ten have solid lines."""
-    styles = [{"color": c, "linestyle": dash} for dash, c in product(DASHES, TABLEAU_COLORS)]
-    return dict(zip(dict.fromkeys(names), cycle(styles), strict=False))

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.building import RECENT
 from icnn_rl.agents.runs.output_formats import STEPS
-from icnn_rl.runs.storage import replacing
+from icnn_rl.runs.pictures import COLORS, finish, save
 
-EVALUATION, TRAINING = "#1f6f8b", "#b9b4ab"
+EVALUATION, TRAINING = COLORS[0], "#b9b4ab"
 
 
 def draw_learning_curve(run: AgentFolder, title: str) -> Path:
@@ -41,11 +41,7 @@ def draw_learning_curve(run: AgentFolder, title: str) -> Path:
         axes.plot(
             steps, mean, color=EVALUATION, marker="o", markersize=3, label="evaluation ± 1 sd"
         )
-    axes.set(title=title, xlabel="environment steps", ylabel="return")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    finish(axes, title=title, xlabel="environment steps", ylabel="return")
     if axes.lines:
         axes.legend(frameon=False, fontsize="small")
-    with replacing(run.curve) as temporary:
-        figure.savefig(temporary)
-    return run.curve
+    return save(figure, run.curve)

@@ -18,8 +18,8 @@ from icnn_rl.configs import FitConfig
 from icnn_rl.data import load_mnist
 from icnn_rl.experiments.baselines import FeedForward, cross_entropy
 from icnn_rl.experiments.experiment import Experiment
-from icnn_rl.experiments.pictures import save
 from icnn_rl.networks import FICNN, PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
+from icnn_rl.runs.pictures import save
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
 from icnn_rl.structured.model import StructuredModel

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from icnn_rl.configs import FitConfig
 from icnn_rl.experiments.classification import CLASSES, MNIST, Classifier
-from icnn_rl.experiments.pictures import save
 from icnn_rl.networks import FICNN
+from icnn_rl.runs.pictures import save
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.exemplars import ExemplarLoss, exemplars

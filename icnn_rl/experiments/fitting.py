@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from icnn_rl.configs import FitConfig, from_plain, to_plain
 from icnn_rl.experiments.experiment import Experiment, build
-from icnn_rl.experiments.pictures import draw_curves
+from icnn_rl.experiments.training_curves import draw_training_curves
 from icnn_rl.runs.device import require_device
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.run_folder import RunFolder
@@ -203,7 +203,7 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
         _save(experiment, folder)
         metrics = experiment.measure()
         _show(metrics, experiment, console)
-        curves = draw_curves(history.rows, folder.path / "training.png")
+        curves = draw_training_curves(history.rows, folder.path / "training.png")
         pictures = {**experiment.draw(folder.path), "training": curves}
         if tracker is not None:
             last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}

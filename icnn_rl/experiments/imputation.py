@@ -16,7 +16,7 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from icnn_rl.configs import FitConfig
 from icnn_rl.experiments.experiment import Experiment
-from icnn_rl.experiments.pictures import COLORS, save
+from icnn_rl.runs.pictures import COLORS, save
 from icnn_rl.structured.imputer import ICNNImputer
 from icnn_rl.structured.training import Row
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from icnn_rl.configs import FitConfig
 from icnn_rl.data import MultiLabelSplit, load_bibtex, load_delicious
 from icnn_rl.experiments.experiment import Experiment
-from icnn_rl.experiments.pictures import COLORS, save
+from icnn_rl.runs.pictures import finish, line_styles, save
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.metrics import THRESHOLDS, Threshold, f1_scores, tune_threshold
@@ -109,17 +109,15 @@ class MultiLabel(Experiment):
         """Example-F1 against the threshold, on test rows and on those it is tuned on."""
         figure = Figure(figsize=(4.8, 3.6), layout="constrained", dpi=150)
         axes = figure.subplots()
-        for k, name in enumerate(self.parts):
+        for name, style in line_styles(self.parts).items():
             for x, y, line in ((self.x_val, self.y_val, "--"), (self.x_test, self.y_test, "-")):
                 truth, p = indicators_of(y), self.predict[name](x)
                 scores = [f1_scores(truth, choose(p, t)).example for t in THRESHOLDS]
                 label = f"{name}, {'test' if line == '-' else 'validation'}"
-                axes.plot(THRESHOLDS, scores, line, color=COLORS[k % len(COLORS)], label=label)
-        axes.set(xscale="logit", xlabel="threshold", ylabel="example-F1")
+                axes.plot(THRESHOLDS, scores, line, color=style["color"], label=label)
+        finish(axes, xscale="logit", xlabel="threshold", ylabel="example-F1")
         axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
         axes.minorticks_off()
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize="small")
         return {"thresholds": save(figure, folder / "thresholds.png")}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from icnn_rl.configs import FitConfig
 from icnn_rl.data import load_olivetti
 from icnn_rl.experiments.experiment import Experiment
-from icnn_rl.experiments.pictures import save
+from icnn_rl.runs.pictures import save
 from icnn_rl.structured.completion import (
     CompletionNetwork,
     Form,

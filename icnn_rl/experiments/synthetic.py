@@ -16,8 +16,8 @@ from torch import Tensor
 from icnn_rl.configs import FitConfig
 from icnn_rl.data import SYNTHETIC, make_synthetic
 from icnn_rl.experiments.experiment import Experiment
-from icnn_rl.experiments.pictures import COLORS, save
 from icnn_rl.networks import FICNN, PICNN
+from icnn_rl.runs.pictures import COLORS, save
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
 from icnn_rl.structured.model import StructuredModel

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from scipy.stats import mannwhitneyu
 
-from icnn_rl.agents.benchmark.figures import line_styles
 from icnn_rl.agents.benchmark.results import published
 from icnn_rl.agents.benchmark.statistics import (
     bootstrap_interval,
@@ -21,6 +20,7 @@ from icnn_rl.agents.benchmark.statistics import (
 from icnn_rl.cli import main
 from icnn_rl.configs import to_plain
 from icnn_rl.configs.benchmark import cell_config, read_suite
+from icnn_rl.runs.pictures import line_styles
 
 SUITE = """# Two tasks
 tasks:
