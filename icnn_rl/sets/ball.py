@@ -10,6 +10,7 @@ from torch import Tensor
 
 from icnn_rl.sets.box import Box
 from icnn_rl.sets.convex_set import ConvexSet
+from icnn_rl.sets.fitting import fitted
 
 
 @final
@@ -51,17 +52,8 @@ class Ball(ConvexSet):
 
     def fitted(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Radius, of shape ``(*batch, 1)``, and centre, of the shape of ``like``."""
-        radius, center = (
-            torch.as_tensor(t, dtype=like.dtype, device=like.device)
-            for t in (self.radius, self.middle)
-        )
-        try:
-            return radius.expand(like.shape[:-1]).unsqueeze(-1), center.expand_as(like)
-        except RuntimeError:
-            raise ValueError(
-                f"Ball: expected a radius and a centre that fit points of shape "
-                f"{tuple(like.shape)}, got shapes {tuple(radius.shape)} and {tuple(center.shape)}"
-            ) from None
+        radius = fitted("radius", self.radius, like.shape[:-1], like)
+        return radius.unsqueeze(-1), fitted("middle", self.middle, like.shape, like)
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         radius, center = self.fitted(like)

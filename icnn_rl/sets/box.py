@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.sets.convex_set import ConvexSet
+from icnn_rl.sets.fitting import fitted
 
 
 @final
@@ -38,19 +39,8 @@ class Box(ConvexSet):
             )
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        try:
-            # A number is never copied to the device: a CUDA graph could not hold the copy.
-            lower, upper = (
-                b.to(like).expand_as(like) if isinstance(b, Tensor) else torch.full_like(like, b)
-                for b in (self.lower, self.upper)
-            )
-        except RuntimeError:
-            shapes = [tuple(torch.as_tensor(b).shape) for b in (self.lower, self.upper)]
-            raise ValueError(
-                f"Box: expected bounds that fit points of shape {tuple(like.shape)}, "
-                f"got shapes {shapes[0]} and {shapes[1]}"
-            ) from None
-        return lower, upper
+        lower = fitted("lower", self.lower, like.shape, like)
+        return lower, fitted("upper", self.upper, like.shape, like)
 
     def support(self, c: Tensor) -> Tensor:
         lower, upper = self.bounds(c)

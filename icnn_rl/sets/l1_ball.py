@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.sets.convex_set import Constraint, ConvexSet
+from icnn_rl.sets.fitting import fitted
 from icnn_rl.sets.nearest import nearest_in_budget
 
 
@@ -37,17 +38,8 @@ class L1Ball(ConvexSet):
                 raise ValueError(f"{name}: expected finite numbers >= 0, got {t.tolist()}")
 
     def _fitted(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        radius, weights = (
-            torch.as_tensor(t, dtype=like.dtype, device=like.device)
-            for t in (self.radius, self.weights)
-        )
-        try:
-            return radius.expand(like.shape[:-1]).unsqueeze(-1), weights.expand_as(like)
-        except RuntimeError:
-            raise ValueError(
-                f"L1Ball: expected a radius and weights that fit points of shape "
-                f"{tuple(like.shape)}, got shapes {tuple(radius.shape)} and {tuple(weights.shape)}"
-            ) from None
+        radius = fitted("radius", self.radius, like.shape[:-1], like)
+        return radius.unsqueeze(-1), fitted("weights", self.weights, like.shape, like)
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         radius, weights = self._fitted(like)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.sets.convex_set import Constraint, PolyhedralSet
+from icnn_rl.sets.fitting import fitted
 
 
 @final
@@ -96,12 +97,7 @@ def _fitted(
         return None
     matrix, right = constraint
     batch, rows, n = like.shape[:-1], matrix.shape[-2], like.shape[-1]
-    for t_name, t, trailing in ((name, matrix, (rows, n)), (right_name, right, (rows,))):
-        try:
-            t.expand(*batch, *trailing)
-        except RuntimeError:
-            raise ValueError(
-                f"{t_name}: expected a shape that fits points of shape {tuple(like.shape)}, "
-                f"got {tuple(t.shape)}"
-            ) from None
-    return matrix.to(like), right.to(like)
+    matrix, right = matrix.to(like), right.to(like)
+    fitted(name, matrix, (*batch, rows, n), like)
+    fitted(right_name, right, (*batch, rows), like)
+    return matrix, right  # as given: one for all samples is a cheaper problem

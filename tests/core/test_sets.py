@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 from hypothesis import given
 from problems import BOUNDED_SETS, SEEDS, SETS, feasible_points, feasible_set, normal
 
-from icnn_rl import Box, Euclidean, Simplex
+from icnn_rl import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex
 
 BATCH, N = 4, 3
 LIKE = torch.zeros(BATCH, N, dtype=torch.float64)
@@ -92,6 +93,23 @@ def test_a_box_needs_ordered_bounds() -> None:
         Box(torch.zeros(2), torch.tensor([1.0, -1.0]))
 
 
-def test_a_box_of_another_dimension_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"points of shape \(4, 3\), got shapes \(2,\) and \(\)"):
-        Box(torch.zeros(2), 1.0).project(LIKE)
+@pytest.mark.parametrize(
+    ("over", "name", "shape"),
+    [
+        (Box(torch.zeros(2), 1.0), "lower", "(2,)"),
+        (Box(0.0, torch.ones(3, 3)), "upper", "(3, 3)"),
+        (Ball(torch.ones(3)), "radius", "(3,)"),
+        (Ball(1.0, torch.zeros(2)), "middle", "(2,)"),
+        (L1Ball(torch.ones(3)), "radius", "(3,)"),
+        (L1Ball(1.0, torch.ones(2)), "weights", "(2,)"),
+        (Polytope(torch.ones(1, 2), torch.ones(1)), "A", "(1, 2)"),
+        (Polytope(E=torch.ones(3, 1, 3), d=torch.ones(3, 1)), "E", "(3, 1, 3)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, ConvexSet) else value,
+)
+def test_a_set_for_points_of_another_shape_is_refused(
+    over: ConvexSet, name: str, shape: str
+) -> None:
+    said = f"{name}: expected a shape that fits points of shape (4, 3), got {shape}"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        over.project(LIKE)
