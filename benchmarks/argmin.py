@@ -2,11 +2,12 @@
 
     python benchmarks/argmin.py [--only random trained ...] [--repeats 5]
 
-Each table goes to benchmarks/results/argmin/ as it is measured. Networks are PICNNs, context and
-convex path of the same widths, x ~ N(0, I), in float32; every answer of ours is certified to a gap
-of 1e-4, but for the share that is said not to have converged. One thread. A "pass" is one forward
-and one backward pass over the convex path of the whole batch, and the "floor" of a batch is the
-mean number of evaluations times that.
+The peers are `pip install cvxpy cvxpylayers diffcp` and the package's extra ``solvers``. Each table
+goes to benchmarks/results/argmin/ as it is measured, in the place of the one that is there.
+Networks are PICNNs, context and convex path of the same widths, x ~ N(0, I), in float32; every
+answer of ours is certified to a gap of 1e-4, but for the share that is said not to have converged.
+One thread. A "pass" is one forward and one backward pass over the convex path of the whole batch,
+and the "floor" of a batch is the mean number of evaluations times that.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Steps a second of training on HalfCheetah-v5: ConcaveQ against SB3's TD3, SAC and DDPG.
 
-    python benchmarks/throughput.py [--device cpu] [--threads 1 2] [--envs 1 8] [--steps 500]
-        [--rounds 5] [--agents ConcaveQ TD3 SAC]
+    python benchmarks/throughput.py [--device cpu] [--threads 1 2] [--envs 1] [--steps 500]
+        [--rounds 5] [--agents ConcaveQ SAC]
 
 One update a step of an environment, whatever the number of environments, batches of 256, networks
 (ConcaveQ: the context path) of 256-256. ``ConcaveQ, compiled`` makes an update one CUDA graph, and
-is left out on the CPU. The agents take turns: a round gives each ``steps`` steps, the first round
-is a warm-up and not counted, and the median over the others is printed with its ratio to TD3 within
-the round.
+is left out on the CPU; TD3 is always there, and all others by default. The agents take turns: a
+round gives each ``steps`` steps, the first round is a warm-up and not counted, and the median over
+the others is printed with its ratio to TD3 within the round.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main() -> None:
     print(gpu + machine(), end="\n\n", flush=True)
     names = list(dict.fromkeys([*arguments.agents, "TD3"]))
     if arguments.device == "cpu":
-        names = [name for name in names if "compile" not in AGENTS[name][1]]
+        names = [name for name in names if not AGENTS[name][1].get("compile")]
     rows = []
     for threads in arguments.threads:
         for envs in arguments.envs:

@@ -94,7 +94,7 @@ class SolverConfig:
         method: solver of ``icnn_rl.minimize``.
         tol: certified gap, in units of Q, at which an action is good enough.
         max_evaluations: of the critics, per action; Newton's method, which solves for smooth
-            critics, takes three on the mean, while piecewise-linear ones need ten and more.
+            critics, takes three on the mean, while piecewise-linear ones need twenty and more.
     """
 
     method: Literal["auto", "bundle", "newton", "lp"] = "auto"

@@ -139,13 +139,14 @@ def test_the_default_folder_names_preset_and_seed(
     assert folder.name.startswith("pendulum-seed3-")
 
 
-def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--help"])
     assert exit_.value.code == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     for key in ("--run-dir", "--agent.network.context", "--training.steps", "--noise.kind"):
         assert key in text
+    assert "--agent.gamma GAMMA discount factor" in text
 
 
 @pytest.mark.parametrize(

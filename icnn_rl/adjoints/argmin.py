@@ -54,7 +54,7 @@ def argmin(
     Raises:
         ValueError: as ``minimize`` does.
         TypeError: f is neither smooth nor piecewise linear with a strongly convex term, so that y*
-            may jump where θ changes; or it has kinks and is not in float64.
+            may jump where θ changes; or it has kinks and is not in float64; or the set has balls.
 
     Source: Amos & Kolter, "OptNet: differentiable optimization as a layer in neural networks", ICML
     2017, section 3; for the pieces, Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017,

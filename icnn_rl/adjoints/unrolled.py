@@ -63,7 +63,8 @@ def unrolled(
     like = f.like.new_zeros(*f.batch_shape, f.dim)
     if isinstance(over, PolyhedralSet) or over.budgets(like) is not None:
         raise TypeError(
-            f"over: expected a set whose projection has a closed form, got {over}; use argmin"
+            f"over: expected a set whose projection has a closed form, got {over}; argmin takes "
+            "polytopes"
         )
     y = over.center(like) if start is None else over.project(fitting(start, like))
     velocity = torch.zeros_like(y)

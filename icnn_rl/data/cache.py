@@ -152,7 +152,7 @@ class DataSet:
             raise FileNotFoundError(
                 f"{self.title}: expected {self._contents} in {place}, and it could not be had "
                 f"({error}). Without a network, download {addresses} elsewhere and put the files "
-                f"into that folder, or name another one by path={variable}"
+                f"into that folder, or name another one by path= (`--data`){variable}"
             ) from error
 
 
