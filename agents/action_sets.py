@@ -25,8 +25,14 @@ def announced_set(env: VecEnv) -> ActionSet | None:
     Raises:
         ValueError: they do not all announce the same.
     """
-    if not env.has_attr("action_set"):
+    announcing = env.env_method("has_wrapper_attr", "action_set")
+    if not any(announcing):
         return None
+    if not all(announcing):
+        raise ValueError(
+            f"env: expected an action_set in all environments or in none, got one in "
+            f"{sum(announcing)} of {len(announcing)}"
+        )
     first, *others = env.get_attr("action_set")
     if any(_meaning(other) != _meaning(first) for other in others):
         raise ValueError(f"env: expected one action_set in all environments, got {first}, {others}")

@@ -192,6 +192,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             target_noise=target_noise,
             target_noise_clip=target_noise_clip,
         )
+        if td_clip is not None and not td_clip > 0:
+            raise ValueError(f"td_clip: expected a number > 0, or None; got {td_clip}")
         self.format = FORMAT
         self.default_noise = action_noise is None
         self.exploration_noise = exploration_noise

@@ -153,7 +153,8 @@ class ConcaveQPolicy(BasePolicy):
     def _make_optimizer(self, lr: float) -> torch.optim.Optimizer:
         arguments = self.optimizer_kwargs
         if issubclass(self.optimizer_class, (torch.optim.Adam, torch.optim.AdamW)):
-            arguments = {"fused": True} | arguments
+            others = arguments.get("foreach") or arguments.get("differentiable")
+            arguments = {"fused": not others} | arguments
         return self.optimizer_class(self.critic.parameters(), lr=lr, **arguments)  # type: ignore[call-arg]
 
     @property

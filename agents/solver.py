@@ -11,6 +11,7 @@ from torch import Tensor
 from icnn_rl import ConvexFunction, Solution, minimize, minimize_modes
 from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers.minimize import SOLVERS
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,22 @@ class SolverSettings:
         method: the solver, as in ``minimize(solver=...)``.
         tol: certified gap, in units of Q, at which a sample is done.
         max_evaluations: cap on the evaluations of the critics per call.
+
+    Raises:
+        ValueError: there is no such solver, or a number is too small.
     """
 
     method: str = "auto"
     tol: float = 1e-3
     max_evaluations: int = 50
+
+    def __post_init__(self) -> None:
+        if self.method not in ("auto", *SOLVERS):
+            raise ValueError(f"method: expected 'auto' or one of {SOLVERS}, got {self.method!r}")
+        if not self.tol >= 0:
+            raise ValueError(f"tol: expected a number >= 0, got {self.tol}")
+        if not self.max_evaluations >= 1:
+            raise ValueError(f"max_evaluations: expected a number >= 1, got {self.max_evaluations}")
 
     @classmethod
     def of(cls, settings: SolverSettings | dict[str, Any]) -> SolverSettings:

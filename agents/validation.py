@@ -59,8 +59,10 @@ def require_steps(n_steps: int, observations: spaces.Space[Any]) -> None:
     """Accept the steps of returns that stable-baselines3 has a buffer for.
 
     Raises:
-        ValueError: there are several, and observations are a Dict.
+        ValueError: there are none, or there are several, and observations are a Dict.
     """
+    if n_steps < 1:
+        raise ValueError(f"n_steps: expected a number >= 1, got {n_steps}")
     if n_steps > 1 and isinstance(observations, spaces.Dict):
         raise ValueError(f"n_steps: expected 1 where observations are a Dict, got {n_steps}")
 

@@ -42,7 +42,7 @@ class WithinPower:
     def __call__(self, observations: Tensor) -> ConvexSet:
         if self.velocities:
             return L1Ball(self.limit, observations[..., list(self.velocities)].abs())
-        return L1Ball(self.limit, torch.tensor(self.weights, dtype=observations.dtype))
+        return L1Ball(self.limit, observations.new_tensor(self.weights))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class WithinRamp:
     first: int
 
     def __call__(self, observations: Tensor) -> ConvexSet:
-        limit = torch.tensor(self.limit, dtype=observations.dtype)
+        limit = observations.new_tensor(self.limit)
         previous = observations[..., self.first : self.first + len(self.limit)]
         return Box(previous - limit, previous + limit)
 

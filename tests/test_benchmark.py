@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 
 from icnn_rl.agents.benchmark.cell import suite_cells
 from icnn_rl.agents.benchmark.result import Result, read_result
+from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
@@ -211,16 +213,37 @@ def test_a_killed_cell_goes_on_to_the_same_result(
             assert np.array_equal(values, expected[name], equal_nan=True), name
 
 
-def test_ctrl_c_leaves_a_checkpoint_of_every_running_cell(tmp_path: Path) -> None:
+def test_a_cell_killed_in_its_first_checkpoint_begins_anew(
+    done: tuple[Grid, str, int], tmp_path: Path
+) -> None:
+    grid = Grid(tmp_path)
+    shutil.copytree(done[0].work, grid.work)
+    run = AgentFolder(grid.work / SAC)
+    run.archive.unlink()
+    run.checkpoints.mkdir(exist_ok=True)
+    (run.checkpoints / ".partial-000000100.safetensors").write_bytes(b"")
+    assert grid.run("--algorithms", "sac") == 0
+    assert np.array_equal(
+        grid.result(SAC).columns["return_mean"], done[0].result(SAC).columns["return_mean"]
+    )
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_every_running_cell_and_begins_no_other(
+    tmp_path: Path,
+) -> None:
     grid = Grid(tmp_path)
     grid.suite.write_text(SUITE.replace("steps: 400", "steps: 1_000_000"))
-    process = begin(grid.arguments("--algorithms", "endless", "--jobs", "1"))
+    process = begin(
+        grid.arguments("--algorithms", "endless", "--seeds", "0", "1", "1", "--jobs", "1")
+    )
     run = grid.work / "Pendulum-v1/endless/0"
     wait_for_checkpoint(run)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert "2 of 2 cells to run" in out
     assert "the same command goes on" in out
+    assert not run.with_name("1").exists()
     assert "icnn-rl resume" in run.with_suffix(".log").read_text()
     with RunFolder(run).locked():
         assert list((run / "checkpoints").glob("*.safetensors"))
@@ -254,6 +277,11 @@ DAMAGES = {
     "a number is missing": lambda text: text.replace("200.0", "", 1),
     "no number": lambda text: text.replace("200.0", "many", 1),
     "no head": lambda text: "\n".join(x for x in text.splitlines() if not x.startswith("#")),
+    "no configuration": lambda text: "\n".join(
+        "# config: null" if line == "# config:" else line
+        for line in text.splitlines()
+        if not line.startswith("#   ")
+    ),
     "a damaged head": lambda text: text.replace("# suite:", "# suite: [", 1),
 }
 

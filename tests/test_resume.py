@@ -19,7 +19,7 @@ from gymnasium import spaces
 from safetensors.numpy import save_file
 from tiny_runs import begin, differences, evaluations, preset, state, train
 
-from icnn_rl.agents.runs.checkpoint import latest_checkpoint
+from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.snapshot import capture, is_exact, restore
 from icnn_rl.cli import main
 from icnn_rl.configs import presets
@@ -105,6 +105,18 @@ def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> Non
     assert evaluations(tmp_path / "halves")[-1] == evaluations(tmp_path / "whole")[-1]
 
 
+def test_a_run_that_overshot_and_was_killed_before_its_model_is_finished(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(run, 51, "--env=Pendulum-v1", "--env.n_envs=2") == 0
+    model = (run / "model.safetensors").read_bytes()
+    for name in ("model.zip", "model.safetensors"):
+        (run / name).unlink()
+    assert main(["resume", str(run)]) == 0
+    assert (run / "model.zip").exists()
+    assert (run / "model.safetensors").read_bytes() == model
+    assert main(["resume", str(run)]) == 2  # as it is finished
+
+
 def test_what_is_written_down_on_the_way_changes_nothing(tmp_path: Path) -> None:
     periods = ["log_every", "evaluate_every", "checkpoint_every"]
     assert train(tmp_path / "often", 100, *[f"--training.{name}=7" for name in periods]) == 0
@@ -172,7 +184,7 @@ def test_a_bad_checkpoint_is_refused_and_kept(
 ) -> None:
     run = tmp_path / "run"
     assert train(run, 50) == 0
-    path = latest_checkpoint(run / "checkpoints")
+    path = AgentFolder(run).saved()[-1]
     content = path.read_bytes()
     match damage:
         case "truncated":

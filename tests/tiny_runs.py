@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icnn_rl.agents.runs.checkpoint import latest_checkpoint, read_checkpoint
+from icnn_rl.agents.runs.agent_folder import AgentFolder
+from icnn_rl.agents.runs.checkpoint import read_checkpoint
 from icnn_rl.cli import main
 from icnn_rl.configs import Config, find_preset, parse_config
 
@@ -60,7 +61,7 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def state(run: Path) -> dict[str, Any]:
     """Everything in the last checkpoint of a run but clock times."""
-    state = read_checkpoint(latest_checkpoint(run / "checkpoints"))
+    state = read_checkpoint(AgentFolder(run).saved()[-1])
     del state["seconds"]
     for env in state["environments"] or []:
         for path in [path for path in env if path.endswith((".t_start", ".episode_times"))]:

@@ -62,9 +62,9 @@ def suite_cells(
     chosen = algorithms or [key for key, a in suite.algorithms.items() if not a.optional]
     cells = [
         Cell(name, task, algorithm, cell_config(suite, algorithm, task, seed))
-        for task in tasks or suite.tasks
-        for algorithm in chosen
-        for seed in seeds or suite.algorithms[algorithm].seeds
+        for task in dict.fromkeys(tasks or suite.tasks)
+        for algorithm in dict.fromkeys(chosen)
+        for seed in dict.fromkeys(seeds or suite.algorithms[algorithm].seeds)
     ]
     return sorted(cells, key=lambda cell: cell.config.seed)
 

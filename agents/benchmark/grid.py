@@ -114,7 +114,8 @@ def run_grid(
                 display.update(made, f"{len(todo) - len(pending)} of {len(todo)} cells")
         except BaseException:
             backend.stop()
-            wait(pending)
+            # One that never began is cancelled, and for wait() never done.
+            wait([future for future in pending if not future.cancelled()])
             raise
         finally:
             backend.close()

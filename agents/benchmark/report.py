@@ -62,7 +62,9 @@ def write_report(name: str, suite: SuiteConfig, results: Path, out: Path) -> Non
     out.mkdir(parents=True, exist_ok=True)
     cells = sum(len(runs.results) for algorithms in table.values() for runs in algorithms.values())
     others = ", ".join(path.relative_to(results / name).as_posix() for path in outdated)
-    left_out = f" Left out, as of another configuration: {others}." if others else ""
+    left_out = (
+        f" Left out, as of another configuration or under another name: {others}." if others else ""
+    )
     parts = [
         HEAD.format(name=name, cells=cells, episodes=suite.evaluation_episodes, left_out=left_out)
     ]
@@ -201,7 +203,7 @@ def _with_interval(value: float, interval: Interval | None) -> str:
 def _number(value: float) -> str:
     if not np.isfinite(value):
         return "-"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -104,8 +104,9 @@ def read_result(path: Path) -> Result:
     try:
         metadata = yaml.safe_load("\n".join(line.removeprefix("# ") for line in head))
         missing = {"task", "algorithm", "seed", "steps", "config"} - set(metadata or {})
-        if missing:
-            raise ValueError(f"its head does not say {', '.join(sorted(missing))}")
+        if missing or not isinstance(metadata["config"], dict):
+            said = ", ".join(sorted(missing)) or "the keys of its config"
+            raise ValueError(f"its head does not say {said}")
         rows = list(csv.DictReader(lines[len(head) :]))
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in COLUMNS}
         if not rows or columns["steps"][-1] != metadata["steps"]:

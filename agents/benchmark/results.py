@@ -117,18 +117,19 @@ def read_results(name: str, suite: SuiteConfig, folder: Path) -> tuple[Table, li
     """
     found: dict[str, dict[str, list[Result]]] = {}
     outdated = []
-    for path in sorted((folder / name).glob("*/*/*.csv")):
+    for path in sorted((folder / name).glob("*/*/[!.]*.csv")):
         result = read_result(path)
         task, algorithm = result.metadata["task"], result.metadata["algorithm"]
         if task not in suite.tasks or algorithm not in suite.algorithms:
             raise ValueError(f"{path} is of {algorithm} on {task}, which {name} does not have")
+        config = cell_config(suite, algorithm, task, result.metadata["seed"])
+        cell = Cell(name, task, algorithm, config)
+        if not result.is_of(cell) or path != folder / name / cell.path.with_suffix(".csv"):
+            outdated.append(path)
+            continue
         if result.metadata["steps"] < suite.tasks[task].steps:
             raise ValueError(f"{path} ends before the {suite.tasks[task].steps} steps of {name}")
-        config = cell_config(suite, algorithm, task, result.metadata["seed"])
-        if result.is_of(Cell(name, task, algorithm, config)):
-            found.setdefault(task, {}).setdefault(algorithm, []).append(result)
-        else:
-            outdated.append(path)
+        found.setdefault(task, {}).setdefault(algorithm, []).append(result)
     if not found:
         raise ValueError(
             f"there are no results of {name} in {folder / name}, by its present configuration"

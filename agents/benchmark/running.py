@@ -68,7 +68,7 @@ def _require_same(cell: Cell, run: AgentFolder) -> None:
 
 
 def _command(cell: Cell, run: AgentFolder) -> list[str]:
-    if run.checkpoints.is_dir() and any(run.checkpoints.glob("*.safetensors")):
+    if run.saved():
         return ["resume", str(run.path)]
     if run.versions_file.exists():
         with run.locked():

@@ -33,6 +33,11 @@ class AgentFolder(RunFolder):
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
+    def saved(self) -> list[Path]:
+        """The checkpoints, oldest first; not one that was being written when the run was killed."""
+        paths = self.checkpoints.glob("*.safetensors")
+        return sorted(path for path in paths if path.stem.isdigit())
+
     @property
     def tensorboard(self) -> Path:
         """Folder of the TensorBoard events."""

@@ -56,18 +56,6 @@ def save_checkpoint(
     return path
 
 
-def latest_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint in a folder.
-
-    Raises:
-        ValueError: there is none.
-    """
-    paths = sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())
-    if not paths:
-        raise ValueError(f"there is no checkpoint in {folder}")
-    return paths[-1]
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state that ``save_checkpoint`` wrote.
 

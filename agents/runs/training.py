@@ -18,7 +18,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from icnn_rl.agents.runs.agent_folder import PACKAGES, AgentFolder
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import (
-    latest_checkpoint,
     read_checkpoint,
     restore_checkpoint,
     save_checkpoint,
@@ -97,9 +96,11 @@ def resume(
         config, training=replace(config.training, steps=total), track=config.track or track
     )
     with folder.locked():
-        state = read_checkpoint(latest_checkpoint(folder.checkpoints))
+        if not (saved := folder.saved()):
+            raise ValueError(f"there is no checkpoint in {folder.checkpoints}")
+        state = read_checkpoint(saved[-1])
         done = state["counters"]["num_timesteps"]
-        if done > total or (done == total and folder.archive.exists()):
+        if done >= total and (folder.archive.exists() or steps is not None):
             raise ValueError(
                 f"{run} has made {done} steps already; --steps sets a total beyond that"
             )

@@ -60,6 +60,26 @@ def test_environment_that_breaks(part: str, at: int, value: float, normalise: bo
     assert np.isfinite(stored.next_observations).all()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"td_clip": -1.0}, "td_clip: expected a number > 0, or None; got -1.0"),
+        ({"td_clip": np.nan}, "td_clip: expected a number > 0, or None; got nan"),
+        ({"n_steps": 0}, "n_steps: expected a number >= 1, got 0"),
+        ({"solver": {"method": "newtn"}}, "method: expected 'auto' or one of"),
+        ({"solver": {"tol": np.nan}}, "tol: expected a number >= 0, got nan"),
+        (
+            {"acting_solver": {"max_evaluations": 0}},
+            "max_evaluations: expected a number >= 1, got 0",
+        ),
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConcaveQ("MlpPolicy", Bandit(), **OPTIONS, **option)
+
+
 def test_environment_whose_reset_is_broken() -> None:
     model = ConcaveQ("MlpPolicy", Faulty("observation", 0), **OPTIONS)
     with pytest.raises(ValueError, match="got nan in the first observation at step 0"):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from scipy.stats import mannwhitneyu
 
+from icnn_rl.agents.benchmark.report import _number
 from icnn_rl.agents.benchmark.results import published
 from icnn_rl.agents.benchmark.statistics import (
     bootstrap_interval,
@@ -173,7 +174,24 @@ def test_results_of_another_configuration_are_named_and_left_out(folder: Path) -
     runs = next(row for row in report(folder)["Hopper-v5"] if row[0] == "concave-q")
     assert runs[1] == "2"
     text = (folder / "out" / "report.md").read_text()
-    assert "Left out, as of another configuration: Hopper-v5/concave-q/1.csv." in text
+    assert "another configuration or under another name: Hopper-v5/concave-q/1.csv." in text
+
+
+def test_copies_and_leftovers_do_not_count(folder: Path) -> None:
+    before = report(folder)
+    runs = folder / "results" / "two" / "Hopper-v5" / "concave-q"
+    (runs / ".partial-0.csv").write_text("# suite: [")
+    (runs / "7.csv").write_text((runs / "0.csv").read_text())
+    assert report(folder) == before
+    text = (folder / "out" / "report.md").read_text()
+    assert "under another name: Hopper-v5/concave-q/7.csv." in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(999.4, "999"), (999.5, "1000"), (-999.6, "-1000"), (1234.5, "1234")]
+)
+def test_numbers_around_a_thousand_have_no_exponent(value: float, text: str) -> None:
+    assert _number(value) == text
 
 
 def test_the_last_evaluation_counts_whatever_the_period(folder: Path) -> None:

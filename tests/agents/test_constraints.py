@@ -190,6 +190,12 @@ def test_environments_that_disagree_are_refused() -> None:
         ConcaveQ("MlpPolicy", envs, **OPTIONS)
 
 
+@pytest.mark.parametrize("makers", [[ball, Quadratic], [Quadratic, ball]], ids=["first", "last"])
+def test_environments_of_which_only_some_announce_are_refused(makers: list[Any]) -> None:
+    with pytest.raises(ValueError, match="all environments or in none, got one in 1 of 2"):
+        ConcaveQ("MlpPolicy", DummyVecEnv(makers), **OPTIONS)
+
+
 def test_others_act_with_projected_actions() -> None:
     violations = Violations()
     TD3("MlpPolicy", ball(), learning_starts=10, seed=0).learn(30, callback=violations)

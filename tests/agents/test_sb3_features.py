@@ -61,12 +61,13 @@ def test_environments_and_update_frequencies(
         {"target_noise": 0.2},
         {"td_clip": 1.0, "entropy": 0.1},
         {"exploration_noise": 0.0},
+        {"policy_kwargs": QUICK["policy_kwargs"] | {"optimizer_kwargs": {"foreach": True}}},
         {"learning_rate": lambda progress: 1e-3 * progress},
     ],
     ids=lambda options: next(iter(options)),
 )
 def test_options(options: dict[str, Any]) -> None:
-    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK, **options).learn(120)
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK | options).learn(120)
     assert model._n_updates == 70
     assert_acts_within(model, model.get_env().reset())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from icnn_rl import PICNN, Box, ConvexFunction, minimize
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.captured import WARM_UP
+from icnn_rl.envs.constraints import LimitedActions, PowerBudget, RampLimits
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device on this machine", allow_module_level=True)
@@ -103,6 +105,16 @@ def test_updates_by_a_graph_are_the_updates(options: dict[str, Any]) -> None:
     assert graph._captured is not None
     assert graph._captured._graph is not None
     assert_alike(numbers(graph), numbers(eager), 1e-4)
+
+
+@pytest.mark.parametrize("limit", [RampLimits, PowerBudget])
+def test_limits_are_kept_to(limit: type[LimitedActions]) -> None:
+    env = limit(gym.make("Pendulum-v1"), 0.3)
+    model = ConcaveQ("MlpPolicy", env, **OPTIONS).learn(110)
+    assert model._n_updates == 10
+    observation, _ = env.reset(seed=0)
+    *_, info = env.step(model.predict(observation)[0])
+    assert info["violation"] < 1e-6
 
 
 def test_noise_of_the_target_differs_from_replay_to_replay() -> None:
