@@ -286,7 +286,7 @@ def test_gradient_of_the_minimum_is_that_at_the_minimiser(activation: str) -> No
         ({"solver": "adam"}, r"solver: expected 'auto' or one of .*'bundle'.*, got 'adam'"),
         ({"start": torch.zeros(2, N)}, r"start: expected shape \(6, 3\), got \(2, 3\)"),
         ({"over": Euclidean()}, r"over: all of space needs a strongly convex function"),
-        ({"over": Box(torch.zeros(2), 1.0)}, r"points of shape \(6, 3\), got shapes \(2,\)"),
+        ({"over": Box(torch.zeros(2), 1.0)}, r"lower: .* points of shape \(6, 3\), got \(2,\)"),
         ({"f": negative_entropy(1.0)}, r"f: expected a function that fixes the dimension"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
