@@ -156,7 +156,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             env = maybe_make_env(env, verbose)
             require_bounded_box(env.action_space)
             require_steps(n_steps, env.observation_space)
-        require_rates(tau, gamma)
+        require_rates(tau, gamma, td_clip)
         require_none_of(OWN, policy_kwargs or {})
         super().__init__(
             policy,
@@ -192,8 +192,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             target_noise=target_noise,
             target_noise_clip=target_noise_clip,
         )
-        if td_clip is not None and not td_clip > 0:
-            raise ValueError(f"td_clip: expected a number > 0, or None; got {td_clip}")
         self.format = FORMAT
         self.default_noise = action_noise is None
         self.exploration_noise = exploration_noise

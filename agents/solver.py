@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl import ConvexFunction, Solution, minimize, minimize_modes
+from icnn_rl.agents.validation import require_at_least
 from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers.minimize import SOLVERS
@@ -34,10 +35,8 @@ class SolverSettings:
     def __post_init__(self) -> None:
         if self.method not in ("auto", *SOLVERS):
             raise ValueError(f"method: expected 'auto' or one of {SOLVERS}, got {self.method!r}")
-        if not self.tol >= 0:
-            raise ValueError(f"tol: expected a number >= 0, got {self.tol}")
-        if not self.max_evaluations >= 1:
-            raise ValueError(f"max_evaluations: expected a number >= 1, got {self.max_evaluations}")
+        require_at_least(0, tol=self.tol)
+        require_at_least(1, max_evaluations=self.max_evaluations)
 
     @classmethod
     def of(cls, settings: SolverSettings | dict[str, Any]) -> SolverSettings:

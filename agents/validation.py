@@ -43,8 +43,8 @@ def require_at_least(least: float, **numbers: float) -> None:
             raise ValueError(f"{name}: expected a number >= {least}, got {number}")
 
 
-def require_rates(tau: float, gamma: float) -> None:
-    """Accept a step of the target networks and a discount factor.
+def require_rates(tau: float, gamma: float, td_clip: float | None) -> None:
+    """Accept a step of the target networks, a discount factor, and how far a target may lie.
 
     Raises:
         ValueError: one is out of its range, or NaN.
@@ -53,6 +53,8 @@ def require_rates(tau: float, gamma: float) -> None:
         raise ValueError(f"tau: expected a number in (0, 1], got {tau}")
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma: expected a number in [0, 1], got {gamma}")
+    if td_clip is not None and not td_clip > 0:
+        raise ValueError(f"td_clip: expected a number > 0, or None; got {td_clip}")
 
 
 def require_steps(n_steps: int, observations: spaces.Space[Any]) -> None:

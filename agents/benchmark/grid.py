@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.console import Console
 
 from icnn_rl.agents.benchmark.cell import Cell
-from icnn_rl.agents.benchmark.result import read_result, write_result
+from icnn_rl.agents.benchmark.result import read_result, result_path, write_result
 from icnn_rl.agents.benchmark.running import run_cell, steps_made
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.signals import Interrupted, stop_requests
@@ -55,11 +55,6 @@ class LocalBackend:
     def close(self) -> None:
         """Give everything back, when no cell runs any more."""
         self._pool.shutdown()
-
-
-def result_path(cell: Cell, results: Path) -> Path:
-    """The file of a cell's result."""
-    return results / cell.suite / cell.path.with_suffix(".csv")
 
 
 def cell_state(cell: Cell, results: Path) -> str:

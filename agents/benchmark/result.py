@@ -86,6 +86,11 @@ def collect(cell: Cell, run: AgentFolder) -> str:
     return text.getvalue()
 
 
+def result_path(cell: Cell, results: Path) -> Path:
+    """The file of a cell's result."""
+    return results / cell.suite / cell.path.with_suffix(".csv")
+
+
 def write_result(text: str, path: Path) -> None:
     """Write a result in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)

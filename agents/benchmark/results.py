@@ -10,7 +10,7 @@ import numpy as np
 
 import icnn_rl.configs
 from icnn_rl.agents.benchmark.cell import Cell
-from icnn_rl.agents.benchmark.result import Result, read_result
+from icnn_rl.agents.benchmark.result import Result, read_result, result_path
 from icnn_rl.configs import SuiteConfig, TaskConfig, cell_config
 
 PUBLISHED = Path(icnn_rl.configs.__file__).parent / "benchmark" / "published.csv"
@@ -124,7 +124,7 @@ def read_results(name: str, suite: SuiteConfig, folder: Path) -> tuple[Table, li
             raise ValueError(f"{path} is of {algorithm} on {task}, which {name} does not have")
         config = cell_config(suite, algorithm, task, result.metadata["seed"])
         cell = Cell(name, task, algorithm, config)
-        if not result.is_of(cell) or path != folder / name / cell.path.with_suffix(".csv"):
+        if not result.is_of(cell) or path != result_path(cell, folder):
             outdated.append(path)
             continue
         if result.metadata["steps"] < suite.tasks[task].steps:

@@ -177,6 +177,14 @@ def test_results_of_another_configuration_are_named_and_left_out(folder: Path) -
     assert "another configuration or under another name: Hopper-v5/concave-q/1.csv." in text
 
 
+def test_results_of_a_shorter_suite_are_left_out_too(folder: Path) -> None:
+    suite = folder / "two.yaml"
+    suite.write_text(suite.read_text().replace("steps: 200", "steps: 400"))
+    assert "Walker2d-v5" not in report(folder)
+    text = (folder / "out" / "report.md").read_text()
+    assert "under another name: Walker2d-v5/concave-q/0.csv, " in text
+
+
 def test_copies_and_leftovers_do_not_count(folder: Path) -> None:
     before = report(folder)
     runs = folder / "results" / "two" / "Hopper-v5" / "concave-q"
