@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from stable_baselines3.common.utils import obs_as_tensor
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecNormalize,
+    VecTransposeImage,
+)
 from torch import Tensor
 
 from icnn_rl import Box, ConvexFunction, Solution
 from icnn_rl.agents.solver import SolverSettings
+from icnn_rl.envs.constraints import ActionSet, announced, same_spaces
 from icnn_rl.sets import ConvexSet
-
-ActionSet = Callable[[Tensor], ConvexSet]
-"""Where actions may lie after observations, ``(B, observation)``, in the environment's units."""
 
 
 def announced_set(env: VecEnv) -> ActionSet | None:
     """The attribute ``action_set`` of the environments, found through their wrappers, if any.
 
+    Observations reach it without what a VecNormalize did to them, and images channels first.
+
     Raises:
-        ValueError: they do not all announce the same.
+        ValueError: they do not all announce the same, or wrappers around whatever announces it
+            change actions or observations. In environments of other processes those are not found.
     """
     announcing = env.env_method("has_wrapper_attr", "action_set")
     if not any(announcing):
@@ -36,8 +41,36 @@ def announced_set(env: VecEnv) -> ActionSet | None:
     first, *others = env.get_attr("action_set")
     if any(_meaning(other) != _meaning(first) for other in others):
         raise ValueError(f"env: expected one action_set in all environments, got {first}, {others}")
+    for each in getattr(env.unwrapped, "envs", []):
+        announced(each)
+    while isinstance(env, VecEnvWrapper):
+        looked_through = isinstance(env, (VecNormalize, VecTransposeImage))
+        if not looked_through and not same_spaces(env, env.venv):
+            raise ValueError(
+                f"env: expected the environments' own observations, as they announce an action_set;"
+                f" got those of {type(env).__name__}; change them inside the environments, and "
+                f"limit the actions outside of that"
+            )
+        env = env.venv
     action_set: ActionSet = first
     return action_set
+
+
+def unknown_set(observations: Tensor) -> ConvexSet:
+    """What is allowed where a method of an environment would say it, which is not there.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        "env: expected the environment, whose method action_set says which actions it allows; got "
+        "none; load the model with env=..."
+    )
+
+
+def is_method(action_set: ActionSet | None) -> bool:
+    """Whether it belongs to an environment, and would take it along into a saved model."""
+    return hasattr(action_set, "__self__")
 
 
 def _meaning(action_set: ActionSet) -> object:

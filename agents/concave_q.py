@@ -156,7 +156,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             env = maybe_make_env(env, verbose)
             require_bounded_box(env.action_space)
             require_steps(n_steps, env.observation_space)
-        require_rates(tau, gamma, td_clip)
         require_none_of(OWN, policy_kwargs or {})
         super().__init__(
             policy,
@@ -184,14 +183,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             supported_action_spaces=(spaces.Box,),
             support_multi_env=True,
         )
-        require_at_least(
-            0,
-            action_l2=action_l2,
-            entropy=entropy,
-            exploration_noise=exploration_noise,
-            target_noise=target_noise,
-            target_noise_clip=target_noise_clip,
-        )
         self.format = FORMAT
         self.default_noise = action_noise is None
         self.exploration_noise = exploration_noise
@@ -208,6 +199,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        self._check_arguments()
         given = self.policy_kwargs
         self.policy_kwargs = {**given, "target_network": self.tau < 1}
         super()._setup_model()
@@ -225,6 +217,15 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             self._target_statistics = tuple(self.critic_target.buffers())
         self._captured: CapturedUpdate | None = None
         self._setup_noise()
+
+    def _check_arguments(self) -> None:
+        # Not in the constructor, after which load() sets what it was given by keyword.
+        require_at_least(1, batch_size=self.batch_size)
+        require_rates(self.tau, self.gamma, self.td_clip)
+        weights = ("action_l2", "entropy", "exploration_noise", "target_noise", "target_noise_clip")
+        require_at_least(0, **{name: getattr(self, name) for name in weights})
+        self.solver = SolverSettings.of(self.solver)
+        self.acting_solver = SolverSettings.of(self.acting_solver)
 
     def _setup_noise(self) -> None:
         temperature = self.exploration_temperature

@@ -13,9 +13,16 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
-from icnn_rl.agents.action_sets import ActionSet, announced_set, project_onto, unnormalized
+from icnn_rl.agents.action_sets import (
+    announced_set,
+    is_method,
+    project_onto,
+    unknown_set,
+    unnormalized,
+)
 from icnn_rl.agents.policies import ConcaveQPolicy, Observation, State
-from icnn_rl.agents.validation import require_finite
+from icnn_rl.agents.validation import require_finite, require_set
+from icnn_rl.envs.constraints import ActionSet
 from icnn_rl.sets import ConvexSet
 
 
@@ -30,12 +37,15 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     action_space: spaces.Box
     replay_buffer: ReplayBuffer
     action_set: ActionSet | None = None
+    set_is_method = False
     normalized_observations = False
 
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.env is not None:
             self._announce()
+        elif self.set_is_method:
+            self.action_set = unknown_set
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on in another environment, and within its set if it announces one."""
@@ -45,6 +55,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _announce(self) -> None:
         assert self.env is not None
         self.action_set = announced_set(self.env)
+        self.set_is_method = is_method(self.action_set)
         normalizer = self._vec_normalize_env
         self.normalized_observations = normalizer is not None and normalizer.norm_obs
 
@@ -60,6 +71,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
 
         Where the environment announces a set of its own, within that as well.
         """
+        require_set(action_set)
         if self.action_set is not None:
             observations, _ = self.policy.obs_to_tensor(observation)
             own = self._set_after(observations)
@@ -85,14 +97,14 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _allowed(self, actions: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The nearest actions that the environment allows now, and the same scaled."""
         if self.action_set is None:
-            return actions, scaled
+            return self.policy.in_space(actions), scaled
         # Without the rounding and the clipping of normalised observations.
         exact = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
         assert exact is not None
         observations: Any = self.policy.obs_to_tensor(exact)[0]
         flat = torch.as_tensor(actions, device=self.device).flatten(1)
         nearest = project_onto(self.action_set(observations), flat, *self.policy.bounds())
-        actions = nearest.cpu().numpy().reshape(actions.shape).astype(actions.dtype)
+        actions = self.policy.in_space(nearest.cpu().numpy().reshape(actions.shape))
         return actions, self.policy.scale_action(actions)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -122,3 +134,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         for i in np.flatnonzero(dones):
             require_finite("final observation", infos[i].get("terminal_observation", 0.0), step)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def _excluded_save_params(self) -> list[str]:
+        excluded = super()._excluded_save_params()
+        return [*excluded, "action_set"] if self.set_is_method else excluded

@@ -22,7 +22,7 @@ from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy, quad
 from icnn_rl.agents.action_sets import minimize_within, scaled
 from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
 from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
-from icnn_rl.agents.validation import require_at_least, require_keys
+from icnn_rl.agents.validation import require_at_least, require_keys, require_set
 from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.networks.normalization import Norm
 from icnn_rl.sets import ConvexSet
@@ -263,24 +263,30 @@ class ConcaveQPolicy(BasePolicy):
             The action, or one for each environment, and ``state``.
 
         Raises:
-            ValueError: the observation has the wrong shape, or ``action_set`` the wrong dimension,
-                or a part outside the action space.
+            ValueError: the observation has the wrong shape, or ``action_set`` is no ConvexSet, has
+                the wrong dimension or misses the action space.
         """
         if action_set is None:
-            return super().predict(observation, state, episode_start, deterministic)
+            actions, state = super().predict(observation, state, episode_start, deterministic)
+            return self.in_space(actions), state
+        require_set(action_set)
         self.set_training_mode(False)
         obs, vectorized = self.obs_to_tensor(observation)
         with torch.no_grad():
             f = self.objective(self.critic.condition(obs))
             y = minimize_within(f, action_set, *self.bounds(), self.solver).y
-        actions = y.cpu().numpy().astype(self.action_space.dtype)
-        actions = actions.reshape(-1, *self.action_space.shape)
+        actions = self.in_space(y.cpu().numpy().reshape(-1, *self.action_space.shape))
         return actions if vectorized else actions[0], state
 
     def obs_to_tensor(self, observation: Observation) -> tuple[PyTorchObs, bool]:
         """The observation as a batch, and whether it came as one."""
         require_keys(observation, self.observation_space)
         return super().obs_to_tensor(observation)
+
+    def in_space(self, actions: np.ndarray) -> np.ndarray:
+        """Actions in the type of the action space, and inside it where rounding led out."""
+        space = self.action_space
+        return np.clip(actions.astype(space.dtype), space.low, space.high)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The bounds of the action space, each of shape (n,)."""

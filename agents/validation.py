@@ -13,6 +13,8 @@ from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import open_path
 
+from icnn_rl.sets import ConvexSet
+
 Values = np.ndarray | dict[str, np.ndarray]
 
 
@@ -22,8 +24,10 @@ def require_bounded_box(space: spaces.Space[Any]) -> None:
     Raises:
         ValueError: the space is anything else.
     """
-    if not isinstance(space, spaces.Box):
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
         raise ValueError(f"env: expected a Box action space, with continuous actions; got {space}")
+    if not space.shape:
+        raise ValueError(f"env: expected an action space of one axis or more, got {space}")
     bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
     if not bounded.all():
         raise ValueError(
@@ -33,14 +37,14 @@ def require_bounded_box(space: spaces.Space[Any]) -> None:
 
 
 def require_at_least(least: float, **numbers: float) -> None:
-    """Accept arguments, by name, that are numbers of at least ``least``.
+    """Accept arguments, by name, that are finite numbers of at least ``least``.
 
     Raises:
-        ValueError: one is less, or NaN.
+        ValueError: one is less, infinite or NaN.
     """
     for name, number in numbers.items():
-        if not number >= least:
-            raise ValueError(f"{name}: expected a number >= {least}, got {number}")
+        if not least <= number < np.inf:
+            raise ValueError(f"{name}: expected a finite number >= {least}, got {number}")
 
 
 def require_rates(tau: float, gamma: float, td_clip: float | None) -> None:
@@ -63,8 +67,7 @@ def require_steps(n_steps: int, observations: spaces.Space[Any]) -> None:
     Raises:
         ValueError: there are none, or there are several, and observations are a Dict.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps: expected a number >= 1, got {n_steps}")
+    require_at_least(1, n_steps=n_steps)
     if n_steps > 1 and isinstance(observations, spaces.Dict):
         raise ValueError(f"n_steps: expected 1 where observations are a Dict, got {n_steps}")
 
@@ -117,12 +120,26 @@ def require_drawing(temperature: float, noise: ActionNoise | None, modes: int) -
         )
 
 
+def require_set(action_set: object) -> None:
+    """Accept a set of ``icnn_rl`` that actions are to lie in, or none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not (action_set is None or isinstance(action_set, ConvexSet)):
+        raise ValueError(
+            f"action_set: expected a ConvexSet, such as icnn_rl.Box, or None; got {action_set!r}"
+        )
+
+
 def require_keys(observation: object, space: spaces.Space[Any]) -> None:
     """Accept an observation that is a dict where the space is one, with the same keys.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or is what Gymnasium's ``reset`` returns.
     """
+    if isinstance(observation, tuple):
+        raise ValueError("observation: expected one, got a tuple; reset returns (observation, info)")
     expected = sorted(space.keys()) if isinstance(space, spaces.Dict) else None
     found = sorted(observation) if isinstance(observation, dict) else None
     if found != expected:

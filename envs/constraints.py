@@ -8,7 +8,7 @@ actions, for each. What the set depends on is in the observation, so the task st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, SupportsFloat
 
@@ -83,7 +83,48 @@ class Both:
         return self.first(observations) & self.second(observations)
 
 
-class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
+def announced(env: gym.Env[Any, Any]) -> ActionSet | None:
+    """``action_set`` of an environment, or of the outermost of its wrappers that has one, if any.
+
+    Raises:
+        ValueError: wrappers around it change actions or observations, so that nobody outside them
+            could read it.
+    """
+    around: gym.Env[Any, Any] = env
+    while not hasattr(around, "action_set"):
+        if not isinstance(around, gym.Wrapper):
+            return None
+        around = around.env
+    found: ActionSet = around.action_set
+    while env is not around:
+        assert isinstance(env, gym.Wrapper)
+        changing = isinstance(env, (gym.ActionWrapper, gym.ObservationWrapper))
+        if changing or not same_spaces(env, env.env):
+            raise ValueError(
+                f"env: expected the actions and observations of whatever announces the action_set, "
+                f"{around}; got those of {env.class_name()} around it; limit the actions outside it"
+            )
+        env = env.env
+    return found
+
+
+class _HasSpaces(Protocol):
+    @property
+    def action_space(self) -> spaces.Space[Any]: ...
+    @property
+    def observation_space(self) -> spaces.Space[Any]: ...
+
+
+def same_spaces(one: _HasSpaces, other: _HasSpaces) -> bool:
+    """Whether two environments have the same actions and observations."""
+    return bool(
+        one.action_space == other.action_space and one.observation_space == other.observation_space
+    )
+
+
+class LimitedActions(
+    gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs, ABC
+):
     """A task whose actions have to keep to a set.
 
     ``info["violation"]`` is the Euclidean distance of the action from the set, in the action's
@@ -95,7 +136,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
         project: whether actions outside the set are projected onto it.
 
     Raises:
-        ValueError: the task is another one.
+        ValueError: the task is another one, or announces a set of other actions or observations.
     """
 
     def __init__(self, env: gym.Env[Array, Array], project: bool = True) -> None:
@@ -104,6 +145,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
             if not isinstance(space, spaces.Box) or len(space.shape) != 1:
                 raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
         self.project = project
+        self._inside = announced(env)
         assert isinstance(env.action_space, spaces.Box)
         low, high = env.action_space.low, env.action_space.high
         self._rest: Array = np.clip(np.zeros_like(low), low, high)
@@ -118,9 +160,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
     @property
     def action_set(self) -> ActionSet:
         """What this wrapper and the task inside it allow."""
-        if self.env.has_wrapper_attr("action_set"):
-            return Both(self.env.get_wrapper_attr("action_set"), self.limit_set)
-        return self.limit_set
+        return self.limit_set if self._inside is None else Both(self._inside, self.limit_set)
 
     def observe(self, observation: Array) -> Array:
         """The observation as the agent gets it."""
@@ -159,11 +199,19 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], ABC):
         low, high = (torch.from_numpy(bound).double() for bound in (space.low, space.high))
         allowed = self.action_set(torch.as_tensor(self._observation).double().unsqueeze(0))
         point = torch.as_tensor(np.asarray(action, np.float64)).unsqueeze(0)
-        nearest = (allowed & Box(low, high)).project(point)
-        parts = (allowed.left, allowed.right) if isinstance(allowed, Intersection) else ()
-        if not all(bool(part.contains(nearest)) for part in parts):
+        within = allowed & Box(low, high)
+        nearest = within.project(point)
+        if not all(bool(part.contains(nearest)) for part in _parts(within)):
             raise ValueError(f"env: expected limits that some action meets, got {self.action_set}")
         return np.asarray(nearest[0])
+
+
+def _parts(over: ConvexSet) -> Iterator[ConvexSet]:
+    if isinstance(over, Intersection):
+        yield from _parts(over.left)
+        yield from _parts(over.right)
+    else:
+        yield over
 
 
 class PowerBudget(LimitedActions):
@@ -178,7 +226,8 @@ class PowerBudget(LimitedActions):
         project: as in ``LimitedActions``.
 
     Raises:
-        ValueError: there is not one weight for each action, or the limit is not positive.
+        ValueError: there is not one weight for each action, or no such entry, or a number is not
+            finite, or the limit not positive.
     """
 
     def __init__(
@@ -189,6 +238,9 @@ class PowerBudget(LimitedActions):
         velocities: Sequence[int] | None = None,
         project: bool = True,
     ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(
+            self, limit=limit, weights=weights, velocities=velocities, project=project
+        )
         super().__init__(env, project)
         _require_positive("limit", limit)
         n = int(np.prod(env.action_space.shape or ()))
@@ -197,10 +249,19 @@ class PowerBudget(LimitedActions):
                 raise ValueError(f"{name}: expected one for each of {n} actions, got {given}")
         if weights is not None and velocities is not None:
             raise ValueError("weights, velocities: expected one of them, got both")
+        if not np.isfinite(() if weights is None else weights).all():
+            raise ValueError(f"weights: expected finite numbers, got {weights}")
+        entries = (env.observation_space.shape or (0,))[0]
+        chosen = tuple(int(i) for i in (() if velocities is None else velocities))
+        if not all(0 <= i < entries for i in chosen):
+            raise ValueError(
+                f"velocities: expected entries of the observation, from 0 to {entries - 1}; "
+                f"got {chosen}"
+            )
         self._set = WithinPower(
             float(limit),
             tuple(abs(float(w)) for w in ([1.0] * n if weights is None else weights)),
-            tuple(int(i) for i in velocities or ()),
+            chosen,
         )
 
     @property
@@ -221,6 +282,7 @@ class ActionBall(LimitedActions):
     """
 
     def __init__(self, env: gym.Env[Array, Array], radius: float, project: bool = True) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, radius=radius, project=project)
         super().__init__(env, project)
         _require_positive("radius", radius)
         self._set = WithinBall(float(radius))
@@ -247,6 +309,7 @@ class RampLimits(LimitedActions):
     def __init__(
         self, env: gym.Env[Array, Array], limit: float | Sequence[float], project: bool = True
     ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, limit=limit, project=project)
         super().__init__(env, project)
         _require_positive("limit", limit)
         actions, observations = env.action_space, env.observation_space

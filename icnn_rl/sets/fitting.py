@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -12,15 +13,16 @@ def fitted(name: str, given: float | Tensor, shape: Sequence[int], like: Tensor)
 
     Args:
         name: of the argument that was given.
-        given: what was given.
+        given: what was given; an array does as well as a tensor.
         shape: what it is expanded to.
         like: points.
 
     Raises:
         ValueError: it does not expand to that shape.
     """
-    if not isinstance(given, Tensor):
+    if isinstance(given, (int, float)):
         return like.new_full(shape, given)  # never copied to the device: a CUDA graph cannot
+    given = torch.as_tensor(given)
     try:
         return given.to(like).expand(shape)
     except RuntimeError:

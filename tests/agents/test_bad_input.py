@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_environments import Bandit, Faulty
 
 from icnn_rl.agents import ConcaveQ
+from icnn_rl.envs.constraints import ActionBall
 
 OPTIONS: dict[str, Any] = {"policy_kwargs": {"context": (8,), "convex": (8,)}, "seed": 0}
 
@@ -30,6 +32,19 @@ def test_action_bounds(high: float) -> None:
 
     with pytest.raises(ValueError, match=f"finite bounds, low < high.*high {high}"):
         ConcaveQ("MlpPolicy", Unbounded())
+
+
+def test_actions_of_integers_or_without_axis() -> None:
+    class Counting(Bandit):
+        action_space = spaces.Box(-2, 2, (2,), np.int64)
+
+    class Single(Bandit):
+        action_space = spaces.Box(-1.0, 1.0, (), np.float32)
+
+    with pytest.raises(ValueError, match=r"continuous actions; got Box\(-2, 2, \(2,\), int64\)"):
+        ConcaveQ("MlpPolicy", Counting())
+    with pytest.raises(ValueError, match=r"one axis or more, got Box\(-1.0, 1.0, \(\), float32\)"):
+        ConcaveQ("MlpPolicy", Single())
 
 
 @pytest.mark.parametrize(
@@ -65,12 +80,14 @@ def test_environment_that_breaks(part: str, at: int, value: float, normalise: bo
     [
         ({"td_clip": -1.0}, "td_clip: expected a number > 0, or None; got -1.0"),
         ({"td_clip": np.nan}, "td_clip: expected a number > 0, or None; got nan"),
-        ({"n_steps": 0}, "n_steps: expected a number >= 1, got 0"),
+        ({"n_steps": 0}, "n_steps: expected a finite number >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected a finite number >= 1, got 0"),
+        ({"exploration_noise": np.inf}, "exploration_noise: expected a finite .* got inf"),
         ({"solver": {"method": "newtn"}}, "method: expected 'auto' or one of"),
-        ({"solver": {"tol": np.nan}}, "tol: expected a number >= 0, got nan"),
+        ({"solver": {"tol": np.nan}}, "tol: expected a finite number >= 0, got nan"),
         (
             {"acting_solver": {"max_evaluations": 0}},
-            "max_evaluations: expected a number >= 1, got 0",
+            "max_evaluations: expected a finite number >= 1, got 0",
         ),
     ],
     ids=str,
@@ -104,6 +121,21 @@ def test_observation_of_the_wrong_shape() -> None:
         model.predict(np.zeros(3, np.float32))
 
 
+def test_what_reset_returns_is_no_observation() -> None:
+    for env in (Bandit(), ActionBall(Bandit(), 0.5)):
+        model = ConcaveQ("MlpPolicy", env, **OPTIONS)
+        with pytest.raises(ValueError, match=r"tuple.*reset"):
+            model.predict(env.reset())
+
+
+@pytest.mark.parametrize("action_set", [spaces.Box(-1.0, 1.0, (2,)), 0.5])
+@pytest.mark.parametrize("make", [Bandit, lambda: ActionBall(Bandit(), 0.5)])
+def test_sets_of_another_kind(action_set: Any, make: Callable[[], Bandit]) -> None:
+    model = ConcaveQ("MlpPolicy", make(), **OPTIONS)
+    with pytest.raises(ValueError, match="action_set: expected a ConvexSet, .* got "):
+        model.predict(np.zeros(2, np.float32), action_set=action_set)
+
+
 def test_observation_with_the_wrong_keys() -> None:
     model = ConcaveQ("MlpPolicy", Bandit(), **OPTIONS)
     with pytest.raises(ValueError, match=r"expected an array, got a dict of \['state'\]"):
@@ -120,7 +152,7 @@ def test_observation_with_the_wrong_keys() -> None:
         ({"activation": "tanh"}, "activation: expected a convex.*got 'tanh'"),
         ({"nonnegativity": "relu"}, "nonnegativity: expected 'projection' or 'softplus'"),
         ({"convex": ()}, "convex: expected at least one hidden layer"),
-        ({"n_critics": 0}, "n_critics: expected a number >= 1, got 0"),
+        ({"n_critics": 0}, "n_critics: expected a finite number >= 1, got 0"),
     ],
 )
 def test_networks(network: dict[str, Any], message: str) -> None:
@@ -131,7 +163,7 @@ def test_networks(network: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("option", ["action_l2", "entropy"])
 def test_negative_weights_of_the_greedy_action(option: str) -> None:
     for value in (-0.1, float("nan")):
-        with pytest.raises(ValueError, match=rf"{option}: expected a number >= 0, got {value}"):
+        with pytest.raises(ValueError, match=rf"{option}: expected a finite .* got {value}"):
             ConcaveQ("MlpPolicy", Bandit(), **{option: value})
     with pytest.raises(ValueError, match=rf"policy_kwargs: expected no .*, got \['{option}'\]"):
         ConcaveQ("MlpPolicy", Bandit(), policy_kwargs={option: 1.0})
@@ -139,7 +171,7 @@ def test_negative_weights_of_the_greedy_action(option: str) -> None:
 
 @pytest.mark.parametrize("option", ["exploration_noise", "target_noise", "target_noise_clip"])
 def test_negative_noise(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option}: expected a number >= 0, got -1.0"):
+    with pytest.raises(ValueError, match=f"{option}: expected a finite number >= 0, got -1.0"):
         ConcaveQ("MlpPolicy", Bandit(), **{option: -1.0})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,23 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import (
+    FrameStackObservation,
+    NormalizeObservation,
+    RescaleAction,
+    RescaleObservation,
+)
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 
 from icnn_rl import Ball, Box
 from icnn_rl.agents import ConcaveQ
@@ -182,6 +197,75 @@ def test_a_method_of_several_environments_announces_too() -> None:
     states = np.random.default_rng(0).uniform(-2, 2, (100, 2)).astype(np.float32)
     lengths = np.linalg.norm(model.predict(states)[0], axis=1)
     assert (lengths <= 0.5 + 0.1 * np.abs(states[:, 0]) + 1e-6).all()
+
+
+class Locked(Announcing):
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_a_method_stays_with_its_environment(tmp_path: Path) -> None:
+    model = ConcaveQ("MlpPolicy", Locked(), **OPTIONS).learn(60)
+    states = np.random.default_rng(0).uniform(-2, 2, (10, 2)).astype(np.float32)
+    expected = model.predict(states)[0]
+    model.save(tmp_path / "model")
+    alone = ConcaveQ.load(tmp_path / "model")
+    alone.save(tmp_path / "again")
+    for path in ("model", "again"):
+        alone = ConcaveQ.load(tmp_path / path)
+        with pytest.raises(ValueError, match="env: expected the environment, whose method"):
+            alone.predict(states)
+        again = ConcaveQ.load(tmp_path / path, env=Locked())
+        np.testing.assert_array_equal(again.predict(states)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda env: RescaleAction(env, -0.5, 0.5),
+        lambda env: FrameStackObservation(env, 2),
+        lambda env: RescaleObservation(env, -1.0, 1.0),
+        NormalizeObservation,
+    ],
+)
+@pytest.mark.parametrize("announcer", [ball, Announcing])
+def test_a_set_of_other_actions_or_observations_is_refused(
+    announcer: Callable[[], Any], wrap: Callable[[Any], gym.Env[Any, Any]]
+) -> None:
+    with pytest.raises(ValueError, match="env: expected the actions and observations of whatever"):
+        ConcaveQ("MlpPolicy", Monitor(wrap(announcer())), **OPTIONS)
+    ConcaveQ("MlpPolicy", Monitor(wrap(Quadratic())), **OPTIONS)
+
+
+def test_stacked_observations_outside_a_set_are_refused() -> None:
+    envs = VecNormalize(VecFrameStack(DummyVecEnv([power]), 2))
+    with pytest.raises(ValueError, match="env: expected the environments' own .* VecFrameStack"):
+        ConcaveQ("MlpPolicy", envs, **OPTIONS)
+    assert ConcaveQ("MlpPolicy", VecMonitor(DummyVecEnv([power])), **OPTIONS).action_set is not None
+
+
+@pytest.mark.parametrize("limit", [None, 5.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_actions_never_leave_the_action_space(limit: float | None, dtype: type) -> None:
+    class Uneven(Quadratic):
+        action_space = spaces.Box(-0.3, 1.1, (2,), dtype)
+
+    space = Uneven.action_space
+    env = Uneven() if limit is None else ActionBall(Uneven(), limit)
+    model = ConcaveQ("MlpPolicy", env, exploration_noise=3.0, **OPTIONS)
+    states = np.random.default_rng(0).uniform(-2, 2, (50, 2)).astype(np.float32)
+    with torch.no_grad():
+        for path in model.policy.critic.net.path.raw_y:
+            path.mul_(50)  # best at the bounds
+    actions = [*model.predict(states)[0], *model.predict(states, action_set=Box(-9.0, 9.0))[0]]
+    model._last_obs = states
+    model.num_timesteps = 100
+    actions += [*model._sample_action(0, model.action_noise, 50)[0]]
+    assert all(space.contains(action) for action in actions)
+    at_bounds = np.isin(actions, [space.low[0], space.high[0]])
+    assert at_bounds.sum() > 20
 
 
 def test_environments_that_disagree_are_refused() -> None:

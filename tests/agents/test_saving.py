@@ -84,6 +84,19 @@ def test_the_noise_may_change(tmp_path: Path) -> None:
     assert ConcaveQ.load(tmp_path / "model", action_noise=own).action_noise is own
 
 
+def test_what_is_given_to_load_is_read_as_by_the_constructor(
+    model: ConcaveQ, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "model")
+    loaded = ConcaveQ.load(tmp_path / "model", acting_solver={"tol": 1e-2}, gamma=0.5)
+    assert loaded.acting_solver == loaded.policy.solver == SolverSettings(tol=1e-2)
+    assert loaded.gamma == 0.5
+    with pytest.raises(ValueError, match=r"gamma: expected a number in \[0, 1\], got 7"):
+        ConcaveQ.load(tmp_path / "model", gamma=7.0)
+    with pytest.raises(ValueError, match="method: expected 'auto' or one of"):
+        ConcaveQ.load(tmp_path / "model", solver={"method": "newtn"})
+
+
 def test_save_to_a_stream(model: ConcaveQ) -> None:
     stream = io.BytesIO()
     model.save(stream)

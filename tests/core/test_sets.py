@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -113,3 +114,15 @@ def test_a_set_for_points_of_another_shape_is_refused(
     said = f"{name}: expected a shape that fits points of shape (4, 3), got {shape}"
     with pytest.raises(ValueError, match=re.escape(said)):
         over.project(LIKE)
+
+
+def test_arrays_are_taken_as_tensors_are() -> None:
+    y = torch.tensor([[2.0, -3.0]])
+    given = [np.array([-1.0, -0.5]), np.float32(0.5)]
+    for over, same in (
+        (Box(*given), Box(torch.tensor(given[0]), 0.5)),
+        (Ball(given[1], given[0]), Ball(0.5, torch.tensor(given[0]))),
+        (L1Ball(given[1], -given[0]), L1Ball(0.5, torch.tensor(-given[0]))),
+    ):
+        torch.testing.assert_close(over.project(y), same.project(y), rtol=0, atol=0)
+        torch.testing.assert_close(over.support(y), same.support(y), rtol=0, atol=0)

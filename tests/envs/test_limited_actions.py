@@ -12,10 +12,12 @@ import pytest
 import scipy.optimize
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import RescaleAction
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from icnn_rl import Box
 from icnn_rl.envs.constraints import ActionBall, LimitedActions, PowerBudget, RampLimits
 
 VELOCITIES = (1, 2)
@@ -153,6 +155,39 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
         env.step(np.array([1.0, 1.0], np.float32))
 
 
+class OutOfReach(Echo):
+    """Announces a set that has nothing of its action space."""
+
+    def action_set(self, observations: torch.Tensor) -> Box:
+        return Box(5.0, 6.0)
+
+
+class OnlyLimit(LimitedActions):
+    limit_set = staticmethod(lambda observations: Box(5.0, 6.0))
+
+
+@pytest.mark.parametrize("make", [lambda: ActionBall(OutOfReach(), 9.0), lambda: OnlyLimit(Echo())])
+def test_limits_outside_the_action_space_are_refused(make: Callable[[], LimitedActions]) -> None:
+    env = make()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="env: expected limits that some action meets"):
+        env.step(np.array([1.0, 1.0], np.float32))
+
+
+def test_a_limit_around_other_actions_than_those_of_the_limit_inside_is_refused() -> None:
+    inside = RescaleAction(ActionBall(Echo(), 0.9), -1.0, 1.0)
+    with pytest.raises(ValueError, match="got those of RescaleAction around it"):
+        RampLimits(inside, 0.3)
+
+
+def test_made_again_from_its_spec() -> None:
+    task = gym.make("Pendulum-v1")
+    env = RampLimits(PowerBudget(ActionBall(task, 1.5), 3.0, velocities=np.array([2])), 0.3)
+    again = gym.make(env.spec)
+    assert isinstance(again, RampLimits)
+    assert again.action_set == env.action_set
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -161,6 +196,9 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
         (lambda: RampLimits(Echo(), [0.1] * 3), "limit: expected one for each"),
         (lambda: PowerBudget(Echo(), 1.0, weights=[1.0]), "weights: expected one for each of 2"),
         (lambda: PowerBudget(Echo(), 1.0, [1.0, 1.0], [0, 1]), "expected one of them, got both"),
+        (lambda: PowerBudget(Echo(), 1.0, weights=[1.0, np.nan]), "weights: expected finite"),
+        (lambda: PowerBudget(Echo(), 1.0, velocities=[0, 99]), "velocities: .* from 0 to 2; got"),
+        (lambda: PowerBudget(Echo(), 1.0, velocities=[-1, 0]), "velocities: .* from 0 to 2; got"),
         (lambda: ActionBall(gym.make("CartPole-v1"), 1.0), "env: expected actions in a Box"),
     ],
 )
