@@ -139,7 +139,7 @@ def require_keys(observation: object, space: spaces.Space[Any]) -> None:
         ValueError: it is not, or is what Gymnasium's ``reset`` returns.
     """
     if isinstance(observation, tuple):
-        raise ValueError("observation: expected one, got a tuple; reset returns (observation, info)")
+        raise ValueError("observation: expected one alone; got a tuple, as reset returns it")
     expected = sorted(space.keys()) if isinstance(space, spaces.Dict) else None
     found = sorted(observation) if isinstance(observation, dict) else None
     if found != expected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icnn_rl.configs.checks import require_at_least
+from icnn_rl.configs.checks import require_at_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class ConstraintConfig:
     kind: Literal["power", "ball", "ramp"] = "ball"
     limit: float = 1.0
     velocities: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_positive("env.constraint.", self, "limit")
+        if self.velocities and self.kind != "power":
+            raise ValueError(f"env.constraint.velocities are for kind power, not {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class EnvironmentConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, "env.", self, "n_envs")
+        require_positive("env.", self, "reward_scale")
 
 
 @dataclass(frozen=True)
@@ -184,8 +190,7 @@ class NoiseConfig:
 
     def __post_init__(self) -> None:
         require_at_least(0, "noise.", self, "sigma", "theta")
-        if not self.temperature > 0:
-            raise ValueError(f"noise.temperature: expected a number > 0, got {self.temperature}")
+        require_positive("noise.", self, "temperature")
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,8 @@ class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     ) -> None:
         if n < 2:
             raise ValueError(f"n: expected at least 2 projects, got {n}")
-        if switching < 0:
-            raise ValueError(f"switching: expected a cost >= 0, got {switching}")
+        if not 0 <= switching < np.inf:
+            raise ValueError(f"switching: expected a finite cost >= 0, got {switching}")
         if not 0 <= gamma < 1:
             raise ValueError(f"gamma: expected 0 <= gamma < 1, got {gamma}")
         self.n, self.switching, self.gamma = n, switching, gamma

@@ -66,6 +66,9 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
     Attributes:
         prices: of this episode, of shape ``(48,)``; drawn by ``reset``, for ``foresight``.
+
+    Raises:
+        ValueError: γ outside [0, 1].
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
@@ -73,6 +76,8 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     action_set = ChargeSet()
 
     def __init__(self, gamma: float = 1.0, render_mode: str | None = None) -> None:
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma: expected 0 <= gamma <= 1, got {gamma}")
         self.gamma = gamma
         self.render_mode = render_mode
         high = np.array([1, SWING + DEVIATION, 1, 1, 1], np.float32)
@@ -120,6 +125,8 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         """
         prices = self.prices[self._hour :, None]
         hours = len(prices)
+        if hours == 0:
+            return np.zeros((0, 1)), 0.0
         wear = np.array([WEAR, WEAR + HARD_WEAR])
         costs = np.hstack([prices / EFFICIENCY + wear, -prices * EFFICIENCY + wear])
         most = [(0, GENTLE), (0, POWER - GENTLE)] * 2

@@ -122,9 +122,7 @@ def same_spaces(one: _HasSpaces, other: _HasSpaces) -> bool:
     )
 
 
-class LimitedActions(
-    gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs, ABC
-):
+class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs, ABC):
     """A task whose actions have to keep to a set.
 
     ``info["violation"]`` is the Euclidean distance of the action from the set, in the action's

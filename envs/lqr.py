@@ -35,6 +35,9 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         noise: standard deviation of w in each coordinate.
         render_mode: the task does not render; None.
 
+    Raises:
+        ValueError: noise < 0, or γ outside [0, 1], or 1 where there is noise.
+
     Source: Bertsekas, "Dynamic Programming and Optimal Control", volume 2, section 4.2.
     """
 
@@ -43,6 +46,10 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     def __init__(
         self, gamma: float = 0.99, noise: float = 0.01, render_mode: str | None = None
     ) -> None:
+        if not 0 <= noise < np.inf:
+            raise ValueError(f"noise: expected a finite number >= 0, got {noise}")
+        if not (0 <= gamma < 1 or (gamma == 1 and noise == 0)):
+            raise ValueError(f"gamma: expected 0 <= gamma < 1, or 1 without noise; got {gamma}")
         self.gamma = gamma
         self.noise = noise
         self.render_mode = render_mode
@@ -65,7 +72,8 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
 
     def optimal_value(self, x: Array) -> Array:
         """V*(x), of shape ``batch``."""
-        return -_quadratic(self.P, x) - self.gamma / (1 - self.gamma) * self._noise_cost
+        later = self.gamma / (1 - self.gamma) * self._noise_cost if self.noise > 0 else 0.0
+        return -_quadratic(self.P, x) - later
 
     def optimal_q(self, x: Array, u: Array) -> Array:
         """Q*(x, u), of shape ``batch``, for actions of shape ``(*batch, 1)``."""

@@ -41,11 +41,16 @@ class Slalom(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         points: of the grid over x on which dynamic programming computes E_g V*(x, g), linear
             between them.
         render_mode: the task does not render; None.
+
+    Raises:
+        ValueError: there are fewer than two points.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
 
     def __init__(self, points: int = 151, render_mode: str | None = None) -> None:
+        if points < 2:
+            raise ValueError(f"points: expected at least 2, got {points}")
         self.points = points
         self.render_mode = render_mode
         low, high = np.array([-BOUND, -SPREAD, 0.0]), np.array([BOUND, SPREAD, 1.0])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 CONFIGS: dict[str, type[Any]] = {"train": Config, "fit": FitConfig}  # by command
+OWN = {"--env", "--track"}  # mean something else, or can do with less, as keys
 TRACK = "send metrics to Weights & Biases"
 WORK, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")
 ENVIRONMENTS = "where an agent's environments are stepped"
@@ -142,13 +143,17 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
     # Before argparse sees it, for which the value of an unknown option would be a preset too.
     begins = bool(argv) and argv[0] in CONFIGS
-    preset = argv.pop(1) if begins and argv[1:] and argv[1][0] != "-" else None
+    preset = argv.pop(1) if begins and argv[1:] and argv[1][:1] != "-" else None
     arguments, overrides = parser.parse_known_args(argv)
     if begins:
         if arguments.help:
             commands.choices[arguments.command].print_help()
             kind = CONFIGS[arguments.command]
-            config_parser(kind, prog="icnn-rl", usage=argparse.SUPPRESS).print_help()
+            keys = config_parser(kind, prog="icnn-rl", usage=argparse.SUPPRESS)
+            for action in keys._actions:
+                if not OWN.isdisjoint(action.option_strings):
+                    action.help = argparse.SUPPRESS
+            keys.print_help()
             raise SystemExit(0)
         arguments.preset = preset
     elif overrides:
@@ -250,6 +255,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"--episodes has to be at least 1, not {episodes}")
     if seed < 0:
         raise ValueError(f"--seed has to be at least 0, not {seed}")
+    if arguments.video is not None and not arguments.video.parent.is_dir():
+        raise ValueError(f"--video: there is no folder {arguments.video.parent}")
 
     from icnn_rl.agents.runs.environments import make_environment
     from icnn_rl.agents.runs.evaluation import evaluate

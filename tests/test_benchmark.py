@@ -228,6 +228,17 @@ def test_a_cell_killed_in_its_first_checkpoint_begins_anew(
     )
 
 
+def test_a_finished_run_without_its_evaluations_is_no_result(
+    done: tuple[Grid, str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = Grid(tmp_path)
+    shutil.copytree(done[0].work, grid.work)
+    (grid.work / SAC / "evaluations.csv").unlink()
+    assert grid.run("--algorithms", "sac") == 1
+    assert "has lost its evaluations.csv" in " ".join(capsys.readouterr().out.split())
+    assert not grid.results.exists()
+
+
 def test_ctrl_c_leaves_a_checkpoint_of_every_running_cell_and_begins_no_other(
     tmp_path: Path,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,8 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
     for key in ("--run-dir", "--agent.network.context", "--training.steps", "--noise.kind"):
         assert key in text
     assert "--agent.gamma GAMMA discount factor" in text
+    assert "--env CONFIG" not in text  # the command's own is the id of a task
+    assert "--track {" not in text
 
 
 @pytest.mark.parametrize(
@@ -155,6 +158,8 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
         ([], "COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
         (["train"], "name a preset"),
+        (["train", ""], "there is no preset ''"),
+        (["fit", ""], "there is no preset ''"),
         (["train", "pendulm"], "no preset 'pendulm'; did you mean 'pendulum'?"),
         (["train", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
         (["train", "missing.yaml"], "'missing.yaml' does not exist"),
@@ -163,6 +168,18 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
         (["train", "pendulum", "--training.steps", "0"], "training.steps has to be at least 1"),
         (["train", "pendulum", "--agent.network.activation", "tanh"], "'tanh'"),
         (["train", "pendulum", "--agent.solver.method", "magic"], "magic"),
+        (["train", "--env.reward_scale=0"], "env.reward_scale has to be a finite number > 0"),
+        (["train", "--noise.sigma=.inf"], "noise.sigma has to be at least 0, not inf"),
+        (["train", "--noise.temperature=0"], "noise.temperature has to be a finite number > 0"),
+        (["train", "halfcheetah-ball", "--env.constraint.limit=-1"], "env.constraint.limit has to"),
+        (
+            ["train", "halfcheetah-ball", "--env.constraint.velocities=[1]"],
+            "env.constraint.velocities are for kind power, not ball",
+        ),
+        (
+            ["train", "pendulum-icml", "--env.constraint={kind: power, velocities: [9]}"],
+            "velocities: expected entries of the observation, from 0 to 2; got (9,)",
+        ),
         (["train", "--env", "Pendlum-v1"], "Did you mean: `Pendulum`?"),
         (["train", "--env", "nowhere:Task-v0"], "No module named 'nowhere'"),
         (["train", "--env", "Discrete-v0"], "action space Discrete(3); ConcaveQ needs a Box"),
@@ -178,6 +195,8 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
             ["train", "--algorithm=td3", "--baseline.policy_kwargs.layers=3"],
             "baseline: TD3Policy.__init__() got an unexpected keyword argument 'layers'",
         ),
+        (["train", "--algorithm=sac", "--baseline.learning_rate=abc"], "baseline: The learning"),
+        (["train", "--algorithm=td3", "--baseline.train_freq=0"], "baseline: train_freq: expected"),
         (["fit"], "name a preset"),
         (["fit", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
         (["fit", "--speed", "3"], "unrecognized arguments: --speed 3"),
@@ -189,6 +208,7 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
             "device: expected one that PyTorch can use here",
         ),
         (["evaluate", "nowhere", "--seed", "-1"], "--seed has to be at least 0, not -1"),
+        (["evaluate", "nowhere", "--video", "no/a.mp4"], "--video: there is no folder no"),
         (["resume", "nowhere"], "nowhere is not the folder of a run"),
         (["resume", "nowhere", "--epochs", "3"], "--epochs is not for nowhere, which is no fit"),
         (["resume"], "required: RUN"),
@@ -273,6 +293,36 @@ def test_a_damaged_model_is_refused(
     error = capsys.readouterr().err
     assert name in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([1], "model.json is damaged: its config is no mapping"),
+        ({"agent": {"tau": "fast"}}, 'model.json: key "agent.tau": Expected a float'),
+        ({"env": 3}, "env has to be a mapping of keys to values, not 3"),
+    ],
+)
+def test_a_damaged_description_is_refused(
+    config: Any, message: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = json.loads((run / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(description | {"config": config}))
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    assert main(["evaluate", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", '{"run_id": "0", "packages"'])
+def test_damaged_versions_are_refused(
+    content: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "versions.json").write_text(content)
+    assert main(["resume", str(tmp_path / "run"), "--steps=1000"]) == 2
+    assert "versions.json is damaged: " in capsys.readouterr().err
 
 
 def test_weights_of_another_network_are_refused(

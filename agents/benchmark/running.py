@@ -51,9 +51,16 @@ def run_cell(cell: Cell, work: Path, stop: threading.Event) -> str:
 
 
 def is_finished(cell: Cell, run: AgentFolder) -> bool:
-    """Whether a run has left everything behind."""
-    rows = run.evaluations().rows
-    return run.archive.exists() and int(rows[-1]["steps"]) >= cell.config.training.steps
+    """Whether a run has left everything behind.
+
+    Raises:
+        ValueError: it has an agent, but evaluations no more.
+    """
+    if not run.archive.exists():
+        return False
+    if not (rows := run.evaluations().rows):
+        raise ValueError(f"the run in {run.path} has lost its evaluations.csv; move it away")
+    return int(rows[-1]["steps"]) >= cell.config.training.steps
 
 
 def steps_made(cell: Cell, work: Path) -> int:

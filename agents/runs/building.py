@@ -18,6 +18,7 @@ from stable_baselines3.common.noise import (
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -90,9 +91,13 @@ def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPol
     if config.algorithm in DETERMINISTIC:
         arguments["action_noise"] = _noise(config.noise, envs)
     try:
-        return algorithm(_policy(envs.observation_space), envs, **arguments | overrides)
-    except TypeError as error:  # of policy_kwargs, which go through many hands
+        model = algorithm(_policy(envs.observation_space), envs, **arguments | overrides)
+    except (TypeError, AssertionError) as error:  # of policy_kwargs, which go through many hands
         raise ValueError(f"baseline: {error}") from None
+    assert isinstance(model.train_freq, TrainFreq)
+    if model.train_freq.frequency < 1:
+        raise ValueError(f"baseline: train_freq: expected at least 1, got {model.train_freq[0]}")
+    return model
 
 
 def _policy(observations: spaces.Space[Any]) -> str:

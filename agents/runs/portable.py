@@ -62,7 +62,9 @@ def read_description(folder: Path) -> Config:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{path} is not the description of an {FORMAT}")
-    return from_plain(Config, description.get("config", {}))
+    if not isinstance(plain := description.get("config"), dict):
+        raise ValueError(f"{path} is damaged: its config is no mapping of keys to values")
+    return from_plain(Config, plain, str(path))
 
 
 def load_portable(

@@ -140,10 +140,13 @@ class RunFolder:
             ValueError: the file is damaged.
         """
         try:
-            versions: dict[str, Any] = json.loads(self.versions_file.read_text("utf-8"))
+            versions: Any = json.loads(self.versions_file.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{self.versions_file} is damaged: {error}") from None
-        return versions
+        missing = {"run_id", "packages"}.difference(versions if isinstance(versions, dict) else ())
+        if missing:
+            raise ValueError(f"{self.versions_file} is damaged: it has no {min(missing)}")
+        return dict(versions)
 
     def _not_empty(self) -> ValueError:
         return ValueError(f"the run folder {self.path} is not empty; choose another with --run-dir")

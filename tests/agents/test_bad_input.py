@@ -132,7 +132,7 @@ def test_what_reset_returns_is_no_observation() -> None:
 @pytest.mark.parametrize("make", [Bandit, lambda: ActionBall(Bandit(), 0.5)])
 def test_sets_of_another_kind(action_set: Any, make: Callable[[], Bandit]) -> None:
     model = ConcaveQ("MlpPolicy", make(), **OPTIONS)
-    with pytest.raises(ValueError, match="action_set: expected a ConvexSet, .* got "):
+    with pytest.raises(ValueError, match=r"action_set: expected a ConvexSet, .* got "):
         model.predict(np.zeros(2, np.float32), action_set=action_set)
 
 

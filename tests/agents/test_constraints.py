@@ -241,7 +241,7 @@ def test_a_set_of_other_actions_or_observations_is_refused(
 
 def test_stacked_observations_outside_a_set_are_refused() -> None:
     envs = VecNormalize(VecFrameStack(DummyVecEnv([power]), 2))
-    with pytest.raises(ValueError, match="env: expected the environments' own .* VecFrameStack"):
+    with pytest.raises(ValueError, match=r"env: expected the .* got those of VecFrameStack"):
         ConcaveQ("MlpPolicy", envs, **OPTIONS)
     assert ConcaveQ("MlpPolicy", VecMonitor(DummyVecEnv([power])), **OPTIONS).action_set is not None
 

@@ -66,6 +66,8 @@ def test_after_the_last_hour_nothing_is_worth_anything(env: Battery) -> None:
         observation, _, terminated, truncated, _ = env.step(np.zeros(1, np.float32))
         over = terminated or truncated
     assert env.optimal_value(observation) == 0
+    actions, value = env.foresight()
+    assert (actions.shape, value) == ((0, 1), 0.0)
 
 
 def test_a_finer_grid_hardly_changes_the_value() -> None:

@@ -44,6 +44,18 @@ def test_q_is_what_an_episode_returns() -> None:
     assert discounted == pytest.approx(expected, rel=1e-4)
 
 
+def test_without_noise_there_is_an_optimum_without_discount() -> None:
+    env = LQR(gamma=1.0, noise=0.0)
+    x, _ = env.reset(seed=3)
+    x = x.astype(np.float64)
+    expected, total = env.optimal_value(x), 0.0
+    env._state = x
+    for _ in range(300):
+        x, reward, *_ = env.step(env.optimal_action(x))
+        total += reward
+    assert total == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_noise_costs_what_the_value_says() -> None:
     env = LQR(noise=0.05, gamma=0.95)
     returns = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +13,7 @@ import stable_baselines3.common.env_checker as sb3
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from icnn_rl.envs import returns
+from icnn_rl.envs import LQR, Allocation, Battery, Slalom, returns
 
 TASKS = ["LQR", "Battery", "BimodalBandit", "Slalom", "Allocation"]
 ANNOUNCED = ["Battery", "Allocation"]
@@ -80,3 +81,21 @@ def test_returns_are_discounted_and_of_the_seeds_episodes() -> None:
     x, _ = env.reset(seed=3)
     expected = sum(0.9**t * (step := env.step(policy(x)), x := step[0])[0][1] for t in range(100))
     assert first == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LQR(gamma=1.0), "gamma: expected 0 <= gamma < 1, or 1 without noise; got 1.0"),
+        (lambda: LQR(gamma=np.nan), "gamma: expected .* got nan"),
+        (lambda: LQR(noise=-0.1), "noise: expected a finite number >= 0, got -0.1"),
+        (lambda: Battery(gamma=1.5), "gamma: expected 0 <= gamma <= 1, got 1.5"),
+        (lambda: Slalom(points=1), "points: expected at least 2, got 1"),
+        (lambda: Allocation(n=1), "n: expected at least 2 projects, got 1"),
+        (lambda: Allocation(switching=np.inf), "switching: expected a finite cost .* got inf"),
+        (lambda: Allocation(gamma=1.0), "gamma: expected 0 <= gamma < 1, got 1.0"),
+    ],
+)
+def test_bad_arguments(make: Callable[[], gym.Env], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
