@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import Affine, ConvexFunction, Mean, Sum
+from icnn_rl.modes import Modes
 from icnn_rl.networks.activations import ACTIVATIONS
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.newton_equations import compiled, dot
@@ -62,12 +64,12 @@ def activate(code, leak, t, z, slope, curvature):  # type: ignore[no-untyped-def
 def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[no-untyped-def]
     """Values and gradients at ``points`` u of the functions ``rows``, and Hessians where asked for.
 
-    ``hessian`` has no rows where it is not. With ``mean`` a function is the mean over the members,
-    else it is the one of member ``row // B``. One forward and one backward pass at y = A u + b, or
-    y = u, and J = ∂t/∂y beside the forward pass, as in ``ConditionedNetwork``; back from y to u;
-    last the quadratic term, if there is one.
+    ``hessian`` has no rows where it is not. A function is the mean over the members ``row // B``,
+    ``row // B + groups``, and so on. One forward and one backward pass at y = A u + b, or y = u,
+    and J = ∂t/∂y beside the forward pass, as in ``ConditionedNetwork``; back from y to u; last the
+    quadratic term, if there is one.
     """
-    code, leak, widths, weight_z, weight_y, gate_z, gate_y, bias, mean, A, b, gamma, center = (
+    code, leak, widths, weight_z, weight_y, gate_z, gate_y, bias, groups, A, b, gamma, center = (
         network
     )
     members, batch, layers, n = gate_y.shape
@@ -91,8 +93,7 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
         else:
             y[:] = points[row]
         at = rows[row] % batch
-        first, last = (0, members) if mean else (rows[row] // batch, rows[row] // batch + 1)
-        for e in range(first, last):
+        for e in range(rows[row] // batch, members, groups):
             for k in range(layers - 1):
                 size = widths[k]
                 tk = t[k, :size]
@@ -151,7 +152,7 @@ def evaluate(network, rows, points, value, gradient, hessian):  # type: ignore[n
                         )
             for i in range(n):
                 g[i] += own[i]
-        share = number(1) / number(last - first)
+        share = number(groups) / number(members)
         value[row] *= share
         for i in range(n):
             g[i] *= share
@@ -188,7 +189,8 @@ class Arrays(NamedTuple):
     """What a ``CompiledNetwork`` is made of, as ``evaluate`` takes it.
 
     Layers are stacked, as wide as the widest of them, so that ``evaluate`` is compiled once and not
-    for every depth; ``widths`` are those of the hidden ones.
+    for every depth; ``widths`` are those of the hidden ones. Members that are the same modulo
+    ``groups`` are averaged.
     """
 
     code: int
@@ -199,7 +201,7 @@ class Arrays(NamedTuple):
     gate_z: Array
     gate_y: Array
     bias: Array
-    mean: bool
+    groups: int
     A: Array
     b: Array
     gamma: Array
@@ -208,7 +210,7 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class CompiledNetwork:
-    """A conditioned network, or the mean over an ensemble, compiled.
+    """A conditioned network, or the mean over an ensemble or over each of its modes, compiled.
 
     Its argument may be an affine function of y, and a quadratic of y may be added to it.
 
@@ -230,8 +232,8 @@ class CompiledNetwork:
         """
         whole, term = _split(f)
         g = whole.f if isinstance(whole, Affine) else whole
-        mean = isinstance(g, Mean)
-        network = g.f if isinstance(g, Mean) else g
+        inner = g.f if isinstance(g, Mean) else g
+        network = inner.f if isinstance(g, Mean) and isinstance(inner, Modes) else inner
         if not isinstance(network, ConditionedNetwork) or g.batch_shape != f.batch_shape:
             return None
         if network.gate_y is None or network.gate_z is None:
@@ -246,6 +248,7 @@ class CompiledNetwork:
             return None
         gate_y = _array(network.gate_y)
         gamma, center = _quadratic(term, f, network.gate_y)
+        groups = math.prod(f.batch_shape[:-1]) if isinstance(g, Mean) else len(gate_y)
         arrays = Arrays(
             CODES[network.activation.name],
             gate_y.dtype.type(network.activation.leak),
@@ -255,7 +258,7 @@ class CompiledNetwork:
             _stacked(network.gate_z),
             gate_y,
             _stacked(network.bias),
-            mean,
+            groups,
             A,
             b,
             gamma,

@@ -8,6 +8,7 @@ import torch
 
 from icnn_rl import PICNN, Box, minimize, quadratic
 from icnn_rl.functions import ConvexFunction
+from icnn_rl.modes import Modes
 from icnn_rl.networks import ACTIVATIONS
 from icnn_rl.solvers import compiled_network
 from icnn_rl.solvers.compiled_network import CompiledNetwork
@@ -70,6 +71,13 @@ def assert_compiled_agrees(f: ConvexFunction, dim: int) -> None:
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
     hessian = f.hessian(y).flatten(0, 1).numpy()
     np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
+
+
+def test_each_mode_is_the_mean_of_its_members() -> None:
+    network = functions("squareplus", (6, 3), torch.float64, ensemble=6)
+    modes = Modes(network, 2).mean(0)
+    assert_compiled_agrees(modes, 4)
+    assert_compiled_agrees(modes + quadratic(0.7, torch.zeros(4).double()), 4)
 
 
 @pytest.mark.parametrize("gamma", [0.7, torch.arange(10.0).view(2, 5)])
