@@ -29,8 +29,9 @@ from icnn_rl.sets import ConvexSet
 class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     """An off-policy algorithm that acts and explores within the set its environment announces.
 
-    Numbers from the environment that are not finite are refused. How to learn, and within the set
-    of the next state, is for a subclass to say.
+    Numbers from the environment that are not finite are refused, but for an infinity in the final
+    observation of an episode under VecNormalize, which keeps the clipped one alone. How to learn,
+    and within the set of the next state, is for a subclass to say.
     """
 
     policy: ConcaveQPolicy
