@@ -9,9 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 from gymnasium import spaces
-from scipy.optimize import linprog
 from torch import Tensor
 
 from icnn_rl import Box
@@ -123,6 +121,8 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         Returns:
             actions of the hours that are left, of shape ``(hours, 1)``, and their return.
         """
+        from scipy.optimize import linprog  # slow to load
+
         prices = self.prices[self._hour :, None]
         hours = len(prices)
         if hours == 0:
@@ -225,9 +225,11 @@ def _transition(x: Array) -> Array:
 
     Such an f is a sum of ramps; E (x' - k)⁺ is Bachelier's formula.
     """
+    from scipy.special import ndtr  # slow to load
+
     d = (x - PERSISTENCE * x[:, None]) / VOLATILITY
     density = np.exp(-np.square(d) / 2) / np.sqrt(2 * np.pi)
-    excess = VOLATILITY * (density - d * scipy.special.ndtr(-d))  # E (x' - xⱼ)⁺
+    excess = VOLATILITY * (density - d * ndtr(-d))  # E (x' - xⱼ)⁺
     ramps = -np.diff(excess) / np.diff(x)
     return np.asarray(-np.diff(ramps, prepend=1.0, append=0.0))
 

@@ -7,7 +7,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 from gymnasium import spaces
 
 Array = npt.NDArray[np.float64]
@@ -46,6 +45,8 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     def __init__(
         self, gamma: float = 0.99, noise: float = 0.01, render_mode: str | None = None
     ) -> None:
+        from scipy.linalg import solve_discrete_are  # slow to load
+
         if not 0 <= noise < np.inf:
             raise ValueError(f"noise: expected a finite number >= 0, got {noise}")
         if not (0 <= gamma < 1 or (gamma == 1 and noise == 0)):
@@ -60,7 +61,7 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         self.Q = np.diag([1.0, 0.1])
         self.R = np.array([[0.1]])
         discounted = np.sqrt(gamma) * self.A, np.sqrt(gamma) * self.B
-        self.P: Array = scipy.linalg.solve_discrete_are(*discounted, self.Q, self.R)
+        self.P: Array = solve_discrete_are(*discounted, self.Q, self.R)
         gram = self.R + gamma * self.B.T @ self.P @ self.B
         self.K: Array = np.linalg.solve(gram, gamma * self.B.T @ self.P @ self.A)
         self._noise_cost = float(noise**2 * np.trace(self.P))  # E wᵀ P w

@@ -1,4 +1,4 @@
-"""The core stands alone: importing it loads nothing heavy."""
+"""The core stands alone, and importing loads nothing heavy before it is needed."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ f.value_and_gradient(torch.zeros(2))
 f.hessian(torch.zeros(2))
 """
     assert loaded(code) == set()
+
+
+def test_agents_need_no_solver_package() -> None:
+    assert loaded("import icnn_rl.agents") == {"stable_baselines3", "gymnasium"}
 
 
 def test_every_public_name_is_there() -> None:
