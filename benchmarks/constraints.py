@@ -6,8 +6,9 @@ RUNS is a folder with run folders of ``icnn-rl train`` anywhere below it: agents
 and Hopper-v5, of ConcaveQ, SAC or TD3, trained freely or, as the presets halfcheetah-power,
 halfcheetah-ball, halfcheetah-ramp and their like for Hopper are, under a limit. One trained freely
 is restricted when it acts, by each limit of those presets: ConcaveQ finds the best action within
-(``predict(obs, action_set=...)``), the others have theirs projected. One trained under a limit acts
-under it. Violations are Euclidean distances of the actions that reach the task from the set; next
+(``predict(obs, action_set=...)``), the others have theirs projected; so has ConcaveQ once more, to
+tell what the agent brings from what the best action does. One trained under a limit acts under it.
+Violations are Euclidean distances of the actions that reach the task from the set; next
 to them stands the largest distance by which an action had to be projected. Results go to
 benchmarks/results/constraints.csv, a row a run and limit, in the place of those that were there of
 the same agents and limits, and as a table to the terminal.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,8 @@ from icnn_rl.runs.storage import replacing
 RESULTS = Path(__file__).parent / "results"
 TASKS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
 KINDS = ("power", "ball", "ramp")
-CASE = ("task", "algorithm", "seed", "limit", "trained", "run")
+BEST, PROJECTED = "best within", "projected"
+CASE = ("task", "algorithm", "seed", "limit", "trained", "actions", "run")
 FIELDS = (*CASE, "return", "spread", "violation", "projected by")
 
 
@@ -51,19 +54,33 @@ def limits(task: str) -> list[ConstraintConfig]:
     return found
 
 
-def propose(model: OffPolicyAlgorithm, env: LimitedActions, observation: np.ndarray) -> np.ndarray:
-    """The action that the agent wants, within the set if it can be told of one."""
+def propose(
+    model: OffPolicyAlgorithm, env: LimitedActions, observation: np.ndarray, actions: str
+) -> np.ndarray:
+    """The action that the agent wants, the best within the set if that is what is asked for."""
     known = observation[: model.observation_space.shape[0]]
     normalizer = model.get_vec_normalize_env()
     seen = known if normalizer is None else normalizer.normalize_obs(known)
-    if isinstance(model, ConcaveQ) and model.action_set is None:
+    if actions == BEST and isinstance(model, ConcaveQ) and model.action_set is None:
         within = env.action_set(torch.as_tensor(observation, dtype=torch.float32).unsqueeze(0))
         return model.predict(seen, action_set=within)[0]
     return model.predict(seen, deterministic=True)[0]
 
 
+def ways(model: OffPolicyAlgorithm) -> list[str]:
+    """How an agent's actions may come to keep to a set."""
+    if not isinstance(model, ConcaveQ):
+        return [PROJECTED]
+    return [BEST, PROJECTED] if model.action_set is None else [BEST]
+
+
 def play(
-    model: OffPolicyAlgorithm, config: Config, limit: ConstraintConfig, episodes: int, seed: int
+    model: OffPolicyAlgorithm,
+    config: Config,
+    limit: ConstraintConfig,
+    actions: str,
+    episodes: int,
+    seed: int,
 ) -> dict[str, object]:
     """Returns, the largest violation and the longest projection of some episodes."""
     env = make_environment(replace(config.env, constraint=limit))
@@ -73,8 +90,8 @@ def play(
         observation, _ = env.reset(seed=seed + episode)
         over = False
         while not over:
-            action = propose(model, env, observation)
-            if not isinstance(model, ConcaveQ):
+            action = propose(model, env, observation, actions)
+            if actions == PROJECTED:
                 wanted, action = action, env.nearest(action).astype(np.float32)
                 projected = max(projected, float(np.linalg.norm(wanted - action)))
             observation, reward, terminated, truncated, info = env.step(action)
@@ -116,14 +133,15 @@ def main() -> None:
         if config.env.id not in TASKS:
             continue
         own = config.env.constraint
-        for limit in limits(config.env.id) if own is None else [own]:
+        for limit, actions in product(limits(config.env.id) if own is None else [own], ways(model)):
             row: dict[str, object] = {
                 "task": config.env.id,
                 "algorithm": config.algorithm,
                 "seed": config.seed,
                 "limit": f"{limit.kind} {limit.limit}",
                 "trained": "freely" if own is None else "under it",
-                **play(model, config, limit, arguments.episodes, arguments.seed),
+                "actions": actions,
+                **play(model, config, limit, actions, arguments.episodes, arguments.seed),
                 "run": description.parent.relative_to(arguments.runs),
             }
             rows.append(row)
