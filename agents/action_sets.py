@@ -17,8 +17,10 @@ from torch import Tensor
 
 from icnn_rl import Box, ConvexFunction, Solution
 from icnn_rl.agents.solver import SolverSettings
-from icnn_rl.envs.constraints import ActionSet, announced, same_spaces
+from icnn_rl.agents.validation import require_set
+from icnn_rl.envs.constraints import ActionSet, Both, announced, same_spaces
 from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers.problem import NonFiniteError
 
 
 def announced_set(env: VecEnv) -> ActionSet | None:
@@ -38,7 +40,18 @@ def announced_set(env: VecEnv) -> ActionSet | None:
             f"env: expected an action_set in all environments or in none, got one in "
             f"{sum(announcing)} of {len(announcing)}"
         )
-    first, *others = env.get_attr("action_set")
+    try:
+        first, *others = env.get_attr("action_set")
+    except (EOFError, OSError) as error:
+        raise ValueError(
+            "env: expected an action_set that other processes can send, an object of a module that "
+            "they import; got one that they cannot pickle"
+        ) from error
+    if not callable(first):
+        raise ValueError(
+            f"env: expected an action_set that is a function of a batch of observations; got "
+            f"{first}"
+        )
     if any(_meaning(other) != _meaning(first) for other in others):
         raise ValueError(f"env: expected one action_set in all environments, got {first}, {others}")
     for each in getattr(env.unwrapped, "envs", []):
@@ -70,12 +83,27 @@ def unknown_set(observations: Tensor) -> ConvexSet:
 
 def is_method(action_set: ActionSet | None) -> bool:
     """Whether it belongs to an environment, and would take it along into a saved model."""
+    if isinstance(action_set, Both):
+        return is_method(action_set.first) or is_method(action_set.second)
     return hasattr(action_set, "__self__")
 
 
 def _meaning(action_set: ActionSet) -> object:
     """What two sets share that are the same function: a method is, whichever object's it is."""
+    if isinstance(action_set, Both):
+        return _meaning(action_set.first), _meaning(action_set.second)
     return getattr(action_set, "__func__", action_set)
+
+
+def allowed(action_set: ActionSet, observations: Any) -> ConvexSet:
+    """The set after a batch of observations.
+
+    Raises:
+        ValueError: what the environment announces returns no ConvexSet.
+    """
+    found = action_set(observations)
+    require_set(found)
+    return found
 
 
 def unnormalized(observations: Any, normalizer: VecNormalize | None) -> Any:
@@ -122,12 +150,13 @@ def minimize_within(
             modes of which the least counts.
         action_set: any set, of which the part inside the action space counts; in the
             environment's units.
-        low: lower bounds of the action space, shape (n,).
+        low: lower bounds of the action space, shape (n,), in double precision.
         high: upper bounds, likewise.
         solver: how precisely to solve.
 
     Returns:
-        Actions in the environment's units, shape (B, n), with their certificates.
+        Actions in the environment's units, shape (B, n), in double precision, with their
+        certificates.
 
     Raises:
         ValueError: the set has the wrong dimension or misses the action space.
@@ -136,22 +165,25 @@ def minimize_within(
     scale, shift = 2 / (high - low), -(high + low) / (high - low)
     if isinstance(action_set, Box):
         lower, upper = _intersection(action_set, low, high, batch)
-        solution = solver.minimize(f, Box(lower * scale + shift, upper * scale + shift))
+        bounds = (scaled(bound, low, high).float() for bound in (lower, upper))
+        solution = solver.minimize(f, Box(*bounds))
         return replace(solution, y=((solution.y - shift) / scale).clamp(lower, upper))
     try:
-        within = _inside(action_set, low, high, batch)
+        within = _inside(action_set, low.float(), high.float(), batch.float())
         plain = bool((scale == 1).all() and (shift == 0).all())  # and faster so
-        g = f if plain else f.affine(torch.diag(scale), shift)
+        g = f if plain else f.affine(torch.diag(scale).float(), shift.float())
         solution = solver.minimize(g, within)
+    except NonFiniteError:
+        raise
     except ValueError as error:
         raise ValueError(
-            f"action_set: expected a set in {len(low)} dimensions, as the action space; got "
-            f"{action_set} ({error})"
+            f"action_set: expected a set of {len(low)} dimensions for {len(batch)} observations; "
+            f"got {action_set} ({error})"
         ) from error
     if bool(solution.infeasible.any()):
         raise ValueError(_missed(str(action_set), low, high))
     # To the rounding of the actions; the solver is content with a share of the set's width.
-    return replace(solution, y=project_onto(action_set, solution.y, low, high))
+    return replace(solution, y=project_onto(action_set, solution.y.double(), low, high))
 
 
 def _intersection(box: Box, low: Tensor, high: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:

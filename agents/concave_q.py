@@ -43,6 +43,8 @@ from icnn_rl.solvers.minimize import FEW
 FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
 FALLING = LinearSchedule(1e-3, 5e-5, 1.0)  # learning rate, by the progress that remains
 OWN = {"action_l2", "entropy", "solver", "target_network"}  # set for the policy, not by the user
+OF_POLICY = {"action_l2": "action_l2", "entropy": "entropy", "acting_solver": "solver"}  # its names
+GIVEN = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs")  # setting up adds to them
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
 
@@ -115,7 +117,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     policy: ConcaveQPolicy
     critic: ConcaveCritic
     critic_target: ConcaveCritic | None
-    default_noise = False
+    default_noise = ""  # the noise that the constructor chose, in words
 
     def __init__(
         self,
@@ -184,7 +186,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.format = FORMAT
-        self.default_noise = action_noise is None
         self.exploration_noise = exploration_noise
         self.exploration_temperature = exploration_temperature
         self.target_noise = target_noise
@@ -192,21 +193,22 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self.action_l2 = action_l2
         self.entropy = entropy
         self.td_clip = td_clip
-        self.solver = SolverSettings.of(solver)
-        self.acting_solver = SolverSettings.of(acting_solver)
+        self.solver = TARGET.changed_by(solver)
+        self.acting_solver = ACTING.changed_by(acting_solver)
         self.compile = compile
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         self._check_arguments()
-        given = self.policy_kwargs
-        self.policy_kwargs = {**given, "target_network": self.tau < 1}
+        given = {name: getattr(self, name) for name in GIVEN}
+        self.policy_kwargs = {**self.policy_kwargs, "target_network": self.tau < 1}
+        self.replay_buffer_kwargs = {**self.replay_buffer_kwargs}
         super()._setup_model()
-        self.policy_kwargs = given
-        self.policy.action_l2 = self.action_l2
-        self.policy.entropy = self.entropy
-        self.policy.solver = self.acting_solver
+        for name, value in given.items():  # as they were, so that load() can derive them anew
+            setattr(self, name, value)
+        for name in OF_POLICY:
+            setattr(self, name, getattr(self, name))
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
         # Listed once: walking through the modules costs as much as the update itself.
@@ -224,18 +226,28 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         require_rates(self.tau, self.gamma, self.td_clip)
         weights = ("action_l2", "entropy", "exploration_noise", "target_noise", "target_noise_clip")
         require_at_least(0, **{name: getattr(self, name) for name in weights})
-        self.solver = SolverSettings.of(self.solver)
-        self.acting_solver = SolverSettings.of(self.acting_solver)
+        self.solver = TARGET.changed_by(self.solver)
+        self.acting_solver = ACTING.changed_by(self.acting_solver)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in OF_POLICY and "policy" in vars(self):
+            setattr(self.policy, OF_POLICY[name], value)
 
     def _setup_noise(self) -> None:
         temperature = self.exploration_temperature
-        if self.default_noise:
+        noise = self.action_noise
+        if isinstance(noise, VectorizedActionNoise):
+            noise = noise.base_noise
+        if repr(noise) == self.default_noise:
             self.action_noise = None  # loaded, it may be one of another exploration_noise
+        self.default_noise = ""
         if temperature is not None:
             require_drawing(temperature, self.action_noise, self.policy.modes)
         elif self.action_noise is None and self.exploration_noise > 0:
             std = np.full_like(self.action_space.low, self.exploration_noise)
             self.action_noise = NormalActionNoise(np.zeros_like(std), std)
+            self.default_noise = repr(self.action_noise)
         noise = self.action_noise
         if isinstance(noise, VectorizedActionNoise) and noise.n_envs != self.n_envs:
             # Loaded for another number of environments: learn() makes one for each again.
@@ -320,7 +332,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             return actions
         low, high = self.policy.bounds()
         noisy = low + (actions + 1) / 2 * (high - low)
-        return scaled(project_onto(self._set_after(observations), noisy, low, high), low, high)
+        noisy = project_onto(self._set_after(observations), noisy, low, high)
+        return scaled(noisy, low, high).to(actions)
 
     def _update_critics(
         self, batch: ReplayBufferSamples, critics: Critics, target: Tensor
@@ -393,8 +406,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             ValueError: the file is no ConcaveQ model, is damaged, or has another format.
         """
         require_format(path, FORMAT)
-        if "action_noise" in kwargs:
-            kwargs["default_noise"] = kwargs["action_noise"] is None
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

@@ -14,6 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
 from icnn_rl.agents.action_sets import (
+    allowed,
     announced_set,
     is_method,
     project_onto,
@@ -87,7 +88,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
                 "env: expected the VecNormalize of training, as the environment's action_set is "
                 "one of its own observations, got none; load the model with env=..."
             )
-        return self.action_set(unnormalized(observations, self._vec_normalize_env))
+        return allowed(self.action_set, unnormalized(observations, self._vec_normalize_env))
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -104,7 +105,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         assert exact is not None
         observations: Any = self.policy.obs_to_tensor(exact)[0]
         flat = torch.as_tensor(actions, device=self.device).flatten(1)
-        nearest = project_onto(self.action_set(observations), flat, *self.policy.bounds())
+        nearest = project_onto(allowed(self.action_set, observations), flat, *self.policy.bounds())
         actions = self.policy.in_space(nearest.cpu().numpy().reshape(actions.shape))
         return actions, self.policy.scale_action(actions)
 

@@ -200,7 +200,7 @@ class ConcaveQPolicy(BasePolicy):
         if action_set is not None:
             low, high = self.bounds()
             solution = minimize_within(f, action_set, low, high, solver)
-            return replace(solution, y=scaled(solution.y, low, high))
+            return replace(solution, y=scaled(solution.y, low, high).to(solution.value))
         if isinstance(f, ConditionedQuadratic):
             return vertex(f)  # inside the box, always
         return solver.minimize(f, SCALED)
@@ -289,8 +289,8 @@ class ConcaveQPolicy(BasePolicy):
         return np.clip(actions.astype(space.dtype), space.low, space.high)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """The bounds of the action space, each of shape (n,)."""
-        bounds = np.array([self.action_space.low, self.action_space.high], np.float32)
+        """The bounds of the action space, each of shape (n,), in double precision."""
+        bounds = np.array([self.action_space.low, self.action_space.high], np.float64)
         low, high = torch.as_tensor(bounds, device=self.device).flatten(1)
         return low, high
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -38,10 +38,20 @@ class SolverSettings:
         require_at_least(0, tol=self.tol)
         require_at_least(1, max_evaluations=self.max_evaluations)
 
-    @classmethod
-    def of(cls, settings: SolverSettings | dict[str, Any]) -> SolverSettings:
-        """The settings themselves, or those that a dict of them spells out."""
-        return cls(**settings) if isinstance(settings, dict) else settings
+    def changed_by(self, settings: SolverSettings | dict[str, Any]) -> SolverSettings:
+        """The settings given, or these where a dict names others.
+
+        Raises:
+            ValueError: they are something else, or the dict names what is no setting.
+        """
+        if isinstance(settings, SolverSettings):
+            return settings
+        names = [field.name for field in fields(self)]
+        if not isinstance(settings, dict) or not settings.keys() <= set(names):
+            raise ValueError(
+                f"solver: expected SolverSettings or a dict of {names}, got {settings}"
+            )
+        return replace(self, **settings)
 
     def minimize(self, f: ConvexFunction, over: ConvexSet) -> Solution:
         """Minimise functions of batch shape (B,), or the least of K for (K, B), over a set."""

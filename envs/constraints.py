@@ -147,7 +147,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
         assert isinstance(env.action_space, spaces.Box)
         low, high = env.action_space.low, env.action_space.high
         self._rest: Array = np.clip(np.zeros_like(low), low, high)
-        self._applied = self._rest
+        self._applied = self._rest.copy()
         self._observation = np.zeros(0, np.float32)
 
     @property
@@ -168,7 +168,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        self._applied = self._rest
+        self._applied = self._rest.copy()
         self._observation = self.observe(observation)
         return self._observation, info
 

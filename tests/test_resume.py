@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.snapshot import capture, is_exact, restore
 from icnn_rl.cli import main
 from icnn_rl.configs import presets
+from icnn_rl.envs.constraints import RampLimits
 from icnn_rl.runs.random_state import preserved_random_state
 
 
@@ -272,6 +274,65 @@ def test_a_state_that_cannot_be_captured_is_said_to_be(
     counters = state(tmp_path / "run")["counters"]
     # Episodes have 25 steps: 2 were over after 70, and 1 more 40 steps after the new beginning.
     assert (counters["num_timesteps"], counters["_episode_num"]) == (110, 3)
+
+
+class Aliased(gym.Env[np.ndarray, np.ndarray]):
+    """Two names for one array at the beginning of an episode, and for two later."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self) -> None:
+        self.start = np.zeros(2)
+        self.position = self.start
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.position = self.start
+        return self.position.copy(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.position = self.position + action
+        return self.position.copy(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("make", [Aliased, lambda: RampLimits(gym.make("Pendulum-v1"), 0.2)])
+def test_a_restored_task_begins_its_next_episode_as_ever(
+    make: Callable[[], gym.Env[Any, Any]],
+) -> None:
+    first, second = make(), make()
+    first.reset(seed=0)
+    for _ in range(5):
+        expected = first.step(np.ones(first.action_space.shape, np.float32))[0]
+    second.reset(seed=1)
+    restore(second, capture(first))
+    action = np.zeros(first.action_space.shape, np.float32)
+    expected, found = (env.step(action)[0] for env in (first, second))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(second.reset(seed=3)[0], first.reset(seed=3)[0])
+    assert is_exact(make)
+
+
+class Forgetful(Aliased):
+    """Writes over where it begins, in a closure that nothing can copy."""
+
+    def __init__(self) -> None:
+        start = np.zeros(2)
+        self.begin = lambda: start
+        super().__init__()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.position = self.begin().copy()
+        return self.position.copy(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.begin()[:] += action
+        return super().step(action)
+
+
+def test_a_task_whose_next_episode_would_differ_is_not_exact() -> None:
+    assert not is_exact(Forgetful)
 
 
 def test_an_environment_may_bring_its_own_state() -> None:

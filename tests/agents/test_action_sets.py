@@ -109,7 +109,7 @@ def test_all_of_space_changes_nothing(model: ConcaveQ) -> None:
         (Box(torch.zeros(1), torch.ones(1)), r"expected a box in 2 dimensions.*shape \(1,\)"),
         (Box(4.0, 5.0), "expected a set that meets the action space"),
         (Polytope(torch.ones(1, 2), torch.tensor([-9.0])), "expected a set that meets the action"),
-        (Polytope(torch.ones(1, 3), torch.ones(1)), "expected a set in 2 dimensions.*Polytope"),
+        (Polytope(torch.ones(1, 3), torch.ones(1)), "expected a set of 2 dimensions.*Polytope"),
     ],
 )
 def test_sets_that_do_not_fit(model: ConcaveQ, action_set: object, message: str) -> None:

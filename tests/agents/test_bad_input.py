@@ -9,11 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_environments import Bandit, Faulty
 
+from icnn_rl import Ball
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.envs.constraints import ActionBall
 
@@ -134,6 +136,36 @@ def test_sets_of_another_kind(action_set: Any, make: Callable[[], Bandit]) -> No
     model = ConcaveQ("MlpPolicy", make(), **OPTIONS)
     with pytest.raises(ValueError, match=r"action_set: expected a ConvexSet, .* got "):
         model.predict(np.zeros(2, np.float32), action_set=action_set)
+
+
+def test_a_bad_observation_is_not_blamed_on_the_set() -> None:
+    model = ConcaveQ("MlpPolicy", Bandit())
+    with pytest.raises(ValueError, match=r"^f: expected finite values"):
+        model.predict(np.full(2, np.nan, np.float32), action_set=Ball(0.5))
+    four = Ball(0.5, torch.zeros(4, 2))
+    with pytest.raises(ValueError, match="expected a set of 2 dimensions for 3 observations"):
+        model.predict(np.zeros((3, 2), np.float32), action_set=four)
+
+
+@pytest.mark.parametrize(
+    ("action_set", "message"),
+    [
+        (Ball(0.5), "env: expected an action_set that is a function of a batch of observations"),
+        (lambda _: spaces.Box(-1, 1, (2,)), "action_set: expected a ConvexSet.* got Box"),
+    ],
+)
+def test_what_is_announced_is_no_function_to_sets(action_set: Any, message: str) -> None:
+    env = Bandit()
+    env.action_set = action_set
+    with pytest.raises(ValueError, match=message):
+        ConcaveQ("MlpPolicy", env, learning_starts=5).learn(5)
+
+
+@pytest.mark.parametrize("solver", ["newton", {"tolerance": 0.1}])
+@pytest.mark.parametrize("name", ["solver", "acting_solver"])
+def test_solver_settings_of_another_kind(name: str, solver: Any) -> None:
+    with pytest.raises(ValueError, match=r"solver: expected SolverSettings or a dict of \['method"):
+        ConcaveQ("MlpPolicy", Bandit(), **{name: solver})
 
 
 def test_observation_with_the_wrong_keys() -> None:

@@ -153,7 +153,7 @@ def test_q_of_the_greedy_action_is_the_value_of_a_state_over_its_set() -> None:
     observations = np.random.default_rng(0).uniform(-2, 2, (30, 2)).astype(np.float32)
     actions, obs = model.predict(observations)[0], torch.as_tensor(observations)
     low, high = model.policy.bounds()
-    scaled = 2 * (torch.as_tensor(actions) - low) / (high - low) - 1
+    scaled = (2 * (torch.as_tensor(actions) - low) / (high - low) - 1).float()
     assert model.action_set is not None
     with torch.no_grad():
         value = -model.policy.critic.condition(obs).level
@@ -219,6 +219,52 @@ def test_a_method_stays_with_its_environment(tmp_path: Path) -> None:
             alone.predict(states)
         again = ConcaveQ.load(tmp_path / path, env=Locked())
         np.testing.assert_array_equal(again.predict(states)[0], expected)
+
+
+def test_a_method_within_another_limit_is_a_method_too(tmp_path: Path) -> None:
+    def make() -> LimitedActions:
+        return ActionBall(Locked(), 0.55)
+
+    model = ConcaveQ("MlpPolicy", DummyVecEnv([make, make]), **OPTIONS).learn(60)
+    states = np.random.default_rng(0).uniform(-2, 2, (100, 2)).astype(np.float32)
+    actions = model.predict(states)[0]
+    most = np.minimum(0.5 + 0.1 * np.abs(states[:, 0]), 0.55)
+    assert (np.linalg.norm(actions, axis=1) <= most + 1e-6).all()
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="env: expected the environment, whose method"):
+        ConcaveQ.load(tmp_path / "model").predict(states)
+    again = ConcaveQ.load(tmp_path / "model", env=make())
+    np.testing.assert_array_equal(again.predict(states)[0], actions)
+
+
+def test_a_set_that_cannot_be_sent_from_another_process() -> None:
+    class Hidden(Quadratic):
+        action_set = staticmethod(lambda observations: Ball(0.5))
+
+    envs = SubprocVecEnv([Hidden])
+    with pytest.raises(ValueError, match="env: expected an action_set that other processes can"):
+        ConcaveQ("MlpPolicy", envs, **OPTIONS)
+
+
+@pytest.mark.parametrize("width", [1.0, 1e-3])
+def test_actions_in_double_precision_keep_to_a_set_far_from_zero(width: float) -> None:
+    class Far(Quadratic):
+        action_space = spaces.Box(1e6, 1e6 + width, (2,), np.float64)
+
+    states = np.random.default_rng(0).uniform(-2, 2, (20, 2)).astype(np.float32)
+    model = ConcaveQ("MlpPolicy", Far(), **OPTIONS)
+    low, high = 1e6 + 0.2 * width, 1e6 + 0.22 * width
+    chosen = model.predict(states, action_set=Box(low, high))[0]
+    assert chosen.dtype == np.float64
+    assert (low <= chosen).all()
+    assert (chosen <= high).all()
+    model = ConcaveQ("MlpPolicy", ActionBall(Unit(), 0.3), **OPTIONS)
+    lengths = np.linalg.norm(model.predict(states)[0], axis=1)
+    assert lengths.max() <= 0.3 * (1 + 1e-12)
+
+
+class Unit(Quadratic):
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
 
 
 @pytest.mark.parametrize(

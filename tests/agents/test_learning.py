@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from stable_baselines3.common.logger import configure
 from toy_environments import Bandit, ConstantReward, best_action
 
-from icnn_rl.agents import ConcaveQ, SolverSettings
+from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.policies import ConcaveQPolicy
+from icnn_rl.agents.solver import TARGET
 
 SMALL = {"context": (64,), "convex": (32,)}
 
@@ -165,4 +167,4 @@ def test_solver_statistics_are_logged(tmp_path: Path) -> None:
 
 def test_solver_settings_may_be_a_dict() -> None:
     model = ConcaveQ("MlpPolicy", Bandit(), solver={"tol": 0.5}, policy_kwargs=SMALL)
-    assert model.solver == SolverSettings(tol=0.5)
+    assert model.solver == replace(TARGET, tol=0.5)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,10 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 
-from icnn_rl.agents import ConcaveQ, SolverSettings
+from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.concave_q import FORMAT
 from icnn_rl.agents.policies import ConcaveQPolicy
+from icnn_rl.agents.solver import ACTING
 
 OPTIONS: dict[str, Any] = {
     "learning_starts": 50,
@@ -48,7 +51,7 @@ def test_loaded_without_environment_it_predicts_the_same(model: ConcaveQ, tmp_pa
     loaded = ConcaveQ.load(tmp_path / "model")
     assert loaded.get_env() is None
     assert (loaded.policy.entropy, loaded.policy.action_l2) == (0.05, 0.1)
-    assert loaded.policy.solver == SolverSettings(tol=1e-3)
+    assert loaded.policy.solver == replace(ACTING, tol=1e-3)
     assert loaded.compile is False
     np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
 
@@ -89,12 +92,38 @@ def test_what_is_given_to_load_is_read_as_by_the_constructor(
 ) -> None:
     model.save(tmp_path / "model")
     loaded = ConcaveQ.load(tmp_path / "model", acting_solver={"tol": 1e-2}, gamma=0.5)
-    assert loaded.acting_solver == loaded.policy.solver == SolverSettings(tol=1e-2)
+    assert loaded.acting_solver == loaded.policy.solver == replace(ACTING, tol=1e-2)
     assert loaded.gamma == 0.5
     with pytest.raises(ValueError, match=r"gamma: expected a number in \[0, 1\], got 7"):
         ConcaveQ.load(tmp_path / "model", gamma=7.0)
     with pytest.raises(ValueError, match="method: expected 'auto' or one of"):
         ConcaveQ.load(tmp_path / "model", solver={"method": "newtn"})
+
+
+def test_returns_of_several_steps_are_as_load_is_told(tmp_path: Path) -> None:
+    given: dict[str, Any] = {}
+    ConcaveQ("MlpPolicy", "Pendulum-v1", n_steps=3, replay_buffer_kwargs=given, **OPTIONS).save(
+        tmp_path / "model"
+    )
+    assert given == {}
+    model = ConcaveQ.load(tmp_path / "model", env=gym.make("Pendulum-v1"), gamma=0.5).learn(60)
+    np.testing.assert_allclose(model.replay_buffer.sample(16).discounts, 0.5**3)
+    model = ConcaveQ.load(tmp_path / "model", env=gym.make("Pendulum-v1"), n_steps=1).learn(60)
+    assert model.replay_buffer.sample(16).discounts is None
+
+
+def test_what_is_set_later_counts_and_is_saved(tmp_path: Path) -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **OPTIONS)
+    before = model.predict(OBSERVATIONS)[0]
+    model.action_l2 = 10.0
+    model.acting_solver = replace(ACTING, tol=1e-6)
+    model.action_noise = NormalActionNoise(np.zeros(1), np.full(1, 0.7))
+    after = model.predict(OBSERVATIONS)[0]
+    assert (np.abs(after) < 0.5 * np.abs(before)).all()
+    model.save(tmp_path / "model")
+    loaded = ConcaveQ.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(OBSERVATIONS)[0], after)
+    assert repr(loaded.action_noise) == repr(model.action_noise)
 
 
 def test_save_to_a_stream(model: ConcaveQ) -> None:
