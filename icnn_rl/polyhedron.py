@@ -164,18 +164,21 @@ def _deepest(
     from scipy.optimize import linprog
 
     n = A.shape[1]
+    # HiGHS takes small entries for zero, and what has no bounds has no units yet.
+    largest = np.abs(np.concatenate([A, E])).max(0)
+    unit = 1 / np.where(finite | (largest == 0), 1.0, largest)
     result = linprog(
         np.append(np.zeros(n), -1.0),
-        A_ub=np.column_stack([A, np.ones(len(b))]) if len(b) else None,
+        A_ub=np.column_stack([A * unit, np.ones(len(b))]) if len(b) else None,
         b_ub=b if len(b) else None,
-        A_eq=np.column_stack([E, np.zeros(len(e))]) if len(e) else None,
+        A_eq=np.column_stack([E * unit, np.zeros(len(e))]) if len(e) else None,
         b_eq=e if len(e) else None,
         bounds=[(0, 1) if f else (-np.inf, np.inf) for f in finite] + [(-np.inf, 1)],
         options={"primal_feasibility_tolerance": FEASIBLE},
     )
     if result.x is None:
         return center, True
-    u: Array = result.x[:n]
+    u: Array = result.x[:n] * unit
     return u, not violation(A, -b, E, e, u) <= TOLERANCE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, final
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from icnn_rl.linear_program import LinearProgram
 
 BOUNDARY = 1e-6  # relative distance to the boundary where an entropy becomes a quadratic
+EDGE = 1 - 2 * BOUNDARY  # |y| from which the entropy of y in [-1, 1] does
+STEEP = math.atanh(EDGE)  # its slope there, for α = 1
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -129,13 +132,15 @@ class NegativeEntropy(_Entropy):
     """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
 
     def _terms(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        inside = y.clamp(-1 + 2 * BOUNDARY, 1 - 2 * BOUNDARY)
+        inside = y.clamp(-EDGE, EDGE)
         outside = y - inside
         p = (1 + inside) / 2
-        slope = self.alpha / 2 * torch.logit(p)
+        # The edge is rounded, and there an entropy has another slope already.
+        slope = torch.where(outside == 0, torch.atanh(inside), STEEP * torch.sign(y))
+        slope = self.alpha * slope
         entropy = self.alpha * (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
         terms = entropy + (slope + self.alpha / 2 * outside) * outside
-        return terms, slope + self.alpha * outside, p
+        return terms, slope + self.alpha * outside, inside
 
     def value(self, y: Tensor) -> Tensor:
         return self._terms(y)[0].sum(-1)
@@ -145,8 +150,8 @@ class NegativeEntropy(_Entropy):
         return terms.sum(-1), gradient
 
     def hessian(self, y: Tensor) -> Tensor:
-        p = self._terms(y)[2]  # at the boundary too: the way back is the entropy's
-        return torch.diag_embed(self.alpha / (4 * p * (1 - p)))
+        inside = self._terms(y)[2]  # at the boundary too: the way back is the entropy's
+        return torch.diag_embed(self.alpha / ((1 - inside) * (1 + inside)))
 
 
 @final

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from icnn_rl.adjoints.optimality import Refuse
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution, minimize
@@ -33,14 +35,30 @@ def minimum(
     Args, errors: as for ``minimize``.
 
     Returns:
-        A ``Solution`` whose ``value``, and with it ``gap``, is differentiable.
+        A ``Solution`` whose ``value``, and with it ``gap``, is differentiable, once.
 
     Source: the envelope theorem; Danskin, "The theory of max-min", SIAM Journal on Applied
     Mathematics 14, 1966.
     """
     solution = minimize(f, over, tol, solver, start=start, max_evaluations=max_evaluations)
-    value = f.value(somewhere(solution))
+    value = _Once.apply(f.value(somewhere(solution)))  # type: ignore[no-untyped-call]
     return replace(solution, value=torch.where(solution.infeasible, torch.inf, value))
+
+
+class _Once(torch.autograd.Function):
+    """A value to be differentiated once: how y* moves is not in its graph."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.save_for_backward(value)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            (value,) = ctx.saved_tensors
+            gradient = Refuse.apply(gradient, value, "minimum")  # type: ignore[no-untyped-call]
+        return gradient
 
 
 def somewhere(solution: Solution) -> Tensor:

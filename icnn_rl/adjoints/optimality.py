@@ -73,21 +73,23 @@ class _Solve(torch.autograd.Function):
         inverse, r = ctx.saved_tensors
         result = (inverse @ gradient.unsqueeze(-1)).squeeze(-1)
         if torch.is_grad_enabled():  # a second derivative may follow, and would be wrong
-            result = _Refuse.apply(result, r)  # type: ignore[no-untyped-call]
+            result = Refuse.apply(result, r, "argmin")  # type: ignore[no-untyped-call]
         return None, result
 
 
-class _Refuse(torch.autograd.Function):
+class Refuse(torch.autograd.Function):
     """A tensor that pretends to depend on another, and raises where that is followed up."""
 
     @staticmethod
-    def forward(ctx: Any, t: Tensor, r: Tensor) -> Tensor:
+    def forward(ctx: Any, t: Tensor, r: Tensor, who: str) -> Tensor:
+        ctx.who = who
         return t.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         raise RuntimeError(
-            "argmin: expected first derivatives only, got a request for second ones; use unrolled"
+            f"{ctx.who}: expected first derivatives only, got a request for second ones; "
+            "use unrolled"
         )
 
 

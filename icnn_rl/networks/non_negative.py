@@ -34,7 +34,7 @@ class NonNegativeWeights(nn.Module):
             )
         self.nonnegativity: str = nonnegativity
         self.raw_z = nn.ParameterList(torch.empty(shape) for shape in shapes)
-        self.register_load_state_dict_post_hook(_require_cone)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_require_cone)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def draw_(self, moments: Iterable[NonNegativeInit]) -> None:
@@ -57,10 +57,11 @@ class NonNegativeWeights(nn.Module):
             torch._foreach_clamp_min_(list(self.raw_z), 0.0)
 
 
-def _require_cone(module: nn.Module, incompatible: Any) -> None:
-    """Refuse loaded weights that would not be convex, such as those of the other kind."""
+def _require_cone(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Refuse to load weights that would not be convex, such as those of the other kind."""
     assert isinstance(module, NonNegativeWeights)
-    smallest = min((float(w.detach().min()) for w in module.raw_z if w.numel()), default=0.0)
+    weights = (state.get(f"{prefix}raw_z.{k}") for k in range(len(module.raw_z)))
+    smallest = min((float(w.min()) for w in weights if w is not None and w.numel()), default=0.0)
     if module.nonnegativity == "projection" and smallest < 0:
         raise ValueError(
             f"raw_z: expected weights >= 0 for nonnegativity 'projection', got {smallest}; "

@@ -13,7 +13,8 @@ from icnn_rl.sets.convex_set import Constraint
 
 Array = npt.NDArray[np.float64]
 
-SLACK = 1e-6  # relative widening: multipliers come with a tolerance
+SLACK = 1e-6  # relative widening of a bound
+EXACT = 1e-12  # relative error that the combination of rows which makes a bound may have
 
 
 def implied_bounds(
@@ -82,11 +83,16 @@ def _multipliers(
     from scipy.optimize import linprog
 
     A, E = (np.frombuffer(t).reshape(-1, n) for t in (A_bytes, E_bytes))
-    lengths = np.concatenate([np.linalg.norm(t, axis=1) for t in (A, E, E)])
-    result = linprog(
-        lengths, A_eq=np.concatenate([A, E, -E]).T, b_eq=sign * np.eye(n)[i], method="highs"
-    )
+    rows = np.concatenate([A, E, -E])
+    lengths = np.linalg.norm(rows, axis=1)
+    lengths[lengths == 0] = 1.0
+    target = sign * np.eye(n)[i]
+    result = linprog(np.ones(len(rows)), A_eq=(rows / lengths[:, None]).T, b_eq=target)
     if result.status != 0:
         return None
-    mu, up, down = np.split(result.x, [len(A), len(A) + len(E)])
+    weights = result.x / lengths
+    # What HiGHS takes for zero may be much where the other coordinates are large.
+    if (np.abs(weights @ rows - target) > EXACT * (weights @ np.abs(rows))).any():
+        return None
+    mu, up, down = np.split(weights, [len(A), len(A) + len(E)])
     return mu, up - down

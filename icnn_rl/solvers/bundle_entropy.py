@@ -11,15 +11,13 @@ from icnn_rl.functions import ConvexFunction, Sum
 from icnn_rl.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
-from icnn_rl.terms import BOUNDARY, NegativeEntropy
+from icnn_rl.terms import EDGE, STEEP, NegativeEntropy
 
 ITERATIONS = 50
 STOP = 0.1  # share of the gap at which the master's bound is good enough
 CENTERING = 0.1  # share of the complementarity that a step of the master aims at
 TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
 FRESH = 0.5  # weight that the newest cut starts with
-EDGE = 1 - 2 * BOUNDARY  # |y| from which the entropy continues as a quadratic
-STEEP = math.log((1 + EDGE) / 2 / (1 - (1 + EDGE) / 2)) / 2  # its slope, rounded as there
 
 
 @compiled

@@ -67,10 +67,13 @@ def minimize(
 
     Raises:
         ValueError: an argument has a wrong value or shape, or f is not finite.
-        TypeError: the solver does not apply to this function or set.
+        TypeError: the solver does not apply to this function or set, or f is in another precision
+            than float32 and float64.
     """
     if f.dim is None or f.like is None:
         raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
+    if f.like.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"f: expected a function in float32 or float64, got {f.like.dtype}")
     if not (tol >= 0 and math.isfinite(tol)):
         raise ValueError(f"tol: expected a finite number >= 0, got {tol}")
     if max_evaluations < 1:

@@ -24,6 +24,7 @@ from icnn_rl import (
     L1Ball,
     Polytope,
     Simplex,
+    Solution,
     argmin,
     linear,
     minimize,
@@ -364,11 +365,13 @@ def test_kinks_need_float64() -> None:
         argmin(f, Box(-1.0, 1.0))
 
 
-def test_second_derivatives_are_refused() -> None:
+@pytest.mark.parametrize("of", [argmin, minimum])
+def test_second_derivatives_are_refused(of: Callable[..., Solution]) -> None:
     net, x = network(), normal(0, BATCH, 3).requires_grad_()
-    y = argmin(net.condition(x), Box(-1.0, 1.0)).y
-    (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="argmin: expected first derivatives only"):
+    solution = of(net.condition(x), Box(-1.0, 1.0))
+    found = solution.value if of is minimum else solution.y
+    (gradient,) = torch.autograd.grad(found.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=f"{of.__name__}: expected first derivatives only"):
         torch.autograd.grad(gradient.sum(), x)
 
 

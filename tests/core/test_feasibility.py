@@ -80,6 +80,39 @@ def test_an_unbounded_set_is_found_however_far_it_is(far: float) -> None:
     assert minimize(quadratic(1.0, torch.zeros(2).double()), Polytope(*nothing)).infeasible
 
 
+def row(*numbers: float) -> Tensor:
+    return torch.tensor([numbers]).double()
+
+
+@pytest.mark.parametrize("small", [2e-7, 5e-8, 1e-10])
+def test_a_small_coefficient_of_a_wide_coordinate_counts(small: float) -> None:
+    wide = Box(*(sign * torch.tensor([3.0, 0.05 / small]).double() for sign in (-1, 1)))
+    solution = minimize(linear(row(-1, 0)), wide & Polytope(row(1, small), row(1)[0]), 1e-3)
+    assert solution.converged  # at y₂ = -0.05 / small, where y₁ ≤ 1.05
+    assert solution.lower_bound <= -1.05
+    torch.testing.assert_close(solution.value, row(-1.05)[0], rtol=0, atol=2e-3)
+
+
+def test_a_set_that_begins_far_out_is_not_empty() -> None:
+    A = torch.cat([row(1, 1e-10), row(-1, 0)])
+    f = linear(row(0, 0)) + quadratic(1e-20, torch.zeros(2).double())
+    over = Polytope(A, row(-1, 0)[0])
+    solution = minimize(f, over, 0.1)
+    assert not solution.infeasible
+    assert over.contains(solution.y)
+    assert solution.lower_bound <= 0.5 <= solution.value  # at (0, -1e10)
+
+
+@pytest.mark.parametrize("length", [1e-10, 1.0, 1e10])
+def test_the_length_of_rows_means_nothing(length: float) -> None:
+    sides = torch.cat([torch.eye(N), -torch.eye(N)]).double()
+    f = network("softplus")
+    solution = minimize(f, Polytope(length * sides, length * torch.ones(2 * N).double()), 1e-8)
+    assert solution.converged.all()
+    expected = minimize(f, Box(-1.0, 1.0), 1e-8).value
+    torch.testing.assert_close(solution.value, expected, rtol=0, atol=2e-8)
+
+
 def test_contradicting_boxes_are_empty() -> None:
     lower = torch.tensor([[0.0, 0.0, 0.0]] * 3 + [[2.0, 0.0, 0.0]] * 3).double()
     solution = minimize(network("softplus"), Box(-1.0, 1.0) & Box(lower, lower + 1), 1e-6)

@@ -171,6 +171,7 @@ def test_entropy_stays_convex_and_finite_at_and_beyond_the_boundary(dtype: torch
     for t in (value, slope, f.hessian(y)):
         assert t.isfinite().all()
     assert (slope.squeeze(-1).diff() >= 0).all()
+    torch.testing.assert_close(slope[-1], f.value_and_gradient(y[-1].double())[1].to(dtype))
     assert f.value(torch.ones(3, dtype=dtype)).abs() < 1e-5
 
 

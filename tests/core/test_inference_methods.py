@@ -55,6 +55,18 @@ def applies(solver: str, f: ConvexFunction, problem: str) -> bool:
     return {"admm": f.piecewise_linear, "bundle_entropy": "entropy" in problem}.get(solver, True)
 
 
+@pytest.mark.parametrize("solver", ["bundle_entropy", "bundle"])
+def test_an_entropy_that_leaves_its_domain_in_single_precision(solver: str) -> None:
+    c = 20 * normal(0, 30).float()
+    solution = minimize(linear(c) + negative_entropy(1.0), Box(-1.5, 1.5), 1e-2, solver)
+    exact = linear(c.double()) + negative_entropy(1.0)
+    value = exact.value(solution.y.double())
+    torch.testing.assert_close(solution.value.double(), value, rtol=1e-6, atol=1e-3)
+    best = minimize(exact, Box(-1.5, 1.5), 1e-9).value
+    assert solution.lower_bound <= best + 1e-3
+    assert solution.converged
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_problems_by_solvers(problem: str, solver: str) -> None:

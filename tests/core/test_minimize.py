@@ -297,6 +297,12 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
         minimize(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="f: expected a function in float32 or float64, got torch"):
+        minimize(linear(torch.ones(N, dtype=dtype)), Box(-1.0, 1.0))
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     c = torch.zeros(BATCH, N)
     c[4, 1] = torch.nan

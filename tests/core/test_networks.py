@@ -257,8 +257,11 @@ def test_state_dict_round_trip(net: Network) -> None:
 def test_weights_of_the_other_parametrisation_are_refused() -> None:
     torch.manual_seed(0)
     state = FICNN(2, convex=(50, 50), nonnegativity="softplus").state_dict()
+    net = FICNN(2, convex=(50, 50))
+    before = copy.deepcopy(list(net.path.raw_z))
     with pytest.raises(ValueError, match=r"raw_z: expected weights >= 0 for .*'projection', got -"):
-        FICNN(2, convex=(50, 50)).load_state_dict(state)
+        net.load_state_dict(state)
+    assert all(torch.equal(*pair) for pair in zip(net.path.raw_z, before, strict=True))
 
 
 @each_network
