@@ -36,19 +36,20 @@ def restore(root: Any, state: dict[str, Any]) -> None:
     Raises:
         ValueError: the object has no place for a part of the state.
     """
-    parts = {path: (get, put) for path, get, put in _parts(root)}
-    if missing := state.keys() - parts.keys():
+    parts = list(_parts(root))
+    put = {path: put for path, _, put in parts}
+    if missing := state.keys() - put.keys():
         raise ValueError(f"there is no place for the state {sorted(missing)[0]!r}")
-    arrays = [path for path, value in state.items() if isinstance(value, np.ndarray)]
-    held: defaultdict[int, list[str]] = defaultdict(list)
-    for path in arrays:
-        held[id(parts[path][0]())].append(path)
-    for paths in held.values():
+    names: defaultdict[int, list[str]] = defaultdict(list)  # of each array
+    for path, get, _ in parts:
+        if isinstance(state.get(path), np.ndarray):
+            names[id(get())].append(path)
+    for paths in names.values():
         if len({state[path].tobytes() for path in paths}) > 1:
-            for path in paths:  # one array by several names, which were several when captured
-                parts[path][1](None)
+            for path in paths:  # several arrays when captured, which no longer share one
+                put[path](None)
     for path, value in state.items():
-        parts[path][1](value)
+        put[path](value)
 
 
 def is_exact(make: Callable[[], gym.Env[Any, Any]]) -> bool:

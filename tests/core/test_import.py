@@ -22,7 +22,10 @@ HEAVY = (
 def loaded(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stdout.split())
 
