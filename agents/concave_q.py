@@ -42,8 +42,8 @@ from icnn_rl.solvers.minimize import FEW
 
 FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
 FALLING = LinearSchedule(1e-3, 5e-5, 1.0)  # learning rate, by the progress that remains
-OWN = {"action_l2", "entropy", "solver", "target_network"}  # set for the policy, not by the user
 OF_POLICY = {"action_l2": "action_l2", "entropy": "entropy", "acting_solver": "solver"}  # its names
+OWN = {*OF_POLICY.values(), "target_network"}  # set for the policy, not by the user
 GIVEN = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs")  # setting up adds to them
 HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
 
@@ -202,13 +202,12 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     def _setup_model(self) -> None:
         self._check_arguments()
         given = {name: getattr(self, name) for name in GIVEN}
-        self.policy_kwargs = {**self.policy_kwargs, "target_network": self.tau < 1}
+        own = {theirs: getattr(self, name) for name, theirs in OF_POLICY.items()}
+        self.policy_kwargs = {**self.policy_kwargs, **own, "target_network": self.tau < 1}
         self.replay_buffer_kwargs = {**self.replay_buffer_kwargs}
         super()._setup_model()
         for name, value in given.items():  # as they were, so that load() can derive them anew
             setattr(self, name, value)
-        for name in OF_POLICY:
-            setattr(self, name, getattr(self, name))
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
         # Listed once: walking through the modules costs as much as the update itself.
@@ -236,10 +235,9 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
 
     def _setup_noise(self) -> None:
         temperature = self.exploration_temperature
-        noise = self.action_noise
-        if isinstance(noise, VectorizedActionNoise):
-            noise = noise.base_noise
-        if repr(noise) == self.default_noise:
+        if isinstance(self.action_noise, VectorizedActionNoise):
+            self.action_noise = self.action_noise.base_noise  # learn() makes one for each again
+        if repr(self.action_noise) == self.default_noise:
             self.action_noise = None  # loaded, it may be one of another exploration_noise
         self.default_noise = ""
         if temperature is not None:
@@ -248,10 +246,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             std = np.full_like(self.action_space.low, self.exploration_noise)
             self.action_noise = NormalActionNoise(np.zeros_like(std), std)
             self.default_noise = repr(self.action_noise)
-        noise = self.action_noise
-        if isinstance(noise, VectorizedActionNoise) and noise.n_envs != self.n_envs:
-            # Loaded for another number of environments: learn() makes one for each again.
-            self.action_noise = noise.base_noise
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         """Make ``gradient_steps`` updates of the critics, each followed by one of the targets."""

@@ -49,7 +49,8 @@ class SolverSettings:
         names = [field.name for field in fields(self)]
         if not isinstance(settings, dict) or not settings.keys() <= set(names):
             raise ValueError(
-                f"solver: expected SolverSettings or a dict of {names}, got {settings}"
+                f"solver, acting_solver: expected SolverSettings or a dict of {names}, "
+                f"got {settings}"
             )
         return replace(self, **settings)
 

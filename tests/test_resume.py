@@ -303,7 +303,7 @@ def test_a_restored_task_begins_its_next_episode_as_ever(
     first, second = make(), make()
     first.reset(seed=0)
     for _ in range(5):
-        expected = first.step(np.ones(first.action_space.shape, np.float32))[0]
+        first.step(np.ones(first.action_space.shape, np.float32))
     second.reset(seed=1)
     restore(second, capture(first))
     action = np.zeros(first.action_space.shape, np.float32)
