@@ -12,6 +12,7 @@ from torch import Tensor
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import Box, ConvexSet, Euclidean
 from icnn_rl.sets.convex_set import PolyhedralSet
+from icnn_rl.solvers.newton_on_device import has_kernel
 from icnn_rl.solvers.problem import Problem, capturing
 from icnn_rl.solvers.solution import Solution
 
@@ -28,7 +29,7 @@ SOLVERS = (
     "admm",
     *LINEAR_PROGRAMS,
 )
-FEW = 32  # samples that the host solves sooner than a GPU: one fills as little of it as all
+FEW = 32  # samples that the host solves sooner than a GPU would in tensors
 NEWTON_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
 
 
@@ -85,9 +86,9 @@ def minimize(
         start = fitting(start, like)
     if isinstance(over, Box):  # bounded and not empty: to ask would cost, and wait for a device
         if solver == "auto":
-            many = capturing(like) or f.batch_shape.numel() > FEW
             solver = choose(f, over)
-            solver = "newton_on_device" if solver == "newton" and like.is_cuda and many else solver
+            if solver == "newton" and like.is_cuda and _stays(f):
+                solver = "newton_on_device"
         center = over.center(like)
         first = center if start is None else over.project(start)
         return _solve(solver, f, over, tol, max_evaluations, first, center)
@@ -138,6 +139,12 @@ def minimize(
         infeasible=solution.infeasible | empty,
         unbounded=(solution.unbounded | lost) & ~empty,
     )
+
+
+def _stays(f: ConvexFunction) -> bool:
+    """Whether functions on a GPU are solved there sooner than on the host."""
+    assert f.like is not None
+    return capturing(f.like) or f.batch_shape.numel() > FEW or has_kernel(f)
 
 
 def _solve(

@@ -1,10 +1,16 @@
-"""Projected Newton on a box, in tensors alone: no number travels from the device to the host."""
+"""Projected Newton on a box where f lives: no number travels from the device to the host."""
 
 from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
+from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import Box
 from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Problem, capturing, to_array
 from icnn_rl.solvers.solution import Solution, rounded_down
@@ -12,16 +18,21 @@ from icnn_rl.solvers.solution import Solution, rounded_down
 DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
 RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
 LENGTHS = 3  # of a Newton step, each a quarter of the one before
-EVALUATIONS = 16  # at most, as nobody looks whether fewer would do
+EVALUATIONS = 16  # at most in tensors, as nobody looks whether fewer would do
+
+Found = tuple[Tensor, Tensor, Tensor, Tensor]
+"""The best points; in float64, their values and lower bounds of the minima; evaluations."""
 
 
 def solve(problem: Problem) -> Solution:
     """Minimise a smooth convex function over a box by Newton steps, the whole batch at once.
 
-    The method of ``newton``, except that every decision is a mask: each call makes
-    ``max_evaluations``, or ``EVALUATIONS`` if that is less, and minimises the quadratic model in
-    one round. So it can be part of a CUDA graph, and gives the same there. Only that f is
-    finite cannot be seen while a graph is captured: then the gap is not finite either.
+    The method of ``newton``, except that it minimises the quadratic model in one round, and that
+    all of it may be part of a CUDA graph, which gives the same. On a GPU, the networks that
+    ``newton_kernel`` is written for are one launch, and every sample ends when its gap is small
+    enough. All else is done in tensors, and every decision is a mask: each call makes
+    ``max_evaluations``, or ``EVALUATIONS`` if that is less. Only that f is finite cannot be seen
+    while a graph is captured: then the gap is not finite either.
 
     Raises:
         TypeError: f is not smooth, or the set is not a Box.
@@ -34,6 +45,45 @@ def solve(problem: Problem) -> Solution:
         raise TypeError("solver: 'newton_on_device' needs a smooth function; use 'bundle'")
     if not isinstance(problem.over, Box):
         raise TypeError(f"over: 'newton_on_device' needs a Box, got {problem.over}; use 'newton'")
+    if has_kernel(problem.f):
+        from icnn_rl.solvers import newton_kernel
+
+        y, value, bound, evaluations = newton_kernel.find(problem)
+    else:
+        y, value, bound, evaluations = find(problem)
+    if not capturing(y):
+        require_finite(problem, y, value - bound)
+    none = torch.zeros_like(value, dtype=torch.bool)
+    return Solution(
+        y=y,
+        value=value.to(y.dtype),
+        lower_bound=rounded_down(torch.minimum(bound, value), y.dtype),
+        converged=value - bound <= problem.tol,
+        evaluations=evaluations,
+        infeasible=none,
+        unbounded=none,
+    )
+
+
+def has_kernel(f: ConvexFunction) -> bool:
+    """Whether f is on a GPU, and solved there by one launch."""
+    if f.like is None or not f.like.is_cuda or not _can_compile():
+        return False
+    from icnn_rl.solvers import newton_kernel
+
+    return newton_kernel.fits(f)
+
+
+@cache
+def _can_compile() -> bool:
+    """Whether Triton is installed, and the C compiler that it needs."""
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return find_spec("triton") is not None and any(map(shutil.which, compilers))
+
+
+def find(problem: Problem) -> Found:
+    """The iterations in tensors."""
+    assert isinstance(problem.over, Box)
     evaluations = min(problem.max_evaluations, EVALUATIONS)
     f, start = problem.f, problem.start
     bounds = problem.over.bounds(start)
@@ -68,19 +118,8 @@ def solve(problem: Problem) -> Solution:
         promised = torch.where(accepted, decrease, promised)
         share = (share / 2).masked_fill(accepted, 1.0)
         y = base + share.unsqueeze(-1) * step
-    y = best_y.to(start.dtype)
-    if not capturing(y):
-        require_finite(problem, y, best - bound)
-    none = torch.zeros_like(accepted)
-    return Solution(
-        y=y,
-        value=best.to(start.dtype),
-        lower_bound=rounded_down(torch.minimum(bound, best), start.dtype),
-        converged=best - bound <= problem.tol,
-        evaluations=torch.full_like(best, evaluations, dtype=torch.int64),
-        infeasible=none,
-        unbounded=none,
-    )
+    count = torch.full_like(best, evaluations, dtype=torch.int64)
+    return best_y.to(start.dtype), best, bound, count
 
 
 def require_finite(problem: Problem, y: Tensor, gap: Tensor) -> None:

@@ -44,7 +44,7 @@ def test_many_samples_are_solved_on_the_device(n: int, dtype: torch.dtype) -> No
     rounding = 1e-5 if dtype == torch.float32 else 1e-12
     size = rounding * here.value.abs().clamp(min=1)
     assert there.y.is_cuda
-    assert (there.evaluations == here.evaluations.cuda()).all()
+    assert len(set(there.evaluations.tolist())) > 1  # each ends when it is done: the kernel's
     assert there.converged.double().mean() >= here.converged.double().mean() - 0.05
     assert (there.lower_bound.cpu() <= here.value + size).all()
     assert (here.lower_bound <= there.value.cpu() + size).all()
@@ -151,7 +151,7 @@ def test_training_saving_and_loading(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     model.observation_space.seed(0)
     many = np.stack([model.observation_space.sample() for _ in range(100)])
-    for observations in (many, many[:1]):  # the device solves many, the host one
+    for observations in (many, many[:1]):
         actions = torch.as_tensor(model.predict(observations)[0])
         for device in ("cuda", "cpu"):
             loaded = ConcaveQ.load(tmp_path / "model", device=device)

@@ -1,0 +1,217 @@
+"""Projected Newton on a box as one launch of a GPU: a group of threads solves a sample alone."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from icnn_rl.functions import ConvexFunction, Mean
+from icnn_rl.networks.conditioned import ConditionedNetwork
+from icnn_rl.solvers.newton_on_device import DECREASE, LENGTHS, RIDGE, Found
+from icnn_rl.solvers.problem import ROUNDING, Problem
+
+SMOOTH = {"squareplus": 0, "softplus": 1, "elu": 2}
+SQUAREPLUS, SOFTPLUS = (tl.constexpr(SMOOTH[name]) for name in ("squareplus", "softplus"))
+SHORTER = tl.constexpr(LENGTHS)
+ARMIJO = tl.constexpr(DECREASE)
+WARPS = 4  # a sample
+LARGEST = 4096  # numbers of a matrix that so few threads can hold
+
+
+def fits(f: ConvexFunction) -> bool:
+    """Whether f is what the kernel is written for.
+
+    That is a smooth conditioned network with gates and one narrow hidden layer, or the mean over
+    an ensemble of such networks.
+    """
+    network = f.f if isinstance(f, Mean) else f
+    if not isinstance(network, ConditionedNetwork) or network.gate_y is None:
+        return False
+    n = triton.next_power_of_2(network.dim)
+    return (
+        network.ensemble == isinstance(f, Mean)
+        and len(network.bias) == 2
+        and network.activation.name in SMOOTH
+        and n * max(n, triton.next_power_of_2(network.bias[0].shape[-1])) <= LARGEST
+    )
+
+
+def find(problem: Problem) -> Found:
+    """The iterations of ``newton_on_device``, each sample's until its gap is below ``tol``."""
+    f = problem.f
+    network = f.f if isinstance(f, Mean) else f
+    assert isinstance(network, ConditionedNetwork)
+    assert network.gate_y is not None
+    assert network.gate_z is not None
+    start = problem.start.reshape(-1, problem.dim).contiguous()
+    batch, n = start.shape
+    bias, level = network.bias
+    members, _, width = bias.shape
+    lower, upper = (
+        b.expand_as(problem.start).contiguous() for b in problem.over.bounds(problem.start)
+    )
+    given = (
+        *(network.weight_y[0], network.weight_y[1], network.weight_z[0]),
+        *(t.expand(members, batch, *t.shape[2:]) for t in (network.gate_y, network.gate_z[0])),
+        *(t.expand(members, batch, t.shape[2]) for t in (bias, level)),
+    )
+    y = torch.empty_like(start)
+    value, bound = start.new_empty(2, batch, dtype=torch.float64)
+    evaluations = start.new_empty(batch, dtype=torch.int64)
+    with torch.cuda.device_of(start):
+        _newton[(batch,)](
+            *(t.contiguous() for t in given),
+            *(lower, upper, start, y, value, bound, evaluations),
+            problem.tol,
+            problem.max_evaluations,
+            max(RIDGE / n, ROUNDING * problem.epsilon),
+            ROUNDING * problem.epsilon,
+            batch,
+            width,
+            n,
+            members,
+            SMOOTH[network.activation.name],
+            triton.next_power_of_2(n),
+            triton.next_power_of_2(width),
+            num_warps=WARPS,
+        )
+    shape = problem.batch_shape
+    return y.view_as(problem.start), value.view(shape), bound.view(shape), evaluations.view(shape)
+
+
+@triton.jit
+def _newton(  # type: ignore[no-untyped-def]
+    weight_y, output_y, output_z, gate_y, gate_z, bias, level,
+    lower, upper, start, y_out, value_out, bound_out, evaluations_out,
+    tol: tl.float64, max_evaluations, ridge: tl.float64, rounding: tl.float64, batch, width,
+    n: tl.constexpr, MEMBERS: tl.constexpr, ACTIVATION: tl.constexpr,
+    N: tl.constexpr, M: tl.constexpr,
+):  # fmt: skip
+    """A sample. Entries beyond n are those of a box without width: they stay 0 and add nothing."""
+    row = tl.program_id(0).to(tl.int64)
+    i, j = tl.arange(0, N), tl.arange(0, M)
+    low = tl.load(lower + row * n + i, mask=i < n, other=0)
+    high = tl.load(upper + row * n + i, mask=i < n, other=0)
+    point = tl.load(start + row * n + i, mask=i < n, other=0)
+    floor, ceiling = low.to(tl.float64), high.to(tl.float64)
+    unit = tl.where(ceiling > floor, ceiling - floor, 1)
+    best_point = point
+    base, step = point.to(tl.float64), tl.zeros((N,), tl.float64)
+    best = tl.full((), float("inf"), tl.float64)
+    bound, promised, share = -best, tl.zeros((), tl.float64), tl.full((), 1, tl.float64)
+    evaluation = 0
+    while (evaluation < max_evaluations) & (best - bound > tol):
+        evaluation += 1
+        f = tl.zeros((), point.dtype)
+        gradient = tl.zeros((N,), point.dtype)
+        hessian = tl.zeros((N, N), point.dtype)
+        for e in range(MEMBERS):
+            at = e * batch + row
+            gate = tl.load(gate_y + 2 * at * n + i, mask=i < n, other=0)
+            A = tl.load(
+                weight_y + (e * n + i[:, None]) * width + j,
+                mask=(i[:, None] < n) & (j < width),
+                other=0,
+            )
+            A *= gate[:, None]
+            t = tl.load(bias + at * width + j, mask=j < width, other=0)
+            z, slope, curvature = _activate(t + tl.sum(A * point[:, None], 0), ACTIVATION)
+            w = tl.load(output_z + e * width + j, mask=j < width, other=0)
+            w *= tl.load(gate_z + at * width + j, mask=j < width, other=0)
+            own = tl.load(output_y + e * n + i, mask=i < n, other=0)
+            own *= tl.load(gate_y + (2 * at + 1) * n + i, mask=i < n, other=0)
+            f += tl.load(level + at) + tl.sum(own * point, 0) + tl.sum(w * z, 0)
+            gradient += own + tl.sum(A * (w * slope), 1)
+            A_curved = A * (w * curvature)
+            for k in range(n):
+                a = tl.load(weight_y + (e * n + k) * width + j, mask=j < width, other=0)
+                a *= tl.load(gate_y + 2 * at * n + k)
+                hessian += tl.where(i == k, tl.sum(A_curved * a, 1)[:, None], 0)
+        y = point.to(tl.float64)
+        value = f.to(tl.float64) / MEMBERS
+        g = gradient.to(tl.float64) / MEMBERS
+        size = tl.abs(value) + tl.sum(tl.abs(g) * (tl.abs(y) + ceiling - floor), 0)
+        noise = rounding * size
+        corner = tl.where(g > 0, floor, ceiling)
+        bound = tl.maximum(bound, value - noise + tl.sum(g * (corner - y), 0))
+        accepted = value <= best - ARMIJO * share * promised + noise
+        # Selected, not branched on: where Triton 3.6 compiled branches, old points were kept.
+        best_point = tl.where(value < best, point, best_point)
+        best = tl.minimum(best, value)
+        # In units of the width, where one ridge suits all sides of an uneven box.
+        H = hessian.to(tl.float64) / MEMBERS * unit[:, None] * unit
+        left, right = (floor - y) / unit, (ceiling - y) / unit
+        d, decrease = _model_step(H, g * unit, left, right, ridge, n, N)
+        base = tl.where(accepted, y, base)
+        step = tl.where(accepted, d * unit, step)
+        promised = tl.where(accepted, decrease, promised)
+        share = tl.where(accepted, 1, share / 2)
+        moved = (base + share * step).to(point.dtype)
+        point = tl.minimum(tl.maximum(moved, low), high)
+    tl.store(y_out + row * n + i, best_point, mask=i < n)
+    tl.store(value_out + row, best)
+    tl.store(bound_out + row, bound)
+    tl.store(evaluations_out + row, evaluation)
+
+
+@triton.jit
+def _activate(t, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """σ(t), σ'(t) and σ''(t), as in ``networks.activations``."""
+    if ACTIVATION == SQUAREPLUS:
+        root = tl.sqrt(t * t + 1)
+        part = 0.5 / (root + tl.abs(t))
+        z = tl.maximum(t, 0) + part
+        slope = tl.where(t > 0, 1 - part / root, part / root)
+        curvature = 0.5 / (root * root * root)
+    elif ACTIVATION == SOFTPLUS:
+        small = tl.exp(-tl.abs(t))
+        whole = 1 + small
+        # log1p: the rounding of 1 + small is divided out.
+        rest = tl.where(whole > 1, tl.log(whole) * small / (whole - 1), small)
+        z = tl.maximum(t, 0) + rest
+        slope = tl.where(t > 0, 1 / whole, small / whole)
+        curvature = small / (whole * whole)
+    else:
+        slope = tl.exp(tl.minimum(t, 0))
+        z = tl.maximum(t, 0) + slope - 1
+        curvature = tl.where(t > 0, 0, slope)
+    return z, slope, curvature
+
+
+@triton.jit
+def _model_step(H, g, low, high, ridge, n: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Minimise gᵀd + dᵀHd/2 over a box as ``newton_on_device.model_step`` does."""
+    i = tl.arange(0, N)
+    diagonal = tl.sum(tl.where(i[:, None] == i, H, 0), 1)
+    added = tl.sum(diagonal, 0) * ridge + 1e-12
+    r, d = g, tl.zeros_like(g)
+    for k in range(n):
+        move = -_entry(r, k, N) / (_entry(diagonal, k, N) + added)
+        move = tl.minimum(tl.maximum(move, _entry(low, k, N)), _entry(high, k, N))
+        d = tl.where(i == k, move, d)
+        r += tl.sum(tl.where(i == k, H, 0), 1) * move
+    held = ((d <= low) & (r >= 0)) | ((d >= high) & (r <= 0))
+    left = tl.where(held[:, None] | held, 0, H)
+    left += tl.where(i[:, None] == i, tl.where(held, 1, added), 0)
+    p = tl.where(held, 0, -r)
+    for k in range(n):  # Gauss-Jordan elimination
+        row = tl.sum(tl.where(i[:, None] == k, left, 0), 0)
+        pivot = _entry(row, k, N)
+        column = tl.sum(tl.where(i == k, left, 0), 1) - tl.where(i == k, 1, 0)
+        p -= column * (_entry(p, k, N) / pivot)
+        left -= column[:, None] * (row / pivot)
+    least, best = tl.zeros((), tl.float64), d
+    for _ in range(SHORTER):
+        trial = tl.minimum(tl.maximum(d + p, low), high)
+        change = tl.sum((trial - d) * (r + tl.sum(H * (trial - d), 1) / 2), 0)
+        best = tl.where(change < least, trial, best)
+        least = tl.minimum(least, change)
+        p /= 4
+    return best, -tl.sum((2 * g + tl.sum(H * best, 1)) * best, 0) / 2
+
+
+@triton.jit
+def _entry(vector, k, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Entry k."""
+    return tl.sum(tl.where(tl.arange(0, N) == k, vector, 0), 0)
