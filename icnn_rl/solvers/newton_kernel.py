@@ -136,7 +136,8 @@ def _newton(  # type: ignore[no-untyped-def]
         corner = tl.where(g > 0, floor, ceiling)
         bound = tl.maximum(bound, value - noise + tl.sum(g * (corner - y), 0))
         accepted = value <= best - ARMIJO * share * promised + noise
-        # Selected, not branched on: where Triton 3.6 compiled branches, old points were kept.
+        # Selected, not branched on: Triton (3.6, 3.9) loses what a branch assigns to a name that
+        # is another's alias when the loop begins, as best_point is.
         best_point = tl.where(value < best, point, best_point)
         best = tl.minimum(best, value)
         # In units of the width, where one ridge suits all sides of an uneven box.
