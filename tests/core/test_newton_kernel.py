@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -153,3 +156,30 @@ def test_what_the_kernel_is_not_for() -> None:
     ]
     assert newton_kernel.fits(f)
     assert not any(newton_kernel.fits(g) for g in others)
+
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from icnn_rl.solvers.newton_kernel import SMOOTH, _newton
+
+kinds = {{"tol": "fp64", "ridge": "fp64", "rounding": "fp64", "evaluations_out": "*i64"}}
+kinds |= {{"value_out": "*fp64", "bound_out": "*fp64"}}
+kinds |= dict.fromkeys(("max_evaluations", "batch", "width"), "i32")
+names, sizes = _newton.arg_names, {{"n": 3, "MEMBERS": 2, "N": 4, "M": 32}}
+kinds |= dict.fromkeys([*sizes, "ACTIVATION"], "constexpr")
+signature = {{name: kinds.get(name, "*{kind}") for name in names}}
+for activation in SMOOTH.values():
+    constants = sizes | {{"ACTIVATION": activation}}
+    source = ASTSource(_newton, signature, {{(names.index(k),): v for k, v in constants.items()}})
+    print(len(compile(source, GPUTarget("cuda", 80, 32)).asm["cubin"]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp64"])
+def test_it_compiles_for_a_gpu_where_there_is_none(kind: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-P", "-c", COMPILE.format(kind=kind)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert [int(size) > 1000 for size in done.stdout.split()] == [True] * len(newton_kernel.SMOOTH)
