@@ -51,7 +51,7 @@ def make(name: str, device: str, envs: int) -> OffPolicyAlgorithm:
         train_freq=1,
         gradient_steps=-1,  # as many as there were steps of an environment
         batch_size=256,
-        learning_starts=300,
+        learning_starts=100,  # within the warm-up
         seed=0,
         device=device,
         **deepcopy(options),  # SAC adds to the policy_kwargs that it is given

@@ -23,7 +23,7 @@ class BimodalBandit(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         E r(a) = max{ 1 - 40 (a - ½)², 0.4 - 10 (a + ½)² },      a ∈ [-1, 1]
 
     The best action is ½, worth 1; the worse peak is the wider one, which attracts. A concave
-    quadratic fitted to uniform actions is highest at -0.27, between the peaks, where the reward is
+    quadratic fitted to uniform actions is highest at -0.28, between the peaks, where the reward is
     negative; a maximum of two concave functions represents the reward exactly.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, common_shape, entry, take_rows
+from icnn_rl.functions import ConvexFunction, Sum, common_shape, entry, take_rows
 
 if TYPE_CHECKING:
     from icnn_rl.linear_program import LinearProgram
@@ -107,6 +107,15 @@ class Quadratic(ConvexFunction):
         if isinstance(gamma, Tensor):
             gamma = take_rows(gamma, index, -1)
         return Quadratic(gamma, take_rows(self.center, index, -2))
+
+
+def without_quadratic(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
+    """g and the quadratic of f = g + a quadratic; f and None where it is not written so."""
+    if isinstance(f, Sum) and isinstance(f.right, Quadratic):
+        return f.left, f.right
+    if isinstance(f, Sum) and isinstance(f.left, Quadratic):
+        return f.right, f.left
+    return f, None
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ class Classification(Experiment):
         if isinstance(net, FeedForward):
             objective, self.scores[convexity] = partial(cross_entropy, net), net
         else:
+            self.require_hessian(net, convexity)
             model = self.models[convexity] = StructuredModel(net, Simplex())
             objective = partial(classification_loss(config.loss, CLASSES, config.device), model)
             self.scores[convexity] = lambda x: -vertex_energies(model, x)

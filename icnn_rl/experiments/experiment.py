@@ -9,7 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar
 
+from torch import nn
+
 from icnn_rl.configs import FitConfig
+from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.structured.training import Row, Trainer, TrainingOptions
 
 EXPERIMENTS = {
@@ -51,6 +54,20 @@ class Experiment(ABC):
             weight_decay=training.weight_decay,
             patience=training.patience,
         )
+
+    def require_hessian(self, net: nn.Module, convexity: str) -> None:
+        """Refuse to differentiate implicitly where the energy of a network has none.
+
+        Raises:
+            ValueError: ``loss`` is ``"implicit"``, and the energy has kinks.
+        """
+        smooth = isinstance(net, FICNN | PICNN) and not net.path.activation.piecewise_linear
+        if self.config.loss == "implicit" and not smooth:
+            raise ValueError(
+                "loss: expected another than 'implicit', which takes energies without kinks; the "
+                f"{convexity} network of {self.config.experiment} has some with "
+                f"network.activation {self.config.network.activation!r}"
+            )
 
     @abstractmethod
     def measure(self) -> Mapping[str, Row]:

@@ -80,6 +80,7 @@ class Synthetic(Experiment):
             if convexity == "full"
             else PICNN(2, classes, network.context, network.convex, network.activation)
         ).to(config.device)
+        self.require_hessian(net, convexity)
         model = self.models[f"{name}-{convexity}"] = StructuredModel(net, Simplex())
         loss = classification_loss(config.loss, classes, config.device)
         return Trainer(net, partial(loss, model), x, y, self.options, seed=config.seed)

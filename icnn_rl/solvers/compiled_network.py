@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import Affine, ConvexFunction, Mean, Sum
+from icnn_rl.functions import Affine, ConvexFunction, Mean
 from icnn_rl.modes import Modes
 from icnn_rl.networks.activations import ACTIVATIONS
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.newton_equations import compiled, dot
-from icnn_rl.terms import Quadratic
+from icnn_rl.terms import Quadratic, without_quadratic
 
 Array = npt.NDArray[Any]
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
@@ -230,7 +230,7 @@ class CompiledNetwork:
             f: a batch of functions.
             hessians: whether each gradient goes with a Hessian.
         """
-        whole, term = _split(f)
+        whole, term = without_quadratic(f)
         g = whole.f if isinstance(whole, Affine) else whole
         inner = g.f if isinstance(g, Mean) else g
         network = inner.f if isinstance(g, Mean) and isinstance(inner, Modes) else inner
@@ -280,15 +280,6 @@ class CompiledNetwork:
         hessian = np.empty((hessians, self.dim, self.dim))
         evaluate(self.arrays, rows, y, value, gradient, hessian)
         return value, gradient, hessian
-
-
-def _split(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
-    """f = g + a quadratic, if it is written so."""
-    if isinstance(f, Sum) and isinstance(f.right, Quadratic):
-        return f.left, f.right
-    if isinstance(f, Sum) and isinstance(f.left, Quadratic):
-        return f.right, f.left
-    return f, None
 
 
 def _map(f: ConvexFunction, like: Tensor) -> tuple[Array, Array]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, Mean
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.solvers.newton_on_device import DECREASE, LENGTHS, RIDGE, Found
 from icnn_rl.solvers.problem import ROUNDING, Problem
+from icnn_rl.terms import without_quadratic
 
 SMOOTH = {"squareplus": 0, "softplus": 1, "elu": 2}
 SQUAREPLUS, SOFTPLUS = (tl.constexpr(SMOOTH[name]) for name in ("squareplus", "softplus"))
@@ -23,14 +25,16 @@ def fits(f: ConvexFunction) -> bool:
     """Whether f is what the kernel is written for.
 
     That is a smooth conditioned network with gates and one narrow hidden layer, or the mean over
-    an ensemble of such networks.
+    an ensemble of such networks, with a quadratic added or without.
     """
-    network = f.f if isinstance(f, Mean) else f
+    g, _ = without_quadratic(f)
+    network = g.f if isinstance(g, Mean) else g
     if not isinstance(network, ConditionedNetwork) or network.gate_y is None:
         return False
     n = triton.next_power_of_2(network.dim)
     return (
-        network.ensemble == isinstance(f, Mean)
+        network.ensemble == isinstance(g, Mean)
+        and g.batch_shape == f.batch_shape
         and len(network.bias) == 2
         and network.activation.name in SMOOTH
         and n * max(n, triton.next_power_of_2(network.bias[0].shape[-1])) <= LARGEST
@@ -39,8 +43,8 @@ def fits(f: ConvexFunction) -> bool:
 
 def find(problem: Problem) -> Found:
     """The iterations of ``newton_on_device``, each sample's until its gap is below ``tol``."""
-    f = problem.f
-    network = f.f if isinstance(f, Mean) else f
+    g, term = without_quadratic(problem.f)
+    network = g.f if isinstance(g, Mean) else g
     assert isinstance(network, ConditionedNetwork)
     assert network.gate_y is not None
     assert network.gate_z is not None
@@ -48,10 +52,16 @@ def find(problem: Problem) -> Found:
     batch, n = start.shape
     bias, level = network.bias
     members, _, width = bias.shape
+    gamma, center = start.new_zeros(batch), start
+    if term is not None:
+        given = term.gamma
+        gamma = given.to(start) if isinstance(given, Tensor) else start.new_full((), given)
+        gamma = gamma.expand(problem.batch_shape).contiguous()
+        center = term.center.to(start).expand_as(problem.start).contiguous()
     lower, upper = (
         b.expand_as(problem.start).contiguous() for b in problem.over.bounds(problem.start)
     )
-    given = (
+    arrays = (
         *(network.weight_y[0], network.weight_y[1], network.weight_z[0]),
         *(t.expand(members, batch, *t.shape[2:]) for t in (network.gate_y, network.gate_z[0])),
         *(t.expand(members, batch, t.shape[2]) for t in (bias, level)),
@@ -61,8 +71,8 @@ def find(problem: Problem) -> Found:
     evaluations = start.new_empty(batch, dtype=torch.int64)
     with torch.cuda.device_of(start):
         _newton[(batch,)](
-            *(t.contiguous() for t in given),
-            *(lower, upper, start, y, value, bound, evaluations),
+            *(t.contiguous() for t in arrays),
+            *(gamma, center, lower, upper, start, y, value, bound, evaluations),
             problem.tol,
             problem.max_evaluations,
             max(RIDGE / n, ROUNDING * problem.epsilon),
@@ -83,7 +93,7 @@ def find(problem: Problem) -> Found:
 @triton.jit
 def _newton(  # type: ignore[no-untyped-def]
     weight_y, output_y, output_z, gate_y, gate_z, bias, level,
-    lower, upper, start, y_out, value_out, bound_out, evaluations_out,
+    gamma, center, lower, upper, start, y_out, value_out, bound_out, evaluations_out,
     tol: tl.float64, max_evaluations, ridge: tl.float64, rounding: tl.float64, batch, width,
     n: tl.constexpr, MEMBERS: tl.constexpr, ACTIVATION: tl.constexpr,
     N: tl.constexpr, M: tl.constexpr,
@@ -94,6 +104,8 @@ def _newton(  # type: ignore[no-untyped-def]
     low = tl.load(lower + row * n + i, mask=i < n, other=0)
     high = tl.load(upper + row * n + i, mask=i < n, other=0)
     point = tl.load(start + row * n + i, mask=i < n, other=0)
+    curved = tl.load(gamma + row).to(tl.float64)
+    middle = tl.load(center + row * n + i, mask=i < n, other=0).to(tl.float64)
     floor, ceiling = low.to(tl.float64), high.to(tl.float64)
     unit = tl.where(ceiling > floor, ceiling - floor, 1)
     best_point = point
@@ -129,21 +141,24 @@ def _newton(  # type: ignore[no-untyped-def]
                 a *= tl.load(gate_y + 2 * at * n + k)
                 hessian += tl.where(i == k, tl.sum(A_curved * a, 1)[:, None], 0)
         y = point.to(tl.float64)
-        value = f.to(tl.float64) / MEMBERS
-        g = gradient.to(tl.float64) / MEMBERS
+        g = gradient.to(tl.float64) / MEMBERS + curved * (y - middle)
+        value = f.to(tl.float64) / MEMBERS + curved / 2 * tl.sum((y - middle) * (y - middle), 0)
         size = tl.abs(value) + tl.sum(tl.abs(g) * (tl.abs(y) + ceiling - floor), 0)
         noise = rounding * size
-        corner = tl.where(g > 0, floor, ceiling)
-        bound = tl.maximum(bound, value - noise + tl.sum(g * (corner - y), 0))
+        left, right = floor - y, ceiling - y
+        inner = tl.minimum(tl.maximum(-g / tl.where(curved > 0, curved, 1), left), right)
+        least = tl.where(curved > 0, inner, tl.where(g > 0, left, right))
+        bound = tl.maximum(bound, value - noise + tl.sum((g + curved / 2 * least) * least, 0))
         accepted = value <= best - ARMIJO * share * promised + noise
         # Selected, not branched on: Triton (3.6, 3.9) loses what a branch assigns to a name that
         # is another's alias when the loop begins, as best_point is.
         best_point = tl.where(value < best, point, best_point)
         best = tl.minimum(best, value)
         # In units of the width, where one ridge suits all sides of an uneven box.
-        H = hessian.to(tl.float64) / MEMBERS * unit[:, None] * unit
-        left, right = (floor - y) / unit, (ceiling - y) / unit
-        d, decrease = _model_step(H, g * unit, left, right, ridge, n, N)
+        H = hessian.to(tl.float64) / MEMBERS
+        H += tl.where((i[:, None] == i) & (i < n), curved, 0)
+        H *= unit[:, None] * unit
+        d, decrease = _model_step(H, g * unit, left / unit, right / unit, ridge, n, N)
         base = tl.where(accepted, y, base)
         step = tl.where(accepted, d * unit, step)
         promised = tl.where(accepted, decrease, promised)

@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 from problems import normal
+from torch import Tensor
 
-from icnn_rl import FICNN, PICNN, Box, ConvexFunction, linear, minimize
+from icnn_rl import FICNN, PICNN, Box, ConvexFunction, linear, minimize, negative_entropy, quadratic
 from icnn_rl.functions import Mean
 from icnn_rl.networks import ConditionedNetwork
 from icnn_rl.solvers import newton_on_device
@@ -71,6 +72,19 @@ def test_iterations_are_those_in_tensors(activation: str, n: int) -> None:
         given = problem(f, max_evaluations=evaluations)
         for a, b in zip(newton_kernel.find(given), newton_on_device.find(given), strict=True):
             assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("gamma", [2.0, normal(5, BATCH).clamp(min=0)], ids=["one", "each"])
+def test_quadratics(gamma: Tensor | float) -> None:
+    if isinstance(gamma, Tensor):
+        assert (gamma == 0).any()
+        gamma = gamma.to(DEVICE)
+    f = network() + quadratic(gamma, normal(1, BATCH, 3).to(DEVICE))
+    assert newton_kernel.fits(f)
+    for evaluations in (1, 2, 4):
+        given = problem(f, max_evaluations=evaluations)
+        for a, b in zip(newton_kernel.find(given), newton_on_device.find(given), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -151,6 +165,7 @@ def test_what_the_kernel_is_not_for() -> None:
         network(n=65),
         network(convex=(2048,)),
         joint.condition(normal(1, BATCH, 2).to(DEVICE)),
+        f + negative_entropy(1.0),
         f + linear(torch.zeros(3, device=DEVICE).double()),
         f.affine(torch.eye(3, device=DEVICE).double()),
     ]

@@ -162,6 +162,10 @@ def test_folders_and_names_that_are_wrong_are_refused(whole: Path, tmp_path: Pat
         fit(replace(TINY, experiment="chess"), tmp_path / "run", console())
     with pytest.raises(ValueError, match=r"loss: expected one of .*max_margin.*got 'hinge'"):
         fit(replace(TINY, loss="hinge"), tmp_path / "run", console())
+    for kind in ("digits", "synthetic"):  # both have ReLU
+        implicit = replace(TINY, experiment=kind, loss="implicit", convexity=("partial",))
+        with pytest.raises(ValueError, match=rf"loss: .* 'implicit'.* network of {kind} .* 'relu'"):
+            fit(implicit, tmp_path / "run", console())
     assert not (tmp_path / "run").exists()
 
 
