@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -76,9 +78,11 @@ def has_kernel(f: ConvexFunction) -> bool:
 
 @cache
 def _can_compile() -> bool:
-    """Whether Triton is installed, and the C compiler that it needs."""
+    """Whether Triton is installed, and what it needs: a C compiler and Python's headers."""
     compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
-    return find_spec("triton") is not None and any(map(shutil.which, compilers))
+    folders = (sysconfig.get_paths()["include"], sysconfig.get_config_var("INCLUDEPY"))
+    headers = any(Path(folder, "Python.h").is_file() for folder in folders if folder)
+    return find_spec("triton") is not None and headers and any(map(shutil.which, compilers))
 
 
 def find(problem: Problem) -> Found:

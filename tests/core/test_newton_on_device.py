@@ -153,3 +153,23 @@ def test_tangents_are_minimised_over_the_box(gamma: Tensor | float) -> None:
     exact = tangent_minimum(g, low, high, gamma)
     assert (exact <= least + 1e-12).all()
     assert (least - exact <= 1e-4).all()
+
+
+@pytest.mark.parametrize("missing", ["triton", "compiler", "headers"])
+def test_without_what_a_kernel_takes_there_is_none(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"triton", "compiler", "headers"}
+    for what in (there, there - {missing}):
+        known = {
+            "find_spec": "spec" if "triton" in what else None,
+            "shutil.which": "/usr/bin/cc" if "compiler" in what else None,
+            "Path.is_file": "headers" in what,
+        }
+        for name, answer in known.items():
+            monkeypatch.setattr(
+                f"icnn_rl.solvers.newton_on_device.{name}", lambda *_, answer=answer: answer
+            )
+        newton_on_device._can_compile.cache_clear()
+        assert newton_on_device._can_compile() == (what == there)
+    newton_on_device._can_compile.cache_clear()

@@ -87,7 +87,9 @@ def test_a_graph_is_made_only_if_asked_for() -> None:
     assert model._captured is None
 
 
-@pytest.mark.parametrize("options", [{}, {"n_steps": 3}, {"td_clip": 1.0, "entropy": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"n_steps": 3, "action_l2": 1.0}, {"td_clip": 1.0, "entropy": 0.1}], ids=str
+)
 def test_updates_by_a_graph_are_the_updates(options: dict[str, Any]) -> None:
     eager, graph = (ConcaveQ("MlpPolicy", "Pendulum-v1", **OPTIONS | options) for _ in range(2))
     for model in (eager, graph):
