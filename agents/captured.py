@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -68,7 +67,8 @@ class CapturedUpdate:
                 self._outcome = self.run()
         self._graph.replay()
         loss, solutions = self._outcome
-        return loss.clone(), [_clone(solution) for solution in solutions]
+        copies = [{k: t.clone() for k, t in vars(solution).items()} for solution in solutions]
+        return loss.clone(), [Solution(**copy) for copy in copies]
 
     def fill(self, batch: ReplayBufferSamples) -> None:
         """Copy a batch and the learning rate to where the update reads them."""
@@ -113,7 +113,3 @@ def _rate_from(rate: Tensor, optimizer: torch.optim.Optimizer) -> Iterator[None]
     finally:
         for group, (lr, capturable) in zip(groups, kept, strict=True):
             group["lr"], group["capturable"] = lr, capturable
-
-
-def _clone(solution: Solution) -> Solution:
-    return Solution(*(getattr(solution, field.name).clone() for field in fields(solution)))

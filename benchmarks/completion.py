@@ -14,13 +14,11 @@ import csv
 import time
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
 import torch
-import yaml
 
-from icnn_rl.configs import FitConfig, from_plain
+from icnn_rl.configs import FitConfig, find_preset, parse_config
 from icnn_rl.experiments.olivetti import Olivetti
 from icnn_rl.runs.storage import replacing
 
@@ -65,8 +63,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", help="folder or file of the data; by default the cache")
     arguments = parser.parse_args()
-    preset = files("icnn_rl.configs") / "fit" / "olivetti.yaml"
-    config = from_plain(FitConfig, yaml.safe_load(preset.read_text("utf-8")), str(preset))
+    config = parse_config(FitConfig, [f"--config={find_preset('olivetti', 'fit')}"])
     rows: list[Row] = []
     for seed in arguments.seeds:
         rows += measured(replace(config, seed=seed, data=arguments.data))

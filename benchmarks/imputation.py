@@ -25,21 +25,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from report import machine
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
+from icnn_rl.experiments import imputation
+from icnn_rl.experiments.imputation import MISSING, Holes, standardised
 from icnn_rl.structured.imputer import ICNNImputer
 
 FILE = Path(__file__).parent / "results" / "imputation.csv"
-DATA: dict[str, Callable[[], Any]] = {
-    "iris": load_iris,
-    "wine": load_wine,
-    "diabetes": load_diabetes,
-    "breast_cancer": load_breast_cancer,
-    "digits": load_digits,
-}
+DATA = imputation.DATA | {"breast_cancer": load_breast_cancer, "digits": load_digits}
 METHODS: dict[str, Callable[[int], Any]] = {
     "SimpleImputer (mean)": lambda seed: SimpleImputer(),
     "KNNImputer": lambda seed: KNNImputer(),
@@ -47,14 +43,6 @@ METHODS: dict[str, Callable[[int], Any]] = {
     "ICNNImputer, normal distribution alone": lambda seed: ICNNImputer(epochs=0, random_state=seed),
     "ICNNImputer": lambda seed: ICNNImputer(random_state=seed),
 }
-MISSING = (0.1, 0.3, 0.5)
-
-
-def standardised(name: str) -> NDArray[np.float64]:
-    """A data set's columns, less those that are constant."""
-    x = DATA[name]().data.astype(np.float64)
-    x = x[:, x.std(0) > 0]
-    return np.asarray((x - x.mean(0)) / x.std(0))
 
 
 def measured(x: NDArray[np.float64], missing: float, seeds: list[int]) -> Iterator[dict[str, str]]:
@@ -62,11 +50,11 @@ def measured(x: NDArray[np.float64], missing: float, seeds: list[int]) -> Iterat
     for method, make in METHODS.items():
         errors, seconds = [], []
         for seed in seeds:
-            holes = np.random.default_rng(seed).random(x.shape) < missing
+            holes = Holes(x, np.random.default_rng(seed).random(x.shape) < missing)
             start = time.process_time()
-            filled = make(seed).fit_transform(np.where(holes, np.nan, x))
+            filled = make(seed).fit_transform(holes.known)
             seconds.append(time.process_time() - start)
-            errors.append(float(np.sqrt(np.square(filled - x)[holes].mean())))
+            errors.append(holes.error(filled))
         yield {
             "method": method,
             "RMSE": f"{np.mean(errors):.4f}",
@@ -89,13 +77,13 @@ def main() -> None:
     )  # ten rounds are the default of IterativeImputer
     versions = ", ".join(f"{name} {version(name)}" for name in ("icnn-rl", "scikit-learn", "torch"))
     print(machine(), f"scikit-learn {version('scikit-learn')}", sep=", ")
-    x = standardised("iris")
+    x = standardised(DATA["iris"])
     x[::7, 0] = np.nan
     ICNNImputer(epochs=1).fit_transform(x)  # compiles
     with FILE.open("w", newline="") as file:
         writer = None
         for name in arguments.data:
-            x = standardised(name)
+            x = standardised(DATA[name])
             for missing in MISSING:
                 for columns in measured(x, missing, arguments.seeds):
                     row = {

@@ -172,9 +172,7 @@ def main() -> None:
             hits = [run["hit"] for run in runs if "hit" in run]
             summary.append([*line, f"{np.mean(hits):.0%}" if hits else ""])
     with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(
-            file, ["task", "method", "seed", "return", "idle", "optimal", "hit"]
-        )
+        writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         writer.writerows(rows)
     draw(models)

@@ -9,7 +9,7 @@ from icnn_rl.configs.benchmark import (
 )
 from icnn_rl.configs.fit import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.configs.presets import find_preset, presets
-from icnn_rl.configs.reading import config_parser, from_plain, parse_config, to_plain
+from icnn_rl.configs.reading import config_parser, from_plain, parse_config, read_mapping, to_plain
 from icnn_rl.configs.train import (
     AgentConfig,
     Config,
@@ -42,6 +42,7 @@ __all__ = [
     "from_plain",
     "parse_config",
     "presets",
+    "read_mapping",
     "read_suite",
     "to_plain",
 ]

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from icnn_rl.configs.checks import require_at_least
 from icnn_rl.configs.presets import find_preset
-from icnn_rl.configs.reading import from_plain
+from icnn_rl.configs.reading import from_plain, read_mapping
 from icnn_rl.configs.train import Config
 
 
@@ -86,7 +84,7 @@ def read_suite(name: str) -> tuple[str, SuiteConfig]:
         ValueError: there is no such suite, or something in it is wrong.
     """
     path = find_preset(name, "benchmark")
-    return path.stem, from_plain(SuiteConfig, _read(path), str(path))
+    return path.stem, from_plain(SuiteConfig, read_mapping(path), str(path))
 
 
 def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Config:
@@ -99,7 +97,7 @@ def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Con
     plain: dict[str, Any] = {}
     for part in (_base(entry.base or algorithm, required=entry.base is not None), entry):
         if preset := part.presets.get(task):
-            _merge(plain, _read(find_preset(preset, "train")))
+            _merge(plain, read_mapping(find_preset(preset, "train")))
         _merge(plain, part.settings)
         _merge(plain, part.tasks.get(task, {}))
     training = {
@@ -119,17 +117,7 @@ def _base(name: str, required: bool) -> AlgorithmConfig:
         if required:
             raise ValueError(f"there is no algorithm {name!r} to start from")
         return AlgorithmConfig()
-    return from_plain(AlgorithmConfig, _read(path), str(path))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        plain = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-    if not isinstance(plain, dict):
-        raise ValueError(f"{path} is not a mapping of keys to values")
-    return plain
+    return from_plain(AlgorithmConfig, read_mapping(path), str(path))
 
 
 def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def presets(command: str) -> dict[str, str]:
-    """Name and description of every preset of a command, ``"train"`` or ``"fit"``."""
+    """Name and description of every preset of a command: train, fit or benchmark."""
     return {
         path.stem: path.read_text("utf-8").partition("\n")[0].removeprefix("#").strip()
         for path in sorted(_folder(command).glob("*.yaml"))

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 C = TypeVar("C")
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file holds.
+
+    Raises:
+        ValueError: it is damaged, or no mapping of keys to values.
+    """
+    try:
+        plain = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(plain, dict):
+        raise ValueError(f"{path} is not a mapping of keys to values")
+    return plain
 
 
 def config_parser(kind: type[Any], **kwargs: Any) -> ArgumentParser:

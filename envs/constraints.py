@@ -7,7 +7,6 @@ actions, for each. What the set depends on is in the observation, so the task st
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, SupportsFloat
@@ -122,7 +121,7 @@ def same_spaces(one: _HasSpaces, other: _HasSpaces) -> bool:
     )
 
 
-class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs, ABC):
+class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs):
     """A task whose actions have to keep to a set.
 
     ``info["violation"]`` is the Euclidean distance of the action from the set, in the action's
@@ -136,6 +135,8 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
     Raises:
         ValueError: the task is another one, or announces a set of other actions or observations.
     """
+
+    _set: ActionSet
 
     def __init__(self, env: gym.Env[Array, Array], project: bool = True) -> None:
         super().__init__(env)
@@ -151,9 +152,9 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
         self._observation = np.zeros(0, np.float32)
 
     @property
-    @abstractmethod
     def limit_set(self) -> ActionSet:
-        """What this wrapper alone allows."""
+        """What this wrapper alone allows; its subclasses say."""
+        return self._set
 
     @property
     def action_set(self) -> ActionSet:
@@ -262,10 +263,6 @@ class PowerBudget(LimitedActions):
             chosen,
         )
 
-    @property
-    def limit_set(self) -> ActionSet:
-        return self._set
-
 
 class ActionBall(LimitedActions):
     """A task whose actions stay in a ball: ‖a‖₂ ≤ radius.
@@ -284,10 +281,6 @@ class ActionBall(LimitedActions):
         super().__init__(env, project)
         _require_positive("radius", radius)
         self._set = WithinBall(float(radius))
-
-    @property
-    def limit_set(self) -> ActionSet:
-        return self._set
 
 
 class RampLimits(LimitedActions):
@@ -323,10 +316,6 @@ class RampLimits(LimitedActions):
             np.concatenate([observations.high, actions.high]).astype(dtype),
             dtype=dtype,
         )
-
-    @property
-    def limit_set(self) -> ActionSet:
-        return self._set
 
     def observe(self, observation: Array) -> Array:
         joined: Array = np.concatenate([observation, self._applied])

@@ -184,8 +184,7 @@ def _vectorize(arguments: argparse.Namespace) -> Vectorize:
     if arguments.backend == "ray":
         from icnn_rl.agents.cluster.environments import RayVecEnv
 
-        jobs = os.cpu_count() or 1
-        return lambda makers: RayVecEnv(makers, arguments.address, jobs)
+        return lambda makers: RayVecEnv(makers, arguments.address, os.cpu_count() or 1)
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     return DummyVecEnv
@@ -268,9 +267,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.backend == "ray":
         from icnn_rl.agents.cluster.evaluation import evaluate_remotely
 
-        jobs = os.cpu_count() or 1
         evaluation = evaluate_remotely(
-            arguments.run, config.env.id, episodes, seed, arguments.address, jobs
+            arguments.run, config.env.id, episodes, seed, arguments.address, os.cpu_count() or 1
         )
     else:
         evaluation = evaluate(model, lambda: make_environment(config.env), episodes, seed)

@@ -176,7 +176,9 @@ class Sum(ConvexFunction):
         return Sum(self.left.take(index), self.right.take(index))
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        return self.left.to_lp(index).plus(self.right.to_lp(index))
+        from icnn_rl.linear_program import LinearProgram
+
+        return LinearProgram.total([self.left.to_lp(index), self.right.to_lp(index)])
 
 
 class Derived(ConvexFunction):

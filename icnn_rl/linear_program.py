@@ -138,10 +138,6 @@ class LinearProgram:
         )
         return self.constant - float(self.b @ mu), self.c[: self.dim] + of_y.T @ mu, size
 
-    def plus(self, other: LinearProgram) -> LinearProgram:
-        """f + g."""
-        return LinearProgram.total([self, other])
-
     def scaled(self, factor: float) -> LinearProgram:
         """factor · f, for factor ≥ 0."""
         return replace(self, c=factor * self.c, constant=factor * self.constant)

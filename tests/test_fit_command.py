@@ -176,38 +176,3 @@ def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for key in ("--run-dir", "--network.context", "--training.patience", "--convexity", "--data"):
         assert key in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["digit"], "no preset 'digit'; did you mean 'digits'?"),
-        (["missing.yaml"], "'missing.yaml' does not exist"),
-        (["digits", "--network.width", "3"], "unrecognized arguments: --network.width 3"),
-        (["digits", "--training.epochs", "many"], 'key "training.epochs"'),
-        (["digits", "--network.dropout", "-1"], "network.dropout has to be at least 0"),
-        (["digits", "--convexity", "[half]"], "half"),
-        (["digits", "--convexity", "[]"], "convexity has to name at least one"),
-        (["digits", "--network.activation", "tanh"], "'tanh'"),
-        (["digits", "--loss", "regret"], "'regret'"),
-        (["--experiment", "chess"], "experiment: expected one of synthetic, digits"),
-        (["digits", "--data", "here"], "data: digits does not use it"),
-        (["olivetti", "--network.convex", "[8]"], "network.convex: olivetti does not use it"),
-        (["impute", "--convexity", "[full]"], "convexity: impute does not use it"),
-        (["mnist-conv", "--network.context", "[8]"], "network.context: mnist-conv does not use"),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["fit", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("icnn-rl: ")
-    assert error.count("\n") == 1
-    assert message in error
-    assert not list(tmp_path.iterdir())

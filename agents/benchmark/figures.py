@@ -56,17 +56,14 @@ def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
         count = min(runs.steps.size for runs in tasks)
         shares = np.arange(1, count + 1) / count
         points = [
-            [runs.score(runs.returns[:, _index(runs, share)]) for runs in tasks] for share in shares
+            [runs.score(runs.returns[:, round(share * runs.steps.size) - 1]) for runs in tasks]
+            for share in shares
         ]
         _draw_curve(axes, shares, points, interquartile_mean, styles[name])
     axes.axhline(1, color="gray", linestyle=":", linewidth=1)
     finish(axes, xlabel="share of the steps", ylabel="interquartile mean of the score")
     _explain(figure, styles)
     save(figure, path)
-
-
-def _index(runs: Runs, share: float) -> int:
-    return round(share * runs.steps.size) - 1
 
 
 def _draw_curve(

@@ -56,7 +56,8 @@ class RayVecEnv(VecEnv):
         self._all("set_options", [[self._options[i] for i in share] for share in self._shares])
 
     def reset(self) -> VecEnvObs:
-        observations, infos = zip(*self._all("begin"), strict=True)
+        begun = self._get([actor.begin.remote() for actor in self._actors])
+        observations, infos = zip(*begun, strict=True)
         self.reset_infos = list(chain(*infos))
         joined: VecEnvObs = _joined(observations)
         return joined
@@ -91,11 +92,9 @@ class RayVecEnv(VecEnv):
     ) -> list[bool]:
         return self._each("env_is_wrapped", indices, wrapper_class)
 
-    def _all(self, method: str, arguments: Sequence[Any] | None = None) -> list[Any]:
-        """What a method of every actor returns, given an argument each, or none."""
+    def _all(self, method: str, arguments: Sequence[Any]) -> list[Any]:
+        """What a method of every actor returns, given an argument each."""
         calls = [getattr(actor, method) for actor in self._actors]
-        if arguments is None:
-            return self._get([call.remote() for call in calls])
         pairs = zip(calls, arguments, strict=True)
         return self._get([call.remote(argument) for call, argument in pairs])
 

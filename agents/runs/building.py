@@ -66,7 +66,7 @@ def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> Conca
     rate, factor = config.agent.learning_rate, arguments.pop("learning_rate_end_factor")
     arguments["learning_rate"] = LinearSchedule(rate, factor * rate, 1.0)
     arguments |= {
-        "action_noise": _ou_noise(config.noise, envs) if config.noise.kind == "ou" else None,
+        "action_noise": _noise(config.noise, envs) if config.noise.kind == "ou" else None,
         "exploration_noise": config.noise.sigma,
         "exploration_temperature": (
             config.noise.temperature if config.noise.kind == "boltzmann" else None
@@ -107,13 +107,8 @@ def _policy(observations: spaces.Space[Any]) -> str:
 
 
 def _noise(config: NoiseConfig, envs: VecEnv) -> ActionNoise:
-    if config.kind == "ou":
-        return _ou_noise(config, envs)
-    mean = np.zeros(envs.action_space.shape or ())
-    return NormalActionNoise(mean, np.full_like(mean, config.sigma))
-
-
-def _ou_noise(config: NoiseConfig, envs: VecEnv) -> ActionNoise:
     mean = np.zeros(envs.action_space.shape or ())
     sigma = np.full_like(mean, config.sigma)
-    return OrnsteinUhlenbeckActionNoise(mean, sigma, theta=config.theta, dt=1.0)
+    if config.kind == "ou":
+        return OrnsteinUhlenbeckActionNoise(mean, sigma, theta=config.theta, dt=1.0)
+    return NormalActionNoise(mean, sigma)

@@ -72,9 +72,7 @@ def record_video(folder: Path, path: Path, seed: int = SEED) -> Path | None:
 
 def _graphics_libraries() -> list[str | None]:
     """Values of MUJOCO_GL to try in turn; None leaves the choice to MuJoCo."""
-    if os.environ.get("MUJOCO_GL"):
-        return [None]
-    if sys.platform != "linux":
+    if os.environ.get("MUJOCO_GL") or sys.platform != "linux":
         return [None]
     return ["egl", "osmesa", None] if os.environ.get("DISPLAY") else ["egl", "osmesa"]
 

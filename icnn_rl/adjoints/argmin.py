@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -84,12 +83,7 @@ def argmin(
     )
 
 
-class Smooth(Protocol):
-    """What is needed of a function."""
-
-    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def hessian(self, y: Tensor) -> Tensor: ...
+Smooth = ConvexFunction | Epigraph
 
 
 def _differentiate(f: Smooth, y: Tensor, constraints: Constraints) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,28 +63,22 @@ class Constraints:
 
     def detach(self) -> Constraints:
         """The same numbers without their graph."""
-        return Constraints(
-            self.lower.detach(),
-            self.upper.detach(),
-            self.C.detach(),
-            self.right.detach(),
-            self.equation,
-        )
+        lower, upper, C, right = (t.detach() for t in self._data)
+        return Constraints(lower, upper, C, right, self.equation)
 
     def take(self, samples: Tensor) -> Constraints:
         """Those of the samples where a mask of shape ``batch`` is True, as one batch axis."""
-        return Constraints(
-            self.lower[samples],
-            self.upper[samples],
-            self.C[samples],
-            self.right[samples],
-            self.equation,
-        )
+        lower, upper, C, right = (t[samples] for t in self._data)
+        return Constraints(lower, upper, C, right, self.equation)
 
     @property
     def differentiable(self) -> bool:
         """Whether a gradient with respect to the set is asked for."""
-        return any(t.requires_grad for t in (self.lower, self.upper, self.C, self.right))
+        return any(t.requires_grad for t in self._data)
+
+    @property
+    def _data(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.lower, self.upper, self.C, self.right
 
 
 def _own_bounds(over: ConvexSet, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -15,12 +14,6 @@ from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution
 
 METHODS: dict[str, Callable[..., Solution]] = {"implicit": argmin, "unrolled": unrolled}
-
-
-class Conditional(Protocol):
-    """A module that turns its input into a batch of convex functions, as PICNN and FICNN do."""
-
-    def condition(self, x: Tensor) -> ConvexFunction: ...
 
 
 class ArgMin(nn.Module):
@@ -81,8 +74,7 @@ class ArgMin(nn.Module):
             f = self.transform(f)
         over = self.over if over is None else over
         solution = METHODS[self.method](f, over, start=start, **self.options)
-        detached = {k.name: getattr(solution, k.name).detach() for k in fields(solution)}
-        self.solution = replace(solution, **detached)
+        self.solution = Solution(**{k: t.detach() for k, t in vars(solution).items()})
         return solution.y
 
     def extra_repr(self) -> str:

@@ -95,7 +95,7 @@ class Imputation(Experiment):
         return {"errors": save(figure, folder / "errors.png")}
 
     def _holes(self, name: str, share: float) -> Holes:
-        table = standardised(name)
+        table = standardised(DATA[name])
         return Holes(table, np.random.default_rng(self.config.seed).random(table.shape) < share)
 
     def _imputer(self) -> ICNNImputer:
@@ -123,7 +123,8 @@ class Imputation(Experiment):
         return errors | {"ICNN": holes.error(self.imputers[name].transform(known))}
 
 
-def standardised(name: str) -> Array:
-    """The columns of a table in standard units."""
-    x = DATA[name]().data.astype(np.float64)
+def standardised(load: Callable[[], Any]) -> Array:
+    """The columns of a table in standard units, less those that are constant."""
+    x = load().data.astype(np.float64)
+    x = x[:, x.std(0) > 0]
     return np.asarray((x - x.mean(0)) / x.std(0))

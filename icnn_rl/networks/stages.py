@@ -22,7 +22,7 @@ class Stage(Protocol):
     """A map (z, y) ↦ z' that is convex, and non-decreasing in z."""
 
     def forward(self, z: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """z', and what ``backward`` needs to know; z is empty before the first stage."""
+        """z', and what ``backward`` needs to know; the first stage does not read z."""
 
     def backward(self, delta: Tensor, saved: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """∂f/∂z and, where the stage reads y, its share of ∂f/∂y, given δ = ∂f/∂z'."""

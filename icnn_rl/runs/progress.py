@@ -17,12 +17,11 @@ class ProgressDisplay:
 
     Args:
         console: where it is shown; on anything but a terminal only messages are.
-        total: units of the whole run.
-        done: units that were made before.
-        unit: what is counted, in the plural.
+        total: steps of the whole run.
+        done: steps that were made before.
     """
 
-    def __init__(self, console: Console, total: int, done: int = 0, unit: str = "steps") -> None:
+    def __init__(self, console: Console, total: int, done: int = 0) -> None:
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -33,7 +32,6 @@ class ProgressDisplay:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total, completed=done, measures="")
-        self._unit = unit
         self._start = time.monotonic()
         self._shown = -REFRESH
 
@@ -61,7 +59,7 @@ class ProgressDisplay:
             return
         self._shown = elapsed
         speed = self._bar.tasks[0].speed or 0
-        parts = [*measures, f"{speed:.{0 if speed >= 10 else 1}f} {self._unit}/s"]
+        parts = [*measures, f"{speed:.{0 if speed >= 10 else 1}f} steps/s"]
         self._bar.update(self._task, completed=completed, measures=" · ".join(parts), refresh=False)
 
     def say(self, message: str) -> None:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import yaml
 
+from icnn_rl.configs import read_mapping
 from icnn_rl.runs.commit import installed_commit
 from icnn_rl.runs.storage import replacing
 
@@ -112,15 +113,7 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} is not the folder of a run: there is no config.yaml in it"
             )
-        try:
-            config = yaml.safe_load(self.config_file.read_bytes())
-        except yaml.YAMLError as error:
-            raise ValueError(
-                f"{self.config_file} is damaged: {' '.join(str(error).split())}"
-            ) from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{self.config_file} is not a mapping of keys to values")
-        return config
+        return read_mapping(self.config_file)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration, plain data, down."""

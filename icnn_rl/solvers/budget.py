@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -57,5 +57,4 @@ def solve(
         y=lowered(second.y),
         evaluations=second.evaluations + left.take(first.evaluations),
     )
-    names = [field.name for field in fields(Solution)]
-    return Solution(**{k: left.put(getattr(second, k), getattr(first, k)) for k in names})
+    return Solution(**{k: left.put(t, getattr(first, k)) for k, t in vars(second).items()})

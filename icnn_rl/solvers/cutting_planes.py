@@ -98,14 +98,15 @@ def cutting_planes(
     cut_h, cut_a = np.empty((size, rows + 16, n)), np.empty((size, rows + 16))
     cut_h[:, :rows], cut_a[:, :rows] = polyhedron.A, -polyhedron.b
     active = np.arange(size)
+    p = polyhedron
+    sides = rows, p.E, p.e, p.origin, p.width, p.finite
     for evaluation in range(problem.max_evaluations):
         if rows + evaluation == cut_a.shape[1]:
             cut_h = np.concatenate([cut_h, np.empty_like(cut_h)], axis=1)
             cut_a = np.concatenate([cut_a, np.empty_like(cut_a)], axis=1)
         y, value, gradient = oracle.value_and_gradient(y, active)
         advance(
-            active, y, value, gradient, count, cut_h, cut_a, rows, polyhedron.E, polyhedron.e,
-            polyhedron.origin, polyhedron.width, polyhedron.finite, gamma, problem.epsilon,
+            active, y, value, gradient, count, cut_h, cut_a, *sides, gamma, problem.epsilon,
             problem.tol, accuracy, inner, best_y, best, bound, done,
         )  # fmt: skip
         going = ~done[active]
@@ -114,5 +115,5 @@ def cutting_planes(
         if len(active) == 0:
             break
         if propose is not None and evaluation >= patience:
-            propose(active, y, count, cut_h, cut_a, polyhedron, gamma, best_y, best, bound, inner)
+            propose(active, y, count, cut_h, cut_a, *sides, gamma, best_y, best, bound, inner)
     return problem.solution(best_y, best, bound, count)

@@ -6,9 +6,8 @@ import numpy as np
 
 from icnn_rl.interior_point import minimize_model
 from icnn_rl.newton_equations import compiled
-from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.cutting_planes import cutting_planes
-from icnn_rl.solvers.problem import Array, Index, Problem
+from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 
 LEVEL = 0.5  # where the level lies between the bound and the best value
@@ -32,22 +31,12 @@ def solve(problem: Problem) -> Solution:
     return cutting_planes(problem, BOUND, propose)
 
 
-def propose(
-    active: Index, y: Array, count: Index, cut_h: Array, cut_a: Array, polyhedron: Polyhedron,
-    gamma: Array, best_y: Array, best: Array, bound: Array, inner: Array,
-) -> None:  # fmt: skip
-    """Replace y by the projection of the best point on the level set."""
-    _project_on_level(
-        active, y, count, cut_h, cut_a, polyhedron.b.shape[1], polyhedron.E, polyhedron.e,
-        polyhedron.origin, polyhedron.width, polyhedron.finite, gamma, best_y, best, bound, inner,
-    )  # fmt: skip
-
-
 @compiled
-def _project_on_level(  # type: ignore[no-untyped-def]
+def propose(  # type: ignore[no-untyped-def]
     active, y, count, cut_h, cut_a, rows, E, e, origin, width, finite, gamma, best_y, best, bound,
     inner,
 ):  # fmt: skip
+    """Replace y by the projection of the best point on the level set."""
     n = y.shape[1]
     p, center, query, no_matrix = np.ones(n), np.empty(n), np.empty(n), np.empty((0, 0))
     for row in range(len(active)):

@@ -121,20 +121,16 @@ def minimize(
         # Solved near the centre instead, so that the other samples can go on.
         near = lost.unsqueeze(-1)
         over &= Box(torch.where(near, center - 1, lower), torch.where(near, center + 1, upper))
-    first = center
-    if start is not None:
-        first = over.project(start)
+    first = center if start is None else over.project(start)
     solution = _solve(solver, f, over, tol, max_evaluations, first, center)
     if over is given:
         return solution
-    infinity = torch.full_like(solution.value, torch.inf)
+    bound = solution.lower_bound.masked_fill(lost, -torch.inf)
     return replace(
         solution,
         y=solution.y.masked_fill(empty.unsqueeze(-1), torch.nan),
-        value=torch.where(empty, infinity, solution.value),
-        lower_bound=torch.where(
-            empty, infinity, torch.where(lost, -infinity, solution.lower_bound)
-        ),
+        value=solution.value.masked_fill(empty, torch.inf),
+        lower_bound=bound.masked_fill(empty, torch.inf),
         converged=solution.converged & ~empty & ~lost,
         infeasible=solution.infeasible | empty,
         unbounded=(solution.unbounded | lost) & ~empty,

@@ -182,12 +182,7 @@ def model_step(
     length = length[..., None, None].expand(*d.shape, 1)
     better = (change < 0).unsqueeze(-1)  # not where rounding has spoilt the Newton step
     d = torch.where(better, trial.gather(-1, length).squeeze(-1), d)
-    return d, -((g + g + times(H, d)) * d).sum(-1) / 2
-
-
-def times(H: Tensor, d: Tensor) -> Tensor:
-    """H d."""
-    return (H @ d.unsqueeze(-1)).squeeze(-1)
+    return d, -((g + g + (H @ d.unsqueeze(-1)).squeeze(-1)) * d).sum(-1) / 2
 
 
 def eliminate(A: Tensor, b: Tensor) -> Tensor:

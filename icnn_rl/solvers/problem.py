@@ -98,7 +98,6 @@ class Problem:
         bound: Array,
         evaluations: Index,
         *,
-        infeasible: Mask | None = None,
         unbounded: Mask | None = None,
     ) -> Solution:
         """Flat arrays as a Solution; the bound is rounded downward."""
@@ -116,7 +115,7 @@ class Problem:
             lower_bound=lower,
             converged=tensor(value - bound <= self.tol, torch.bool),
             evaluations=tensor(evaluations, torch.int64),
-            infeasible=nowhere if infeasible is None else tensor(infeasible, torch.bool),
+            infeasible=nowhere,
             unbounded=nowhere if unbounded is None else tensor(unbounded, torch.bool),
         )
 

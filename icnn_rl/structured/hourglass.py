@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from icnn_rl.networks.layers import Shape
 
 LEVELS = 3  # each of half the height and width of the one before
+CHANNELS = 8  # after the first convolution; doubled by each further one
+CODE = 32  # length of the code
+DROPOUT = 0.3  # share of the code, and of what it is made of, left out while training
 
 
 @final
@@ -23,9 +26,6 @@ class Hourglass(nn.Module):
 
     Args:
         shape: of the image, ``(1, height, width)``, both divisible by 8.
-        channels: after the first convolution; doubled by each further one.
-        code: length of the code.
-        dropout: share of the code, and of what it is made of, left out at random while training.
 
     Raises:
         ValueError: the image cannot be halved three times.
@@ -34,16 +34,14 @@ class Hourglass(nn.Module):
     segmentation", MICCAI 2015.
     """
 
-    def __init__(
-        self, shape: Shape, channels: int = 8, code: int = 32, dropout: float = 0.3
-    ) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
         _, height, width = shape
         if height % 2**LEVELS or width % 2**LEVELS:
             raise ValueError(
                 f"shape: expected height and width divisible by {2**LEVELS}, got {shape}"
             )
-        widths = [1, *(channels * 2**k for k in range(LEVELS))]
+        widths = [1, *(CHANNELS * 2**k for k in range(LEVELS))]
         self.down = nn.ModuleList(
             nn.Conv2d(below, above, 5, stride=2, padding=2) for below, above in pairwise(widths)
         )
@@ -51,11 +49,11 @@ class Hourglass(nn.Module):
         size = coarse[0] * coarse[1] * coarse[2]
         self.code = nn.Sequential(
             nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(size, code),
+            nn.Dropout(DROPOUT),
+            nn.Linear(size, CODE),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(code, size),
+            nn.Dropout(DROPOUT),
+            nn.Linear(CODE, size),
             nn.ReLU(),
             nn.Unflatten(1, coarse),
         )
@@ -64,7 +62,7 @@ class Hourglass(nn.Module):
             nn.Conv2d(above + level, level, 3, padding=1)
             for above, level in zip(reads, widths[:0:-1], strict=True)
         )
-        self.output = nn.Conv2d(channels + 1, 1, 3, padding=1)
+        self.output = nn.Conv2d(CHANNELS + 1, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The answer, flat, ``(B, height * width)``, for x of shape ``(B, *shape)``."""

@@ -7,6 +7,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+REACH = 8.0  # s, in rows
+FLOOR = 0.03  # weight of rows far away
+LENGTH = 20.0  # ℓ
+
 
 @final
 class LocalKernelRegression:
@@ -17,24 +21,11 @@ class LocalKernelRegression:
 
     Args:
         bands: number of bands of rows, which the height is a multiple of.
-        reach: s, in rows.
-        floor: weight of rows far away.
-        length: ℓ.
         ridge: added to the diagonal of the kernel matrix, for each sample.
     """
 
-    def __init__(
-        self,
-        bands: int = 8,
-        reach: float = 8.0,
-        floor: float = 0.03,
-        length: float = 20.0,
-        ridge: float = 5e-5,
-    ) -> None:
+    def __init__(self, bands: int = 8, ridge: float = 5e-5) -> None:
         self.bands = bands
-        self.reach = reach
-        self.floor = floor
-        self.length = length
         self.ridge = ridge
 
     def fit(self, x: Tensor, y: Tensor) -> LocalKernelRegression:
@@ -68,7 +59,7 @@ class LocalKernelRegression:
         height = x.shape[2]
         rows = torch.arange(height, dtype=x.dtype, device=x.device)
         centre = (band + 0.5) * height / self.bands
-        weight = torch.exp(-((rows - centre) ** 2) / (2 * self.reach**2)) + self.floor
+        weight = torch.exp(-((rows - centre) ** 2) / (2 * REACH**2)) + FLOOR
         scale = (weight * height / weight.sum()).sqrt()[:, None]
         left, right = ((t * scale).flatten(1) for t in (x, self.x))
-        return torch.exp(-torch.cdist(left, right) / self.length)
+        return torch.exp(-torch.cdist(left, right) / LENGTH)

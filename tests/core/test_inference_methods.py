@@ -195,13 +195,6 @@ def test_one_dimension_and_a_batch_of_one(solver: str) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_an_empty_batch(solver: str) -> None:
-    f = network("relu").take(torch.empty(0, dtype=torch.long))
-    f = f + negative_entropy(0.1) if solver == "bundle_entropy" else f
-    assert minimize(f, Box(-1.0, 1.0), solver=solver).y.shape == (0, N)
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
 def test_an_ensemble_axis_is_a_batch(solver: str) -> None:
     f = network("relu", ensemble=2)
     f = f + negative_entropy(0.1) if solver == "bundle_entropy" else f
@@ -221,15 +214,6 @@ def test_a_flat_function_is_done_at_once(solver: str) -> None:
     solution = minimize(f, Box(-1.0, 1.0), 1e-6, solver)
     assert solution.converged.all()
     assert (solution.evaluations == 1).all()
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_values_that_are_not_finite_are_refused(solver: str) -> None:
-    c = torch.zeros(BATCH, N).double()
-    c[4, 1] = torch.nan
-    f = linear(c) + negative_entropy(0.1) if solver == "bundle_entropy" else linear(c)
-    with pytest.raises(ValueError, match="f: expected finite values, got nan for sample 4"):
-        minimize(f, Box(-1.0, 1.0), solver=solver)
 
 
 @pytest.mark.parametrize("alpha", [1e-3, 0.1, 10.0])

@@ -222,14 +222,6 @@ def test_a_flat_function_is_done_at_once(solver: str, dtype: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("solver", ["bundle", "newton"])
-def test_an_empty_batch(solver: str) -> None:
-    f = network("softplus").take(torch.empty(0, dtype=torch.long))
-    solution = minimize(f, Box(-1.0, 1.0), solver=solver)
-    assert solution.y.shape == (0, N)
-    assert solution.gap.shape == (0,)
-
-
-@pytest.mark.parametrize("solver", ["bundle", "newton"])
 def test_a_box_that_is_one_point(solver: str) -> None:
     point = normal(0, BATCH, N)
     f = network("softplus")
@@ -301,14 +293,6 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
 def test_half_precision_is_refused(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match="f: expected a function in float32 or float64, got torch"):
         minimize(linear(torch.ones(N, dtype=dtype)), Box(-1.0, 1.0))
-
-
-def test_values_that_are_not_finite_are_refused() -> None:
-    c = torch.zeros(BATCH, N)
-    c[4, 1] = torch.nan
-    for solver in ("bundle", "newton"):
-        with pytest.raises(ValueError, match="f: expected finite values, got nan for sample 4"):
-            minimize(linear(c), Box(-1.0, 1.0), solver=solver)
 
 
 def test_a_problem_beyond_the_precision_is_given_up_with_a_true_gap() -> None:
