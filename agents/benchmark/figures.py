@@ -22,6 +22,7 @@ from icnn_rl.runs.pictures import Style, finish, line_styles, save
 
 COLUMNS = 3
 RESAMPLES = 300  # a point of a curve
+LINE, COLUMN = 0.19, 1.8  # inches that a legend takes, down and across
 
 
 def draw_learning_curves(table: Table, path: Path) -> None:
@@ -80,6 +81,10 @@ def _draw_curve(
 
 
 def _explain(figure: Figure, styles: dict[str, Style]) -> None:
-    """A legend beside the curves, the same for all of them."""
+    """A legend beside the curves, the same for all of them, in as many columns as it takes."""
     lines = [Line2D([], [], label=name, **style) for name, style in styles.items()]
-    figure.legend(handles=lines, loc="outside right upper", frameon=False, fontsize="small")
+    columns = math.ceil(len(lines) * LINE / figure.get_figheight())
+    figure.set_figwidth(figure.get_figwidth() + (columns - 1) * COLUMN)
+    figure.legend(
+        handles=lines, loc="outside right upper", ncols=columns, frameon=False, fontsize="small"
+    )

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
+from icnn_rl.agents.benchmark.figures import _explain
 from icnn_rl.agents.benchmark.report import _number
 from icnn_rl.agents.benchmark.results import published
 from icnn_rl.agents.benchmark.statistics import (
@@ -264,3 +266,17 @@ def test_no_two_algorithms_of_a_suite_are_drawn_alike() -> None:
     styles = line_styles(names * 2)
     assert list(styles) == names
     assert len({tuple(style.items()) for style in styles.values()}) == len(names) > 10
+
+
+@pytest.mark.parametrize("algorithms", [3, 18, 40])
+def test_a_legend_names_every_algorithm_inside_the_picture(algorithms: int) -> None:
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    _explain(figure, line_styles(f"batch-renormalisation-{k}" for k in range(algorithms)))
+    figure.canvas.draw()
+    legend = figure.legends[0]
+    assert len(legend.get_texts()) == algorithms
+    picture, box = figure.bbox, legend.get_window_extent()
+    assert picture.x0 <= box.x0 < box.x1 <= picture.x1
+    assert picture.y0 <= box.y0 < box.y1 <= picture.y1
+    assert axes.get_window_extent().width > 0.4 * picture.width
