@@ -57,8 +57,9 @@ def minimize(
         tol: the gap ≥ 0, in units of f, at which a sample is done.
         solver: a name in ``SOLVERS``, for which docs/solvers.md has a table. ``auto`` takes
             ``newton`` for smooth f and small n (on a GPU and a box ``newton_on_device``, for many
-            samples, where it has a kernel, and in a CUDA graph), ``lp`` where a piecewise-linear f may fall for ever,
-            ``bundle_entropy`` for an entropy on a box of many dimensions, else ``bundle``.
+            samples, where it has a kernel, and in a CUDA graph), ``lp`` where a piecewise-linear
+            f may fall for ever, ``bundle_entropy`` for an entropy on a box of many dimensions,
+            else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
             A ball or a budget takes several problems, and each may have as many.
