@@ -13,7 +13,7 @@ from icnn_rl.interior_point import FEASIBLE, minimize_model, violation
 from icnn_rl.newton_equations import compiled
 
 if TYPE_CHECKING:
-    from icnn_rl.sets import ConvexSet
+    from icnn_rl.sets.convex_set import ConvexSet
 
 Array = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
-from icnn_rl.sets.convex_set import PolyhedralSet
+from icnn_rl.sets.polyhedral_set import PolyhedralSet
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.solvers.minimize import fitting
 

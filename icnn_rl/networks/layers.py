@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,7 +77,6 @@ class Conv:
 
     def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
         """L as a matrix between flattened images."""
-        import numpy as np
         import scipy.sparse as sp
 
         numbered = torch.arange(1.0, 1 + prod(shape), dtype=torch.float64).view(1, *shape)
@@ -154,7 +154,6 @@ class _Pool:
 
     def entries(self, shape: Shape) -> list[sp.csr_array]:
         """For each place in a window, the matrix that picks the entries there."""
-        import numpy as np
         import scipy.sparse as sp
 
         channels, height, width = self.output_shape(shape)

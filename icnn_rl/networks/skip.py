@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -71,7 +72,6 @@ class Skip:
 
     def matrix(self, weight: Array) -> sp.csr_array:
         """S as a matrix."""
-        import numpy as np
         import scipy.sparse as sp
 
         if isinstance(self.layer, Dense):

@@ -7,8 +7,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from icnn_rl.sets.convex_set import Constraint, PolyhedralSet
+from icnn_rl.sets.convex_set import Constraint
 from icnn_rl.sets.fitting import fitted
+from icnn_rl.sets.implied_bounds import implied_bounds
+from icnn_rl.sets.polyhedral_set import PolyhedralSet
 
 
 @final
@@ -52,8 +54,6 @@ class Polytope(PolyhedralSet):
         return f"Polytope({'; '.join(shapes)})"
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        from icnn_rl.sets.implied_bounds import implied_bounds
-
         upper = torch.full_like(like, torch.inf)
         return implied_bounds(-upper, upper, self.inequalities(like), self.equations(like))
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.samples import Samples
-from icnn_rl.sets.convex_set import ConvexSet, split_ball
+from icnn_rl.sets.convex_set import ConvexSet
+from icnn_rl.sets.intersection import split_ball
 from icnn_rl.sets.parts import part
 from icnn_rl.solvers.minimize import minimize
 from icnn_rl.solvers.solution import Solution, rounded_down

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import Box, ConvexSet, Euclidean
-from icnn_rl.sets.convex_set import PolyhedralSet
+from icnn_rl.sets.polyhedral_set import PolyhedralSet
+from icnn_rl.sets.relaxed import relaxed
 from icnn_rl.solvers.newton_on_device import has_kernel
 from icnn_rl.solvers.problem import Problem, capturing
 from icnn_rl.solvers.solution import Solution
@@ -113,7 +114,7 @@ def minimize(
     center, empty = over.interior(like)
     given = over
     if isinstance(over, PolyhedralSet) and bool(empty.any()):
-        over = over.relaxed(like)
+        over = relaxed(over, like)
         center = over.center(like)
     lost = endless & ~empty
     if strongly_convex or solver in LINEAR_PROGRAMS:

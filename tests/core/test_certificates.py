@@ -23,7 +23,7 @@ from problems import (
 )
 
 from icnn_rl import ConvexFunction, ConvexSet, Solution, minimize
-from icnn_rl.sets.convex_set import PolyhedralSet
+from icnn_rl.sets.polyhedral_set import PolyhedralSet
 
 BATCH = 4
 POINTS = 500
