@@ -62,8 +62,6 @@ class SuiteConfig:
     Args:
         tasks: by the ids of their environments.
         algorithms: by name.
-        settings: keys of a training run's configuration that all algorithms share; they go before
-            those of ``base``, and an algorithm's own before them.
         evaluate_every: steps between evaluations.
         evaluation_episodes: episodes per evaluation.
         checkpoint_every: steps between checkpoints, from which a broken run goes on.
@@ -71,7 +69,6 @@ class SuiteConfig:
 
     tasks: dict[str, TaskConfig]
     algorithms: dict[str, AlgorithmConfig]
-    settings: dict[str, Any] = field(default_factory=dict)
     evaluate_every: int = 5000
     evaluation_episodes: int = 10
     checkpoint_every: int = 20_000
@@ -97,9 +94,8 @@ def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Con
         ValueError: the algorithm's settings are no such configuration.
     """
     entry = suite.algorithms[algorithm]
-    base = _base(entry.base or algorithm, required=entry.base is not None)
     plain: dict[str, Any] = {}
-    for part in (base, AlgorithmConfig(settings=suite.settings), entry):
+    for part in (_base(entry.base or algorithm, required=entry.base is not None), entry):
         if preset := part.presets.get(task):
             _merge(plain, read_mapping(find_preset(preset, "train")))
         _merge(plain, part.settings)

@@ -17,12 +17,8 @@ from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
 from icnn_rl.configs import (
     AgentConfig,
-    AlgorithmConfig,
     Config,
     NetworkConfig,
-    SuiteConfig,
-    TaskConfig,
-    cell_config,
     from_plain,
     presets,
     to_plain,
@@ -122,17 +118,3 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("train", "fit", "benchmark"):
         expected += [f"icnn-rl {command}", *presets(command)]
     assert [line if line.startswith("icnn-rl") else line.split()[0] for line in lines] == expected
-
-
-def test_a_suite_s_settings_go_before_a_preset_s_and_after_an_algorithm_s() -> None:
-    suite = SuiteConfig(
-        tasks={"Hopper-v5": TaskConfig(steps=100, random=0, reference=1)},
-        algorithms={
-            "concave-q": AlgorithmConfig(),
-            "own": AlgorithmConfig(base="concave-q", settings={"agent": {"tau": 0.5}}),
-        },
-        settings={"agent": {"tau": 0.25}},
-    )
-    agents = [cell_config(suite, name, "Hopper-v5", 0) for name in ("concave-q", "own")]
-    assert [config.agent.tau for config in agents] == [0.25, 0.5]
-    assert all(config.env.normalize_observations for config in agents)  # by the preset
