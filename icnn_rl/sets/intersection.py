@@ -82,10 +82,10 @@ class Intersection(PolyhedralSet):
         ball, rest = split_ball(self)
         radius, center = ball.fitted(like)
         deep, empty = rest.interior(like)
-        nearest = torch.where(empty.unsqueeze(-1), center, rest.project(center))
-        distance = torch.linalg.vector_norm(nearest - center, dim=-1)
+        inner = torch.where(empty.unsqueeze(-1), center, rest.project(center))
+        distance = torch.linalg.vector_norm(inner - center, dim=-1)
         empty = empty | (distance > (1 + 1e-6) * radius.squeeze(-1))
-        return (nearest + ball.crossing(nearest, deep)) / 2, empty
+        return (inner + ball.crossing(inner, deep)) / 2, empty
 
     def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         (low, high), (lower, upper) = self.left.own_bounds(like), self.right.own_bounds(like)
