@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from icnn_rl import PICNN
-from icnn_rl.modes import Modes
+from icnn_rl.functions import Modes
 from icnn_rl.networks import ConditionedNetwork, ConditionedQuadratic, QuadraticNetwork
 from icnn_rl.networks.normalization import Norm
 

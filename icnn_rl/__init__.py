@@ -1,8 +1,14 @@
 """Input-convex neural networks: inference as certified convex optimisation."""
 
 from icnn_rl.adjoints import ArgMin, argmin, minimum, unrolled
-from icnn_rl.functions import ConvexFunction
-from icnn_rl.modes import Modes
+from icnn_rl.functions import (
+    ConvexFunction,
+    Modes,
+    linear,
+    negative_entropy,
+    negative_shannon_entropy,
+    quadratic,
+)
 from icnn_rl.networks import (
     FICNN,
     PICNN,
@@ -18,7 +24,6 @@ from icnn_rl.networks import (
 from icnn_rl.sampling import sample
 from icnn_rl.sets import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex, Simplices
 from icnn_rl.solvers import Solution, minimize, minimize_modes
-from icnn_rl.terms import linear, negative_entropy, negative_shannon_entropy, quadratic
 
 __version__ = "0.1.0"
 

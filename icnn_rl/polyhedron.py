@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from icnn_rl.interior_point import FEASIBLE, minimize_model, violation
-from icnn_rl.newton_equations import compiled
+from icnn_rl.kernels.interior_point import FEASIBLE, minimize_model, violation
+from icnn_rl.kernels.newton_equations import compiled
 
 if TYPE_CHECKING:
     from icnn_rl.sets.convex_set import ConvexSet

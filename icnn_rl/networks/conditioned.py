@@ -13,7 +13,7 @@ from icnn_rl.functions import ConvexFunction, common_shape, own_index
 from icnn_rl.networks.activations import Activation
 
 if TYPE_CHECKING:
-    from icnn_rl.linear_program import LinearProgram
+    from icnn_rl.functions.linear_program import LinearProgram
 
 
 @final
@@ -191,7 +191,7 @@ class ConditionedNetwork(ConvexFunction):
             return super().to_lp(index)
         import scipy.sparse as sp
 
-        from icnn_rl.linear_program import AffineMap, Array, LinearProgram
+        from icnn_rl.functions.linear_program import AffineMap, Array, LinearProgram
 
         shown = iter(own_index(index, self.batch_shape))
         e = next(shown) if self.ensemble else 0

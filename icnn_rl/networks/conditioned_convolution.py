@@ -13,7 +13,7 @@ from icnn_rl.networks.activations import Activation
 from icnn_rl.networks.stages import AffineStage, Stage
 
 if TYPE_CHECKING:
-    from icnn_rl.linear_program import LinearProgram
+    from icnn_rl.functions.linear_program import LinearProgram
 
 
 @final
@@ -93,7 +93,7 @@ class ConditionedConvolution(ConvexFunction):
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         if not self.piecewise_linear:
             return super().to_lp(index)
-        from icnn_rl.linear_program import LinearProgram
+        from icnn_rl.functions.linear_program import LinearProgram
 
         sample = own_index(index, self.batch_shape)[0] if self.batched else 0
         (output,) = self.output.pieces(sample)

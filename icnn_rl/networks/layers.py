@@ -20,7 +20,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from icnn_rl.linear_program import Array
+    from icnn_rl.functions.linear_program import Array
 
 Shape = tuple[int, ...]
 

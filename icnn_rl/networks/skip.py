@@ -16,7 +16,7 @@ from icnn_rl.networks.layers import Conv, Dense, Shape
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from icnn_rl.linear_program import Array
+    from icnn_rl.functions.linear_program import Array
 
 
 @final

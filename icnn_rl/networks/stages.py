@@ -15,7 +15,7 @@ from icnn_rl.networks.layers import AveragePool, Conv, Dense, MaxPool, Shape
 from icnn_rl.networks.skip import Skip
 
 if TYPE_CHECKING:
-    from icnn_rl.linear_program import AffineMap, Array
+    from icnn_rl.functions.linear_program import AffineMap, Array
 
 
 class Stage(Protocol):

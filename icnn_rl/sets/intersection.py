@@ -39,8 +39,8 @@ class Intersection(PolyhedralSet):
     def support(self, c: Tensor) -> Tensor:
         if not self._curved(c):
             return super().support(c)
+        from icnn_rl.functions import linear
         from icnn_rl.solvers import minimize
-        from icnn_rl.terms import linear
 
         lower, upper = (t.double() for t in self.bounds(c))
         size = (c.abs() * torch.maximum(lower.abs(), upper.abs())).sum(-1).clamp(min=1e-300)

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 from scipy.sparse.linalg import norm
 
-from icnn_rl.linear_program import LinearProgram
+from icnn_rl.functions.linear_program import LinearProgram
 from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.certificate import Certificate
 from icnn_rl.solvers.problem import ROUNDING, Array, Index, Oracle, Problem

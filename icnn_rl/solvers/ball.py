@@ -7,14 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, quadratic
 from icnn_rl.samples import Samples
 from icnn_rl.sets.convex_set import ConvexSet
 from icnn_rl.sets.intersection import split_ball
 from icnn_rl.sets.parts import part
 from icnn_rl.solvers.minimize import minimize
 from icnn_rl.solvers.solution import Solution, rounded_down
-from icnn_rl.terms import quadratic
 
 SHARE = 0.25  # of the tolerance, left to the problem for a given multiplier
 BISECT = 2  # rounds, of which the last halves the bracket of the multiplier

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from icnn_rl.functions import ConvexFunction, Sum
-from icnn_rl.newton_equations import compiled, dot, factor, substitute
+from icnn_rl.functions import EDGE, STEEP, ConvexFunction, NegativeEntropy, Sum
+from icnn_rl.kernels.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
-from icnn_rl.terms import EDGE, STEEP, NegativeEntropy
 
 ITERATIONS = 50
 STOP = 0.1  # share of the gap at which the master's bound is good enough

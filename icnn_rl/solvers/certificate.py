@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.interior_point import minimize_model, separable_minimum
-from icnn_rl.newton_equations import compiled
+from icnn_rl.kernels.interior_point import minimize_model, separable_minimum
+from icnn_rl.kernels.newton_equations import compiled
 from icnn_rl.polyhedron import TOLERANCE, Polyhedron
 from icnn_rl.solvers.problem import ROUNDING, Array, Index, Mask, Problem, to_array
 from icnn_rl.solvers.solution import Solution

@@ -12,12 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import Affine, ConvexFunction, Mean
-from icnn_rl.modes import Modes
+from icnn_rl.functions import Affine, ConvexFunction, Mean, Modes, Quadratic, without_quadratic
+from icnn_rl.kernels.newton_equations import compiled, dot
 from icnn_rl.networks.activations import ACTIVATIONS
 from icnn_rl.networks.conditioned import ConditionedNetwork
-from icnn_rl.newton_equations import compiled, dot
-from icnn_rl.terms import Quadratic, without_quadratic
 
 Array = npt.NDArray[Any]
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}

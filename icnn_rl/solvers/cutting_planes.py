@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from icnn_rl.interior_point import FEASIBLE, minimize_model, separable_minimum, violation
-from icnn_rl.newton_equations import compiled
+from icnn_rl.kernels.interior_point import FEASIBLE, minimize_model, separable_minimum, violation
+from icnn_rl.kernels.newton_equations import compiled
 from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution

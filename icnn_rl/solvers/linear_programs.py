@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from icnn_rl.linear_program import LinearProgram
+from icnn_rl.functions.linear_program import LinearProgram
 from icnn_rl.sets.convex_set import Constraint
 from icnn_rl.solvers.problem import ROUNDING, Array, Oracle, Problem
 from icnn_rl.solvers.solution import Solution

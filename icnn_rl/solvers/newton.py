@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.interior_point import minimize_model, separable_minimum
-from icnn_rl.newton_equations import compiled, dot, factor, substitute
+from icnn_rl.kernels.interior_point import minimize_model, separable_minimum
+from icnn_rl.kernels.newton_equations import compiled, dot, factor, substitute
 from icnn_rl.polyhedron import Polyhedron
 from icnn_rl.solvers.compiled_network import CompiledNetwork, evaluate
 from icnn_rl.solvers.newton_on_device import DECREASE, RIDGE

@@ -31,7 +31,7 @@ def solve(problem: Problem) -> Solution:
 
     The method of ``newton``, except that it minimises the quadratic model in one round, and that
     all of it may be part of a CUDA graph, which gives the same. On a GPU, the networks that
-    ``newton_kernel`` is written for are one launch, and every sample ends when its gap is small
+    ``newton_triton`` is written for are one launch, and every sample ends when its gap is small
     enough. All else is done in tensors, and every decision is a mask: each call makes
     ``max_evaluations``, or ``EVALUATIONS`` if that is less. Only that f is finite cannot be seen
     while a graph is captured: then the gap is not finite either.
@@ -48,9 +48,9 @@ def solve(problem: Problem) -> Solution:
     if not isinstance(problem.over, Box):
         raise TypeError(f"over: 'newton_on_device' needs a Box, got {problem.over}; use 'newton'")
     if has_kernel(problem.f):
-        from icnn_rl.solvers import newton_kernel
+        from icnn_rl.kernels import newton_triton
 
-        y, value, bound, evaluations = newton_kernel.find(problem)
+        y, value, bound, evaluations = newton_triton.find(problem)
     else:
         y, value, bound, evaluations = find(problem)
     if not capturing(y):
@@ -71,9 +71,9 @@ def has_kernel(f: ConvexFunction) -> bool:
     """Whether f is on a GPU, and solved there by one launch."""
     if f.like is None or not f.like.is_cuda or not _can_compile():
         return False
-    from icnn_rl.solvers import newton_kernel
+    from icnn_rl.kernels import newton_triton
 
-    return newton_kernel.fits(f)
+    return newton_triton.fits(f)
 
 
 @cache

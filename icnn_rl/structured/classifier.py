@@ -13,13 +13,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from icnn_rl.functions import negative_shannon_entropy, quadratic
 from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Simplex
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator, all_or_nothing
 from icnn_rl.structured.losses import ArgMinError, FenchelYoung, Hamming, Loss, MaxMargin
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.terms import negative_shannon_entropy, quadratic
 
 ENTROPY = negative_shannon_entropy(1.0)
 ZERO_ONE = Hamming(0.5)  # on the simplex

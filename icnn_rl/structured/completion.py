@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from icnn_rl.adjoints import unrolled
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, quadratic
 from icnn_rl.networks import Conv, ConvPICNN
 from icnn_rl.networks.layers import Layer, Shape
 from icnn_rl.sets import Box, Euclidean
@@ -20,7 +20,6 @@ from icnn_rl.structured.losses import ArgMinError, LossValue
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Objective, Trainer, TrainingOptions
 from icnn_rl.structured.variations import Variations
-from icnn_rl.terms import quadratic
 
 Form = Literal["convex", "free", "plain"]
 

@@ -8,13 +8,12 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, linear, quadratic
 from icnn_rl.networks import FICNN
 from icnn_rl.sets import Box, ConvexSet, Polytope
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.training import Objective
-from icnn_rl.terms import linear, quadratic
 
 
 class JointNetwork(Protocol):

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from icnn_rl.adjoints import argmin
-from icnn_rl.functions import Restriction
+from icnn_rl.functions import Restriction, quadratic
 from icnn_rl.networks import PICNN
 from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Box
@@ -25,7 +25,6 @@ from icnn_rl.structured.gaussian import ENTRIES, best_ridge, normal_distribution
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Trainer, TrainingOptions
-from icnn_rl.terms import quadratic
 
 ROWS = 10_000  # more of them do not make the normal distribution better
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1)

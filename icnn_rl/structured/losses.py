@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from icnn_rl.adjoints import argmin, unrolled
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, linear
 from icnn_rl.networks.normalization import BatchRenorm
 from icnn_rl.structured.model import Network, StructuredModel
-from icnn_rl.terms import linear
 
 VERTEX_OPTIONS = {"solver": "bundle", "max_evaluations": 5}
 BATCH_NORMS = (BatchRenorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -8,10 +8,9 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, quadratic
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution, minimize
-from icnn_rl.terms import quadratic
 
 
 class Network(Protocol):

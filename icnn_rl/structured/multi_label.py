@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d, validate_data
 from torch import Tensor, nn
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, linear, negative_entropy
 from icnn_rl.networks import FICNN, PICNN, Dense, Encoder
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
@@ -24,7 +24,6 @@ from icnn_rl.structured.estimator import DTYPES, Array, Convexity, ICNNEstimator
 from icnn_rl.structured.losses import FenchelYoung, Loss, MaxMargin
 from icnn_rl.structured.metrics import Threshold, best_expected_f1, f1_scores, tune_threshold
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.terms import linear, negative_entropy
 
 SIGNS = Box(-1.0, 1.0)  # +1 for a label that is there, -1 for one that is not
 ENTROPY = negative_entropy(1.0)

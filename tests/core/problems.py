@@ -22,9 +22,17 @@ from icnn_rl import (
     negative_entropy,
     quadratic,
 )
-from icnn_rl.functions import Affine, Max, Mean, Restriction, Sum
+from icnn_rl.functions import (
+    Affine,
+    Linear,
+    Max,
+    Mean,
+    NegativeEntropy,
+    Quadratic,
+    Restriction,
+    Sum,
+)
 from icnn_rl.networks import ACTIVATIONS, ConditionedNetwork
-from icnn_rl.terms import Linear, NegativeEntropy, Quadratic
 
 SMOOTH = ("softplus", "elu", "squareplus")
 PIECEWISE_LINEAR = ("relu", "leaky_relu")

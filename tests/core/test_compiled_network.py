@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from icnn_rl import PICNN, Box, minimize, quadratic
-from icnn_rl.functions import ConvexFunction
-from icnn_rl.modes import Modes
+from icnn_rl.functions import ConvexFunction, Modes
 from icnn_rl.networks import ACTIVATIONS
 from icnn_rl.solvers import compiled_network
 from icnn_rl.solvers.compiled_network import CompiledNetwork

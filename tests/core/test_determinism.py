@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from icnn_rl.interior_point import minimize_model
+from icnn_rl.kernels.interior_point import minimize_model
 
 ROUNDS = 5
 

@@ -21,7 +21,7 @@ from problems import (
 from torch import Tensor
 
 from icnn_rl import FICNN, ConvexFunction, linear, negative_entropy, quadratic
-from icnn_rl.linear_program import LinearProgram
+from icnn_rl.functions.linear_program import LinearProgram
 from icnn_rl.networks import ACTIVATIONS
 
 BATCH = 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from problems import PIECEWISE_LINEAR, SEEDS, each_value, normal
 
 from icnn_rl import PICNN, Box, linear, minimize, minimize_modes
-from icnn_rl.modes import Modes
+from icnn_rl.functions import Modes
 from icnn_rl.networks import QuadraticNetwork
 
 BATCH = 4

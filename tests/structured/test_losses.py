@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, linear, negative_entropy, negative_shannon_entropy
 from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.networks.normalization import BatchRenorm
 from icnn_rl.sets import Box, ConvexSet, Simplex
@@ -23,7 +23,6 @@ from icnn_rl.structured.losses import (
     SquaredError,
 )
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.terms import linear, negative_entropy, negative_shannon_entropy
 
 INPUTS, OUTPUTS, BATCH = 4, 3, 8
 GOOD_RIVAL = 1e-2  # share of the loss that the few evaluations of a margin with vertices may miss

@@ -7,11 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, Mean
+from icnn_rl.functions import ConvexFunction, Mean, without_quadratic
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.solvers.newton_on_device import DECREASE, LENGTHS, RIDGE, Found
 from icnn_rl.solvers.problem import ROUNDING, Problem
-from icnn_rl.terms import without_quadratic
 
 SMOOTH = {"squareplus": 0, "softplus": 1, "elu": 2}
 SQUAREPLUS, SOFTPLUS = (tl.constexpr(SMOOTH[name]) for name in ("squareplus", "softplus"))

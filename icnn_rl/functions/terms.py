@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, Sum, common_shape, entry, take_rows
+from icnn_rl.functions.convex_function import ConvexFunction, Sum, common_shape, entry, take_rows
 
 if TYPE_CHECKING:
-    from icnn_rl.linear_program import LinearProgram
+    from icnn_rl.functions.linear_program import LinearProgram
 
 BOUNDARY = 1e-6  # relative distance to the boundary where an entropy becomes a quadratic
 EDGE = 1 - 2 * BOUNDARY  # |y| from which the entropy of y in [-1, 1] does
@@ -57,7 +57,7 @@ class Linear(ConvexFunction):
         return Linear(take_rows(self.c, index, -2))
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.linear_program import LinearProgram
+        from icnn_rl.functions.linear_program import LinearProgram
 
         return LinearProgram.linear(entry(self.c, index))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.newton_equations import (
+from icnn_rl.kernels.newton_equations import (
     compiled,
     dot,
     factor,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:  # it loads scipy.sparse, which only the linear programs need
-    from icnn_rl.linear_program import Array, LinearProgram
+    from icnn_rl.functions.linear_program import Array, LinearProgram
 
 
 class ConvexFunction(ABC):
@@ -176,7 +176,7 @@ class Sum(ConvexFunction):
         return Sum(self.left.take(index), self.right.take(index))
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.linear_program import LinearProgram
+        from icnn_rl.functions.linear_program import LinearProgram
 
         return LinearProgram.total([self.left.to_lp(index), self.right.to_lp(index)])
 
@@ -243,7 +243,7 @@ class Mean(_Reduction):
         return self.f.hessian(y).mean(0)
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.linear_program import LinearProgram
+        from icnn_rl.functions.linear_program import LinearProgram
 
         index = own_index(index, self.batch_shape)
         members = range(self.f.batch_shape[0])
@@ -267,7 +267,7 @@ class Max(_Reduction):
         return value, gradients.gather(0, chosen).squeeze(0)
 
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.linear_program import LinearProgram
+        from icnn_rl.functions.linear_program import LinearProgram
 
         index = own_index(index, self.batch_shape)
         members = range(self.f.batch_shape[0])

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, Derived, own_index
+from icnn_rl.functions.convex_function import ConvexFunction, Derived, own_index
 
 if TYPE_CHECKING:
-    from icnn_rl.linear_program import LinearProgram
+    from icnn_rl.functions.linear_program import LinearProgram
 
 
 @final
