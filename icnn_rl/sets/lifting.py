@@ -51,7 +51,7 @@ def lowered(u: Tensor) -> Tensor:
 
 def nearest(over: ConvexSet, y: Tensor) -> Tensor:
     """The point nearest to y of a set with budgets, without balls."""
-    from icnn_rl.polyhedron import Polyhedron
+    from icnn_rl.kernels.polyhedron import Polyhedron
 
     n = y.shape[-1]
     polyhedron = Polyhedron.of(lifted(over, y), torch.cat([y, y], -1))

@@ -18,7 +18,7 @@ class PolyhedralSet(ConvexSet):
         return self._compute("project", y, y.shape)
 
     def interior(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        from icnn_rl.polyhedron import Polyhedron
+        from icnn_rl.kernels.polyhedron import Polyhedron
 
         polyhedron = Polyhedron.of(self, like)
         u, empty = polyhedron.interior()
@@ -29,7 +29,7 @@ class PolyhedralSet(ConvexSet):
         )
 
     def _compute(self, method: str, t: Tensor, shape: torch.Size) -> Tensor:
-        from icnn_rl.polyhedron import Polyhedron
+        from icnn_rl.kernels.polyhedron import Polyhedron
 
         flat = t.detach().reshape(-1, t.shape[-1]).cpu().double().numpy()
         result = getattr(Polyhedron.of(self, t), method)(flat)

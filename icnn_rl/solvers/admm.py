@@ -8,7 +8,7 @@ import torch
 from scipy.sparse.linalg import norm
 
 from icnn_rl.functions.linear_program import LinearProgram
-from icnn_rl.polyhedron import Polyhedron
+from icnn_rl.kernels.polyhedron import Polyhedron
 from icnn_rl.solvers.certificate import Certificate
 from icnn_rl.solvers.problem import ROUNDING, Array, Index, Oracle, Problem
 from icnn_rl.solvers.solution import Solution
@@ -121,11 +121,11 @@ def _solve_group(
 def _set_rows(problem: Problem, group: Index) -> tuple[Array, Array, Array]:
     """The set as low ≤ M y ≤ high: its inequalities, its equations and its bounds."""
     over, n = Polyhedron.of(problem.over, problem.start), problem.dim
-    matrix = np.concatenate([over.A, over.E], axis=1)[group]
+    matrix = np.concatenate([over.A_ub, over.A_eq], axis=1)[group]
     matrix = matrix / np.maximum(over.width[group], TINY)[:, None]
     shift = np.einsum("srn,sn->sr", matrix, over.origin[group])
     lower, upper = (problem.flat(t, n)[group] for t in problem.over.bounds(problem.start))
-    b, e = over.b[group], over.e[group]
+    b, e = over.b_ub[group], over.b_eq[group]
     return (
         np.concatenate([matrix, np.broadcast_to(np.eye(n), (len(group), n, n))], axis=1),
         np.concatenate(

@@ -6,7 +6,7 @@ import numpy as np
 
 from icnn_rl.kernels.interior_point import minimize_model, separable_minimum
 from icnn_rl.kernels.newton_equations import compiled
-from icnn_rl.polyhedron import TOLERANCE, Polyhedron
+from icnn_rl.kernels.polyhedron import TOLERANCE, Polyhedron
 from icnn_rl.solvers.problem import ROUNDING, Array, Index, Mask, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
@@ -72,8 +72,8 @@ class Certificate:
         """Which points meet the inequalities and equations, as far as rounding lets them."""
         over = self._polyhedron
         u = (y - over.origin[active]) / np.maximum(over.width[active], 1e-300)
-        above = np.einsum("srn,sn->sr", over.A[active], u) - over.b[active]
-        off = np.einsum("sqn,sn->sq", over.E[active], u) - over.e[active]
+        above = np.einsum("srn,sn->sr", over.A_ub[active], u) - over.b_ub[active]
+        off = np.einsum("sqn,sn->sq", over.A_eq[active], u) - over.b_eq[active]
         violation = np.concatenate([above, abs(off)], axis=1).max(1, initial=0.0)
         feasible: Mask = violation <= TOLERANCE + ROUNDING * self.problem.epsilon
         return feasible
@@ -102,7 +102,7 @@ class Certificate:
         if curved.any():
             over, inner, gamma = self._polyhedron, self._inner, self.gamma
             _curved_minima(
-                np.flatnonzero(curved), rows, slope, gamma, over.A, over.b, over.E, over.e,
+                np.flatnonzero(curved), rows, slope, gamma, over.A_ub, over.b_ub, over.A_eq, over.b_eq,
                 over.origin, over.width, over.finite, inner, least,
             )  # fmt: skip
         self.bound[rows] = np.maximum(self.bound[rows], offset + least)

@@ -8,7 +8,7 @@ import numpy as np
 
 from icnn_rl.kernels.interior_point import FEASIBLE, minimize_model, separable_minimum, violation
 from icnn_rl.kernels.newton_equations import compiled
-from icnn_rl.polyhedron import Polyhedron
+from icnn_rl.kernels.polyhedron import Polyhedron
 from icnn_rl.solvers.problem import ROUNDING, Oracle, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
@@ -88,7 +88,7 @@ def cutting_planes(
     size, n = problem.size, problem.dim
     oracle = Oracle(problem)
     polyhedron = Polyhedron.of(problem.over, problem.start)
-    rows = polyhedron.b.shape[1]
+    rows = polyhedron.b_ub.shape[1]
     gamma = problem.flat(problem.f.strong_convexity)
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
     share = np.where(polyhedron.finite, INWARD, 0.0)
@@ -96,10 +96,10 @@ def cutting_planes(
     best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
     cut_h, cut_a = np.empty((size, rows + 16, n)), np.empty((size, rows + 16))
-    cut_h[:, :rows], cut_a[:, :rows] = polyhedron.A, -polyhedron.b
+    cut_h[:, :rows], cut_a[:, :rows] = polyhedron.A_ub, -polyhedron.b_ub
     active = np.arange(size)
     p = polyhedron
-    sides = rows, p.E, p.e, p.origin, p.width, p.finite
+    sides = rows, p.A_eq, p.b_eq, p.origin, p.width, p.finite
     for evaluation in range(problem.max_evaluations):
         if rows + evaluation == cut_a.shape[1]:
             cut_h = np.concatenate([cut_h, np.empty_like(cut_h)], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from icnn_rl.kernels.interior_point import minimize_model, separable_minimum
 from icnn_rl.kernels.newton_equations import compiled, dot, factor, substitute
-from icnn_rl.polyhedron import Polyhedron
+from icnn_rl.kernels.polyhedron import Polyhedron
 from icnn_rl.solvers.compiled_network import CompiledNetwork, evaluate
 from icnn_rl.solvers.newton_on_device import DECREASE, RIDGE
 from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Oracle, Problem, to_array
@@ -249,9 +249,9 @@ def solve(problem: Problem) -> Solution:
     over = Polyhedron.of(problem.over, problem.start)
     gamma = problem.flat(problem.f.strong_convexity)
     last = np.zeros((size, 1))
-    h = np.concatenate([over.A, np.zeros((size, 1, n))], 1)
-    a = np.concatenate([-over.b, last], 1)
-    constraints = (over.origin, over.width, over.finite, h, a, over.E, over.e)
+    h = np.concatenate([over.A_ub, np.zeros((size, 1, n))], 1)
+    a = np.concatenate([-over.b_ub, last], 1)
+    constraints = (over.origin, over.width, over.finite, h, a, over.A_eq, over.b_eq)
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
     center = over.inner(center)
 

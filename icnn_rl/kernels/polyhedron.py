@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,29 +21,28 @@ MARGIN = 0.01  # from the bounds: from a vertex an interior-point method does no
 FAR = 1e3  # how far out a point is looked for where there are no bounds
 
 
-@dataclass(frozen=True)
-class Polyhedron:
-    """{ origin + width ∘ u : A u ≤ b,  E u = e,  0 ≤ uᵢ ≤ 1 where finite }, for every sample.
+class Polyhedron(NamedTuple):
+    """{ origin + width ∘ u : A_ub u ≤ b_ub, A_eq u = b_eq, 0 ≤ uᵢ ≤ 1 where finite }, per sample.
 
-    Rows of A and E have length one. Where a coordinate has no bounds, its width is one.
+    Rows of the matrices have length one. Where a coordinate has no bounds, its width is one.
 
     Attributes:
         origin, width: shape ``(size, n)``.
         finite: shape ``(size, n)``.
-        A, b: shapes ``(size, r, n)`` and ``(size, r)``.
-        E, e: shapes ``(size, q, n)`` and ``(size, q)``.
+        A_ub, b_ub: shapes ``(size, r, n)`` and ``(size, r)``.
+        A_eq, b_eq: shapes ``(size, q, n)`` and ``(size, q)``.
     """
 
     origin: Array
     width: Array
     finite: npt.NDArray[np.bool_]
-    A: Array
-    b: Array
-    E: Array
-    e: Array
+    A_ub: Array
+    b_ub: Array
+    A_eq: Array
+    b_eq: Array
 
     @classmethod
-    def of(cls, over: ConvexSet, like: Tensor) -> Self:
+    def of(cls, over: ConvexSet, like: Tensor) -> Polyhedron:
         """The set that points of the shape of ``like``, ``(*batch, n)``, live in."""
         n = like.shape[-1]
         size = like.shape[:-1].numel()
@@ -82,21 +80,21 @@ class Polyhedron:
         size = len(self.origin)
         u, empty = np.where(self.finite, 0.5, 0.0), np.zeros(size, np.bool_)
         undecided = empty.copy()
-        if not (self.b.size or self.e.size):
+        if not (self.b_ub.size or self.b_eq.size):
             return u, empty
         # Where there are no bounds, far ones are made up: u = shift + stretch · (a unit interval).
-        right = np.concatenate([self.b, self.e], -1)
+        right = np.concatenate([self.b_ub, self.b_eq], -1)
         far = FAR * (1 + np.abs(right).max(-1, keepdims=True))
         stretch = np.where(self.finite, 1.0, 2 * far)
         shift = np.where(self.finite, 0.0, -far)
-        b = self.b - np.einsum("srn,sn->sr", self.A, shift)
-        e = self.e - np.einsum("sqn,sn->sq", self.E, shift)
-        A, E = self.A * stretch[:, None], self.E * stretch[:, None]
+        b = self.b_ub - np.einsum("srn,sn->sr", self.A_ub, shift)
+        e = self.b_eq - np.einsum("sqn,sn->sq", self.A_eq, shift)
+        A, E = self.A_ub * stretch[:, None], self.A_eq * stretch[:, None]
         _find_interior(A, b, E, e, u, empty, undecided)
         u = shift + stretch * u
         # Thinner than the interior-point method can resolve, or farther out than it looked.
         for i in np.flatnonzero(undecided | (empty & ~self.finite.all(-1))):
-            rows = self.A[i], self.b[i], self.E[i], self.e[i]
+            rows = self.A_ub[i], self.b_ub[i], self.A_eq[i], self.b_eq[i]
             u[i], empty[i] = _deepest(*rows, self.finite[i], u[i])
         return u, empty
 
@@ -112,7 +110,7 @@ class Polyhedron:
         if rows.any():
             part, moved = self._take(rows), u[rows]
             x = y[rows] - part.origin
-            _project(part.A, part.b, part.E, part.e, part.width, part.finite, x, moved)
+            _project(part.A_ub, part.b_ub, part.A_eq, part.b_eq, part.width, part.finite, x, moved)
             u[rows] = moved
         return np.where(inside[:, None], y, self.origin + self.width * u)
 
@@ -120,7 +118,16 @@ class Polyhedron:
         """Points x of each polyhedron with M x nearest to y, for y ``(size, m)``, M ``(m, n)``."""
         u = self._middle()
         _nearest_image(
-            self.A, self.b, self.E, self.e, self.width, self.finite, self.origin, M, y, u
+            self.A_ub,
+            self.b_ub,
+            self.A_eq,
+            self.b_eq,
+            self.width,
+            self.finite,
+            self.origin,
+            M,
+            y,
+            u,
         )
         x: Array = self.origin + self.width * u
         return x
@@ -131,19 +138,21 @@ class Polyhedron:
         off = np.where(self.finite, np.maximum(-u, u - 1), 0.0)
         fixed = np.where(self.width > 0, 0.0, np.abs(y - self.origin))
         sides = (
-            np.einsum("srn,sn->sr", self.A, u) - self.b,
-            np.abs(np.einsum("sqn,sn->sq", self.E, u) - self.e),
+            np.einsum("srn,sn->sr", self.A_ub, u) - self.b_ub,
+            np.abs(np.einsum("sqn,sn->sq", self.A_eq, u) - self.b_eq),
         )
         worst: Array = np.concatenate([off, fixed, *sides], -1).max(-1)
         return worst <= FEASIBLE
 
-    def _take(self, rows: npt.NDArray[np.bool_]) -> Self:
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+    def _take(self, rows: npt.NDArray[np.bool_]) -> Polyhedron:
+        return Polyhedron(*(t[rows] for t in self))
 
     def support(self, c: Array) -> Array:
         """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""
         u, bound = self._middle(), np.empty(len(c))
-        _minimize_linear(self.A, self.b, self.E, self.e, self.finite, -c * self.width, u, bound)
+        _minimize_linear(
+            self.A_ub, self.b_ub, self.A_eq, self.b_eq, self.finite, -c * self.width, u, bound
+        )
         upper: Array = (c * self.origin).sum(-1) - bound
         return upper
 
