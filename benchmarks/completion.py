@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
-from icnn_rl.configs import FitConfig, find_preset, parse_config
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.olivetti import Olivetti
+from icnn_rl.runs.configuration import find_preset, parse_config
 from icnn_rl.runs.storage import replacing
 
 RESULTS = Path(__file__).parent / "results" / "completion.csv"

@@ -28,11 +28,11 @@ from report import machine, table
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from icnn_rl.agents import ConcaveQ
+from icnn_rl.agents.runs.config import Config, ConstraintConfig
 from icnn_rl.agents.runs.environments import make_environment
 from icnn_rl.agents.runs.portable import DESCRIPTION, load_portable
-from icnn_rl.configs import Config, ConstraintConfig, parse_config
-from icnn_rl.configs.presets import find_preset
 from icnn_rl.envs.constraints import LimitedActions
+from icnn_rl.runs.configuration import find_preset, parse_config
 from icnn_rl.runs.storage import replacing
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,8 +20,9 @@ from pathlib import Path
 import torch
 from report import machine, table
 
-from icnn_rl.configs import FitConfig, find_preset, parse_config
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import build
+from icnn_rl.runs.configuration import find_preset, parse_config
 
 FILE = Path(__file__).parent / "results" / "multi_label.csv"
 TWIN = ["--convexity=[none]", "--training.learning_rate=1.0e-3"]  # the better one on held-out rows

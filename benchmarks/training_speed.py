@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from report import machine, table
 
-from icnn_rl.configs import FitConfig, find_preset, parse_config
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import build
+from icnn_rl.runs.configuration import find_preset, parse_config
 
 PERIODS = 8  # that the steps are cut into
 

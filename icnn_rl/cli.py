@@ -8,19 +8,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from icnn_rl.configs import (
-    Config,
-    FitConfig,
-    config_parser,
-    find_preset,
-    parse_config,
-    presets,
-    read_suite,
-)
+from icnn_rl.runs.configuration import config_parser, find_preset, parse_config, presets
 from icnn_rl.runs.run_folder import RunFolder, default_path
 from icnn_rl.runs.signals import Interrupted
 
@@ -29,14 +21,11 @@ if TYPE_CHECKING:
     from icnn_rl.agents.runs.environments import Vectorize
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
-CONFIGS: dict[str, type[Any]] = {"train": Config, "fit": FitConfig}  # by command
 OWN = {"--env", "--track"}  # mean something else, or can do with less, as keys
 TRACK = "send metrics to Weights & Biases"
 WORK, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")
 ENVIRONMENTS = "where an agent's environments are stepped"
 RESULTS_HELP = f"folder of the results (default: {RESULTS})"
-
-C = TypeVar("C")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,13 +131,13 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     commands.add_parser("presets", help="list the presets and suites")
 
     # Before argparse sees it, for which the value of an unknown option would be a preset too.
-    begins = bool(argv) and argv[0] in CONFIGS
+    begins = bool(argv) and argv[0] in ("train", "fit")
     preset = argv.pop(1) if begins and argv[1:] and argv[1][:1] != "-" else None
     arguments, overrides = parser.parse_known_args(argv)
     if begins:
         if arguments.help:
             commands.choices[arguments.command].print_help()
-            kind = CONFIGS[arguments.command]
+            kind = _kind(arguments.command)
             keys = config_parser(kind, prog="icnn-rl", usage=argparse.SUPPRESS)
             for action in keys._actions:
                 if not OWN.isdisjoint(action.option_strings):
@@ -169,7 +158,7 @@ def _add_backend(command: argparse._ActionsContainer, what: str) -> None:
 
 def _train(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
     task = [] if arguments.env is None else [f"--env.id={arguments.env}"]
-    config, preset = _config(Config, arguments, task + overrides)
+    config, preset = _config(arguments, task + overrides)
 
     from icnn_rl.agents.runs.training import train
 
@@ -191,7 +180,7 @@ def _vectorize(arguments: argparse.Namespace) -> Vectorize:
 
 
 def _fit(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
-    config, preset = _config(FitConfig, arguments, overrides)
+    config, preset = _config(arguments, overrides)
 
     from icnn_rl.experiments.fitting import fit
 
@@ -199,9 +188,18 @@ def _fit(arguments: argparse.Namespace, overrides: list[str], console: Console) 
     return _carry_out(lambda: fit(config, run, console), run, console)
 
 
-def _config(
-    kind: type[C], arguments: argparse.Namespace, overrides: list[str]
-) -> tuple[C, str | None]:
+def _kind(command: str) -> type[Any]:
+    """The configuration of a command."""
+    if command == "fit":
+        from icnn_rl.experiments.config import FitConfig
+
+        return FitConfig
+    from icnn_rl.agents.runs.config import Config
+
+    return Config
+
+
+def _config(arguments: argparse.Namespace, overrides: list[str]) -> tuple[Any, str | None]:
     """The configuration that a command line asks for, and the name of its preset."""
     head = []
     name = None
@@ -211,7 +209,7 @@ def _config(
         head.append(f"--config={path}")
     if arguments.track:
         head.append("--track=true")
-    config = parse_config(kind, head + overrides)
+    config = parse_config(_kind(arguments.command), head + overrides)
     if not head and not overrides:
         raise ValueError(
             "name a preset or a YAML file; "
@@ -281,11 +279,12 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
 def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs has to be at least 1, not {arguments.jobs}")
-    name, suite = read_suite(arguments.suite)
 
     from icnn_rl.agents.benchmark.cell import suite_cells
     from icnn_rl.agents.benchmark.grid import cell_state, run_grid
+    from icnn_rl.agents.benchmark.suite import read_suite
 
+    name, suite = read_suite(arguments.suite)
     cells = suite_cells(name, suite, arguments.tasks, arguments.algorithms, arguments.seeds)
     if arguments.list:
         for cell in cells:
@@ -320,10 +319,10 @@ def _require_ray_for_address(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
-    name, suite = read_suite(arguments.suite)
-
     from icnn_rl.agents.benchmark.report import write_report
+    from icnn_rl.agents.benchmark.suite import read_suite
 
+    name, suite = read_suite(arguments.suite)
     out = arguments.out or WORK / name / "report"
     write_report(name, suite, arguments.results, out)
     _say(console, f"done: {out / 'report.md'}")
@@ -343,7 +342,7 @@ def _refuse(arguments: argparse.Namespace, what: str, *options: str) -> None:
 
 
 def _presets(console: Console) -> int:
-    for command in (*CONFIGS, "benchmark"):
+    for command in ("train", "fit", "benchmark"):
         _say(console, f"icnn-rl {command}")
         for name, description in presets(command).items():
             _say(console, f"  {name:24} {description}")

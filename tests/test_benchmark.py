@@ -18,12 +18,14 @@ import yaml
 
 from icnn_rl.agents.benchmark.cell import suite_cells
 from icnn_rl.agents.benchmark.result import Result, read_result
+from icnn_rl.agents.benchmark.suite import read_suite
 from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.building import build_agent
+from icnn_rl.agents.runs.config import AgentConfig
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
-from icnn_rl.configs import AgentConfig, presets, read_suite, to_plain
 from icnn_rl.runs import commit
+from icnn_rl.runs.configuration import presets, to_plain
 from icnn_rl.runs.run_folder import RunFolder
 
 STEPS = 400

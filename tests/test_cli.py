@@ -18,8 +18,10 @@ from safetensors.numpy import load_file
 from tiny_runs import TINY, train
 
 from icnn_rl.agents import ConcaveQ
+from icnn_rl.agents.runs.config import Config
 from icnn_rl.cli import main
-from icnn_rl.configs import Config, FitConfig, from_plain, to_plain
+from icnn_rl.experiments.config import FitConfig
+from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.run_folder import RunFolder
 
 

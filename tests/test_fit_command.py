@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from icnn_rl.cli import main
-from icnn_rl.configs import FitConfig, find_preset, from_plain, parse_config, presets
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import EXPERIMENTS
+from icnn_rl.runs.configuration import find_preset, from_plain, parse_config, presets
 from icnn_rl.runs.run_folder import RunFolder
 
 TINY = [

@@ -13,16 +13,10 @@ from tiny_runs import preset
 
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.runs.building import build_agent
+from icnn_rl.agents.runs.config import AgentConfig, Config, NetworkConfig
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
-from icnn_rl.configs import (
-    AgentConfig,
-    Config,
-    NetworkConfig,
-    from_plain,
-    presets,
-    to_plain,
-)
+from icnn_rl.runs.configuration import from_plain, presets, to_plain
 from icnn_rl.runs.run_folder import RunFolder
 
 TASKS = {

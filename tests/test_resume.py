@@ -23,8 +23,8 @@ from tiny_runs import begin, differences, evaluations, preset, state, train
 from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.snapshot import capture, is_exact, restore
 from icnn_rl.cli import main
-from icnn_rl.configs import presets
 from icnn_rl.envs.constraints import RampLimits
+from icnn_rl.runs.configuration import presets
 from icnn_rl.runs.random_state import preserved_random_state
 
 

@@ -14,8 +14,9 @@ import torch
 
 from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.checkpoint import read_checkpoint
+from icnn_rl.agents.runs.config import Config
 from icnn_rl.cli import main
-from icnn_rl.configs import Config, find_preset, parse_config
+from icnn_rl.runs.configuration import find_preset, parse_config
 
 TINY = [
     "--agent.learning_starts=40",

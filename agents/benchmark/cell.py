@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icnn_rl.configs import Config, SuiteConfig, cell_config
+from icnn_rl.agents.benchmark.suite import SuiteConfig, cell_config
+from icnn_rl.agents.runs.config import Config
 
 
 @dataclass(frozen=True)

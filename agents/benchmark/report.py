@@ -18,7 +18,7 @@ from icnn_rl.agents.benchmark.statistics import (
     mean,
     probability_of_improvement,
 )
-from icnn_rl.configs import SuiteConfig
+from icnn_rl.agents.benchmark.suite import SuiteConfig
 from icnn_rl.runs.storage import replacing
 
 HEAD = """# Benchmark {name}

@@ -15,8 +15,9 @@ import yaml
 
 from icnn_rl.agents.benchmark.cell import Cell
 from icnn_rl.agents.runs.agent_folder import AgentFolder
+from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.output_formats import STEPS
-from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.storage import replacing
 
 RETURNS = ("return_mean", "return_std", "return_min", "return_max", "length_mean")

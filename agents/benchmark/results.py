@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-import icnn_rl.configs
 from icnn_rl.agents.benchmark.cell import Cell
 from icnn_rl.agents.benchmark.result import Result, read_result, result_path
-from icnn_rl.configs import SuiteConfig, TaskConfig, cell_config
+from icnn_rl.agents.benchmark.suite import SuiteConfig, TaskConfig, cell_config
+from icnn_rl.runs.configuration import CONFIGS
 
-PUBLISHED = Path(icnn_rl.configs.__file__).parent / "benchmark" / "published.csv"
+PUBLISHED = CONFIGS / "benchmark" / "published.csv"
 
 
 @dataclass(frozen=True)

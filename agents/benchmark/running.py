@@ -14,7 +14,8 @@ import yaml
 from icnn_rl.agents.benchmark.cell import Cell
 from icnn_rl.agents.benchmark.result import collect
 from icnn_rl.agents.runs.agent_folder import AgentFolder
-from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.agents.runs.config import Config
+from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.signals import Interrupted
 from icnn_rl.runs.storage import replacing
 

@@ -23,7 +23,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from icnn_rl.agents.concave_q import ConcaveQ
-from icnn_rl.configs import Config, NoiseConfig
+from icnn_rl.agents.runs.config import Config, NoiseConfig
 
 RECENT = 10  # episodes that the return shown while training is a mean of
 BASELINES: dict[str, type[OffPolicyAlgorithm]] = {

@@ -14,8 +14,8 @@ from gymnasium.wrappers import TransformReward
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from icnn_rl.agents.runs.config import Config, ConstraintConfig, EnvironmentConfig
 from icnn_rl.agents.runs.snapshot import capture, restore
-from icnn_rl.configs import Config, ConstraintConfig, EnvironmentConfig
 from icnn_rl.envs.constraints import ActionBall, PowerBudget, RampLimits
 
 SB3_GAMMA = 0.99  # of all its algorithms, unless they are told otherwise

@@ -20,8 +20,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import running_statistics
+from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_training_environments
-from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.storage import replacing
 
 FORMAT = "icnn-rl model 1"

@@ -22,6 +22,7 @@ from icnn_rl.agents.runs.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
+from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import (
     Vectorize,
     make_environment,
@@ -34,7 +35,7 @@ from icnn_rl.agents.runs.output_formats import TableOutputFormat, TrackerOutputF
 from icnn_rl.agents.runs.portable import save_portable
 from icnn_rl.agents.runs.snapshot import is_exact
 from icnn_rl.agents.runs.video import record_video
-from icnn_rl.configs import Config, from_plain, to_plain
+from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.device import require_device
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.signals import Interrupted, StopRequest, stop_requests

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from icnn_rl.configs import FitConfig
 from icnn_rl.data import load_mnist
 from icnn_rl.experiments.baselines import FeedForward, cross_entropy
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.networks import FICNN, PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
 from icnn_rl.runs.pictures import save

@@ -9,8 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from icnn_rl.configs import FitConfig
 from icnn_rl.experiments.classification import CLASSES, MNIST, Classifier
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.networks import FICNN
 from icnn_rl.runs.pictures import save
 from icnn_rl.sets import Box

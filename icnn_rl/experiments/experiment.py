@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from icnn_rl.configs import FitConfig
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.structured.training import Row, Trainer, TrainingOptions
 

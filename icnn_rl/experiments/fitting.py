@@ -17,9 +17,10 @@ from rich.table import Table as Lines
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from icnn_rl.configs import FitConfig, from_plain, to_plain
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment, build
 from icnn_rl.experiments.training_curves import draw_training_curves
+from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.device import require_device
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.run_folder import RunFolder

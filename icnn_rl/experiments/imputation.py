@@ -14,7 +14,7 @@ from sklearn.datasets import load_diabetes, load_iris, load_wine
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
-from icnn_rl.configs import FitConfig
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.runs.pictures import COLORS, save
 from icnn_rl.structured.imputer import ICNNImputer

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from icnn_rl.configs import FitConfig
 from icnn_rl.data import MultiLabelSplit, load_bibtex, load_delicious
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.runs.pictures import finish, line_styles, save
 from icnn_rl.solvers import Solution

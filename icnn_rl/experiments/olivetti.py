@@ -13,8 +13,8 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 
-from icnn_rl.configs import FitConfig
 from icnn_rl.data import load_olivetti
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.runs.pictures import save
 from icnn_rl.structured.completion import (

@@ -13,8 +13,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from icnn_rl.configs import FitConfig
 from icnn_rl.data import SYNTHETIC, make_synthetic
+from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment
 from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.runs.pictures import COLORS, save

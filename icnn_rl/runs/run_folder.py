@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import yaml
 
-from icnn_rl.configs import read_mapping
 from icnn_rl.runs.commit import installed_commit
+from icnn_rl.runs.configuration import read_mapping
 from icnn_rl.runs.storage import replacing
 
 if sys.platform != "win32":

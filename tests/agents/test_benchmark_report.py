@@ -20,9 +20,9 @@ from icnn_rl.agents.benchmark.statistics import (
     mean,
     probability_of_improvement,
 )
+from icnn_rl.agents.benchmark.suite import cell_config, read_suite
 from icnn_rl.cli import main
-from icnn_rl.configs import to_plain
-from icnn_rl.configs.benchmark import cell_config, read_suite
+from icnn_rl.runs.configuration import to_plain
 from icnn_rl.runs.pictures import line_styles
 
 SUITE = """# Two tasks

@@ -14,9 +14,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from icnn_rl.agents import SolverSettings
 from icnn_rl.agents.runs.building import build_agent
+from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_environment, make_training_environments
 from icnn_rl.agents.runs.evaluation import evaluate
-from icnn_rl.configs import Config, from_plain
+from icnn_rl.runs.configuration import from_plain
 
 SMALL: dict[str, dict[str, Any]] = {
     "agent": {"learning_starts": 1000, "network": {"context": [16], "convex": [8]}},

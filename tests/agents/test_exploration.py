@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from toy_environments import HIGH, LOW, Bandit
 
 from icnn_rl.agents import ConcaveQ
-from icnn_rl.configs import Config, NoiseConfig
+from icnn_rl.agents.runs.config import Config, NoiseConfig
 from icnn_rl.envs.constraints import ActionBall
 
 OPTIONS: dict[str, Any] = {

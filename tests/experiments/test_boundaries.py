@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from icnn_rl.configs import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.data import SYNTHETIC
+from icnn_rl.experiments.config import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.experiments.experiment import build
 
 SMALL = FitConfig(

@@ -15,10 +15,10 @@ from scipy.sparse import csr_array
 from sklearn.datasets import load_digits, make_multilabel_classification
 
 from icnn_rl.cli import main
-from icnn_rl.configs.presets import presets
 from icnn_rl.data import SYNTHETIC, Digits, Faces, MultiLabelSplit
 from icnn_rl.experiments import classification, multi_label, olivetti
 from icnn_rl.experiments.imputation import DATA, MISSING
+from icnn_rl.runs.configuration import presets
 
 PARTS = {
     "synthetic": tuple(f"{name}-{kind}" for kind in ("full", "partial") for name in SYNTHETIC),

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 from icnn_rl import data
-from icnn_rl.configs import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.experiments import classification, fitting
 from icnn_rl.experiments.classification import Classification, Digits
+from icnn_rl.experiments.config import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.experiments.exemplars import LEARNED, Exemplars
 from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, read_config, resume
 from icnn_rl.runs.run_folder import RunFolder, default_path

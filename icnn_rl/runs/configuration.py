@@ -1,15 +1,46 @@
-"""Configurations, which are dataclasses, from the command line and to plain data and back."""
+"""Configurations of runs: dataclasses, read from the command line, from YAML and from presets."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, is_dataclass
+from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+CONFIGS = Path(str(files("icnn_rl.configs")))  # the folder of the presets, a subfolder a command
+
 C = TypeVar("C")
+
+
+def presets(command: str) -> dict[str, str]:
+    """Name and description (the first line) of every preset of a command: train, fit, benchmark."""
+    return {
+        path.stem: path.read_text("utf-8").partition("\n")[0].removeprefix("#").strip()
+        for path in sorted((CONFIGS / command).glob("*.yaml"))
+    }
+
+
+def find_preset(name: str, command: str) -> Path:
+    """The YAML file of a preset of the command, or ``name`` itself if it is the path of one.
+
+    Raises:
+        ValueError: there is no such preset or file.
+    """
+    names = presets(command)
+    if name in names:
+        return CONFIGS / command / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise ValueError(f"the configuration file {name!r} does not exist")
+    close = get_close_matches(name.lower(), names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "`icnn-rl presets` lists them."
+    raise ValueError(f"there is no preset {name!r}; {hint}")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -112,3 +143,32 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
 def _one_line(error: Exception) -> str:
     message = " ".join(str(error).split())
     return message.replace("Parser key ", "key ").replace("<class '", "").replace("'>", "")
+
+
+def require_at_least(least: float, section: str, config: object, *names: str) -> None:
+    """Raise a ValueError if one of the numbers is too small, infinite or NaN.
+
+    Args:
+        least: smallest value allowed.
+        section: where the configuration is in the whole, with its dot: ``"agent."``.
+        config: holds the numbers.
+        names: of the numbers.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not least <= value < math.inf:
+            raise ValueError(f"{section}{name} has to be at least {least}, not {value}")
+
+
+def require_positive(section: str, config: object, *names: str) -> None:
+    """Raise a ValueError if one of the numbers is not positive, infinite or NaN.
+
+    Args:
+        section: where the configuration is in the whole, with its dot: ``"agent."``.
+        config: holds the numbers.
+        names: of the numbers.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{section}{name} has to be a finite number > 0, not {value}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from icnn_rl.configs.checks import require_at_least
-from icnn_rl.configs.presets import find_preset
-from icnn_rl.configs.reading import from_plain, read_mapping
-from icnn_rl.configs.train import Config
+from icnn_rl.agents.runs.config import Config
+from icnn_rl.runs.configuration import (
+    CONFIGS,
+    find_preset,
+    from_plain,
+    read_mapping,
+    require_at_least,
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Con
 
 
 def _base(name: str, required: bool) -> AlgorithmConfig:
-    path = Path(__file__).parent / "algorithms" / f"{name}.yaml"
+    path = CONFIGS / "algorithms" / f"{name}.yaml"
     if not path.is_file():
         if required:
             raise ValueError(f"there is no algorithm {name!r} to start from")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icnn_rl.configs.checks import require_at_least, require_positive
+from icnn_rl.runs.configuration import require_at_least, require_positive
 
 
 @dataclass(frozen=True)
