@@ -58,7 +58,7 @@ class Exemplars(MNIST):
     def _network(self, convexity: str) -> Classifier:
         # Not normalised: with it the ten exemplars became one, near the mean of all images.
         network = self.config.network
-        net = FICNN(CLASSES, self.shape[0], network.convex, network.activation)
+        net = FICNN(self.shape[0], CLASSES, network.convex, network.activation)
         if convexity == LEARNED:  # before a trainer keeps a copy of the network's state
             net.register_buffer("rivals", self.y.T @ self.x / self.y.sum(0).unsqueeze(1))
         return net

@@ -76,7 +76,7 @@ class Synthetic(Experiment):
         x, y = self.data[name]
         classes = y.shape[1]
         net = (
-            FICNN(classes, 2, network.convex, network.activation)
+            FICNN(2, classes, network.convex, network.activation)
             if convexity == "full"
             else PICNN(2, classes, network.context, network.convex, network.activation)
         ).to(config.device)

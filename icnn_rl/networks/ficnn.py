@@ -18,8 +18,8 @@ class FICNN(nn.Module):
         zₖ₊₁ = σ(Wₖᶻ zₖ + Wₖʸ y + Wₖˣ x + bₖ),      Wₖᶻ ≥ 0
 
     Args:
-        y_dim: n, the length of y.
         x_dim: length of x; 0 for a function of y alone.
+        y_dim: n, the length of y.
         convex: widths of the hidden layers.
         activation: σ: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or ``squareplus``.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
@@ -33,8 +33,8 @@ class FICNN(nn.Module):
 
     def __init__(
         self,
+        x_dim: int,
         y_dim: int,
-        x_dim: int = 0,
         convex: tuple[int, ...] = (200, 200),
         activation: str = "softplus",
         *,
@@ -44,8 +44,8 @@ class FICNN(nn.Module):
         super().__init__()
         if x_dim < 0:
             raise ValueError(f"x_dim: expected a number >= 0, got {x_dim}")
-        self.y_dim = y_dim
         self.x_dim = x_dim
+        self.y_dim = y_dim
         self.ensemble = ensemble
         members = 1 if ensemble is None else ensemble
         # x and y are one input to the weights, so that a joint function needs no copy of them.

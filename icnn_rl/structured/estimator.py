@@ -117,7 +117,7 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
     def _network(self, x_dim: int, y_dim: int) -> PICNN | FICNN:
         widths = tuple(self.convex)
         if self.convexity == "full":
-            return FICNN(y_dim, x_dim, widths, self.activation)
+            return FICNN(x_dim, y_dim, widths, self.activation)
         if self.convexity == "partial":
             return PICNN(x_dim, y_dim, tuple(self.context), widths, self.activation)
         raise ValueError(f"convexity: expected 'partial' or 'full', got {self.convexity!r}")

@@ -84,7 +84,7 @@ class Architecture:
             torch.manual_seed(seed)
             options = {"ensemble": self.ensemble, "nonnegativity": self.nonnegativity}
             if self.kind is FICNN:
-                net = FICNN(self.y_dim, self.x_dim, self.convex, self.activation, **options)
+                net = FICNN(self.x_dim, self.y_dim, self.convex, self.activation, **options)
             else:
                 net = PICNN(
                     self.x_dim,

@@ -56,7 +56,7 @@ def test_slope_at_the_kink_is_a_subgradient(sigma: Activation) -> None:
     [
         activation,
         lambda name: PICNN(2, 2, activation=name),
-        lambda name: FICNN(2, activation=name),
+        lambda name: FICNN(0, 2, activation=name),
     ],
     ids=["activation", "PICNN", "FICNN"],
 )

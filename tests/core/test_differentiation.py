@@ -308,7 +308,7 @@ def test_layer_learns_between_two_linear_layers() -> None:
     """The maximum of two numbers, learned as a decision on the simplex."""
     torch.manual_seed(0)
     choice = ArgMin(
-        FICNN(3, 4, (8, 8)), Simplex(), transform=lambda f: f + quadratic(1.0, torch.zeros(3))
+        FICNN(4, 3, (8, 8)), Simplex(), transform=lambda f: f + quadratic(1.0, torch.zeros(3))
     )
     model = nn.Sequential(nn.Linear(2, 4), choice, nn.Linear(3, 1))
     x = torch.rand(64, 2) * 2 - 1

@@ -136,8 +136,8 @@ def test_linear_program_is_the_function(
 @pytest.mark.parametrize("activation", PIECEWISE_LINEAR)
 def test_shared_terms_in_a_linear_program(activation: str) -> None:
     torch.manual_seed(0)
-    net = FICNN(3, 2, (4,), activation, ensemble=2).double().requires_grad_(False)
-    single = FICNN(3, 0, (4,), activation).double().requires_grad_(False).function()
+    net = FICNN(2, 3, (4,), activation, ensemble=2).double().requires_grad_(False)
+    single = FICNN(0, 3, (4,), activation).double().requires_grad_(False).function()
     x, y = normal(0, BATCH, 2), normal(1, BATCH, 3)
     for f in (
         net.condition(x).mean(0) + linear(normal(2, 3)),
@@ -205,7 +205,7 @@ def test_restriction_ignores_what_is_fixed() -> None:
 def test_value_differentiates_to_all_it_is_made_of(activation: str) -> None:
     c, center = normal(0, BATCH, 3).requires_grad_(), normal(1, BATCH, 3).requires_grad_()
     gamma = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    net = FICNN(3, 2, (4,), activation).double()
+    net = FICNN(2, 3, (4,), activation).double()
     x = normal(2, BATCH, 2).requires_grad_()
     y = normal(3, BATCH, 3).requires_grad_()
 

@@ -207,7 +207,7 @@ def test_an_ensemble_axis_is_a_batch(solver: str) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_flat_function_is_done_at_once(solver: str) -> None:
-    net = FICNN(N, 2, (4,), "relu").double().requires_grad_(False)
+    net = FICNN(2, N, (4,), "relu").double().requires_grad_(False)
     for p in net.parameters():
         p.zero_()
     f = net.condition(torch.zeros(2, 2).double())

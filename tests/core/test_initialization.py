@@ -51,14 +51,14 @@ def test_a_deep_network_starts_with_values_of_order_one(
     activation: str, nonnegativity: str
 ) -> None:
     torch.manual_seed(0)
-    net = FICNN(50, convex=(200,) * 8, activation=activation, nonnegativity=nonnegativity)
+    net = FICNN(0, 50, convex=(200,) * 8, activation=activation, nonnegativity=nonnegativity)
     y = torch.randn(1000, 50)
     values = net.function().value(y)
     assert 0.1 < values.std().item() < 10
     assert values.abs().max().item() < 30
 
 
-@pytest.mark.parametrize("make", [lambda: PICNN(3, 2, (8,), (8, 8)), lambda: FICNN(2, 3, (8, 8))])
+@pytest.mark.parametrize("make", [lambda: PICNN(3, 2, (8,), (8, 8)), lambda: FICNN(3, 2, (8, 8))])
 def test_the_seed_decides_the_weights(make: object) -> None:
     def build(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)

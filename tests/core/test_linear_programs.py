@@ -167,7 +167,7 @@ def test_backends_agree(over: ConvexSet, scale: float) -> None:
 @each_backend
 def test_each_sample_is_judged_alone(solver: str) -> None:
     torch.manual_seed(0)
-    f = FICNN(2, convex=(6,), activation="relu").double().function()
+    f = FICNN(0, 2, convex=(6,), activation="relu").double().function()
     c = torch.tensor([[0.0, 0.0], [100.0, 100.0], [0.0, 0.0]]).double()
     A = -torch.eye(2).double().expand(3, 2, 2)  # y >= -b
     A = torch.cat([A, torch.ones(3, 1, 2).double()], 1)  # and a bound on the sum
@@ -182,7 +182,7 @@ def test_each_sample_is_judged_alone(solver: str) -> None:
 @each_backend
 def test_a_descent_without_end_is_reported(solver: str) -> None:
     torch.manual_seed(0)
-    net = FICNN(2, convex=(6,), activation="relu").double()
+    net = FICNN(0, 2, convex=(6,), activation="relu").double()
     c = torch.tensor([[5.0, 0.0], [-5.0, 0.0]]).double()
     half_plane = Polytope(torch.tensor([[1.0, 0.0]]).double(), torch.tensor([1.0]).double())
     strip = torch.tensor([[0.0, 1.0], [0.0, -1.0]]).double()
@@ -197,14 +197,14 @@ def test_a_descent_without_end_is_reported(solver: str) -> None:
 
 @each_backend
 def test_smooth_functions_are_refused(solver: str) -> None:
-    f = FICNN(2, convex=(4,), activation="softplus").function()
+    f = FICNN(0, 2, convex=(4,), activation="softplus").function()
     with pytest.raises(TypeError, match="piecewise-linear"):
         minimize(f, Box(-1.0, 1.0), solver=solver)
 
 
 @each_backend
 def test_parameters_that_are_no_numbers_are_refused(solver: str) -> None:
-    net = FICNN(2, convex=(4,), activation="relu")
+    net = FICNN(0, 2, convex=(4,), activation="relu")
     with torch.no_grad():
         net.bias[0][0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="finite"):
@@ -215,7 +215,7 @@ def test_parameters_that_are_no_numbers_are_refused(solver: str) -> None:
 def test_a_missing_backend_says_how_to_get_it(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, solver, None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, f"icnn_rl.solvers.{solver}", raising=False)
-    f = FICNN(2, convex=(4,), activation="relu").function()
+    f = FICNN(0, 2, convex=(4,), activation="relu").function()
     with pytest.raises(ImportError, match=r"pip install icnn-rl\[solvers\]"):
         minimize(f, Box(-1.0, 1.0), solver=solver)
 

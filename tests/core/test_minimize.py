@@ -212,7 +212,7 @@ def test_a_warm_start_saves_evaluations() -> None:
 @pytest.mark.parametrize("solver", ["bundle", "newton", "lp"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_flat_function_is_done_at_once(solver: str, dtype: torch.dtype) -> None:
-    net = FICNN(N, 2, (4,), "relu" if solver == "lp" else "softplus").to(dtype)
+    net = FICNN(2, N, (4,), "relu" if solver == "lp" else "softplus").to(dtype)
     with torch.no_grad():
         for p in net.parameters():
             p.zero_()
@@ -231,7 +231,7 @@ def test_a_box_that_is_one_point(solver: str) -> None:
 
 
 def test_a_kink_at_the_optimum() -> None:
-    net = FICNN(1, convex=(2,), activation="relu").double()
+    net = FICNN(0, 1, convex=(2,), activation="relu").double()
     with torch.no_grad():
         for p in net.parameters():
             p.zero_()

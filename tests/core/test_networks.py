@@ -27,8 +27,8 @@ def networks() -> dict[str, Network]:
         "PICNN-ensemble": PICNN(
             3, 2, (8, 7), (6, 5), "relu", ensemble=2, norm="layer", nonnegativity="softplus"
         ),
-        "FICNN": FICNN(2, 3, (6, 5), "elu"),
-        "FICNN-ensemble": FICNN(2, 3, (6,), "leaky_relu", ensemble=2, nonnegativity="softplus"),
+        "FICNN": FICNN(3, 2, (6, 5), "elu"),
+        "FICNN-ensemble": FICNN(3, 2, (6,), "leaky_relu", ensemble=2, nonnegativity="softplus"),
     }
 
 
@@ -208,7 +208,7 @@ def test_projection_puts_weights_back_into_the_cone(net: Network) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_softplus_parametrisation_is_never_negative(dtype: torch.dtype) -> None:
-    net = FICNN(2, convex=(4, 4), nonnegativity="softplus").to(dtype)
+    net = FICNN(0, 2, convex=(4, 4), nonnegativity="softplus").to(dtype)
     for raw in (-1e30, -1e3, -50.0, -1.0, 0.0, 1.0, 1e3):
         with torch.no_grad():
             for w in net.path.raw_z:
@@ -220,9 +220,9 @@ def test_the_softplus_parametrisation_is_never_negative(dtype: torch.dtype) -> N
 
 def test_a_softplus_weight_starts_where_the_projected_one_does() -> None:
     torch.manual_seed(0)
-    projected = FICNN(2, convex=(50, 50))
+    projected = FICNN(0, 2, convex=(50, 50))
     torch.manual_seed(0)
-    softplus = FICNN(2, convex=(50, 50), nonnegativity="softplus")
+    softplus = FICNN(0, 2, convex=(50, 50), nonnegativity="softplus")
     for a, b in zip(projected.path.weight_z(), softplus.path.weight_z(), strict=True):
         torch.testing.assert_close(a.data, b.data)
 
@@ -256,8 +256,8 @@ def test_state_dict_round_trip(net: Network) -> None:
 
 def test_weights_of_the_other_parametrisation_are_refused() -> None:
     torch.manual_seed(0)
-    state = FICNN(2, convex=(50, 50), nonnegativity="softplus").state_dict()
-    net = FICNN(2, convex=(50, 50))
+    state = FICNN(0, 2, convex=(50, 50), nonnegativity="softplus").state_dict()
+    net = FICNN(0, 2, convex=(50, 50))
     before = copy.deepcopy(list(net.path.raw_z))
     with pytest.raises(ValueError, match=r"raw_z: expected weights >= 0 for .*'projection', got -"):
         net.load_state_dict(state)

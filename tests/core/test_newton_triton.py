@@ -158,7 +158,7 @@ def test_a_sample_that_is_not_finite_spoils_no_other() -> None:
 
 def test_what_the_kernel_is_not_for() -> None:
     f = network()
-    joint = FICNN(3, 2, (8,), "squareplus").double().requires_grad_(False).to(DEVICE)
+    joint = FICNN(2, 3, (8,), "squareplus").double().requires_grad_(False).to(DEVICE)
     others = [
         network(activation="relu"),
         network(convex=(8, 8)),

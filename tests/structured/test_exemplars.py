@@ -44,7 +44,7 @@ def loss_of(net: FICNN, weight: float, evaluations: int = 5) -> ExemplarLoss:
 def net() -> FICNN:
     torch.manual_seed(0)
     x, y = digits()
-    net = FICNN(10, 64, (64, 64), "relu")
+    net = FICNN(64, 10, (64, 64), "relu")
     options = TrainingOptions(epochs=6, batch_size=64, learning_rate=1e-2, warm_start=False)
     for _ in Trainer(net, loss_of(net, 0.1), x[:-500], y[:-500], options).run():
         pass
@@ -86,7 +86,7 @@ def test_margin_is_that_of_the_definition() -> None:
     x, y = digits()
     x, y = x[:40].double(), y[:40].double()
     torch.manual_seed(0)
-    net = FICNN(10, 64, (16,), "relu").double()
+    net = FICNN(64, 10, (16,), "relu").double()
     target = torch.stack([x[y[:, k] == 1].mean(0) for k in range(10)])
     value = loss_of(net, 1.0, evaluations=100).margins(x, y)
     assert bool((value >= 0).all())

@@ -44,7 +44,7 @@ class LinearEnergy(nn.Module):
 def network(activation: str = "softplus", *, full: bool = False) -> PICNN | FICNN:
     torch.manual_seed(0)
     if full:
-        return FICNN(OUTPUTS, INPUTS, (8, 8), activation).double()
+        return FICNN(INPUTS, OUTPUTS, (8, 8), activation).double()
     return PICNN(INPUTS, OUTPUTS, (8,), (8,), activation).double()
 
 
