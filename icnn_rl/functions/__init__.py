@@ -14,6 +14,8 @@ from icnn_rl.functions.convex_function import (
 )
 from icnn_rl.functions.modes import Modes
 from icnn_rl.functions.terms import (
+    EDGE,
+    STEEP,
     Linear,
     NegativeEntropy,
     NegativeShannonEntropy,
@@ -26,6 +28,8 @@ from icnn_rl.functions.terms import (
 )
 
 __all__ = [
+    "EDGE",
+    "STEEP",
     "Affine",
     "ConvexFunction",
     "Derived",
