@@ -1,9 +1,8 @@
 """Real data sets, downloaded once and checked, and toy sets in the plane."""
 
-from icnn_rl.data.cache import data_folder
-from icnn_rl.data.mnist import Digits, load_mnist
+from icnn_rl.data.files import data_folder
+from icnn_rl.data.images import Digits, Faces, load_mnist, load_olivetti
 from icnn_rl.data.multi_label import MultiLabelSplit, load_bibtex, load_delicious
-from icnn_rl.data.olivetti import Faces, load_olivetti
 from icnn_rl.data.synthetic import SYNTHETIC, make_synthetic
 
 __all__ = [

@@ -10,22 +10,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icnn_rl.data.cache import Arrays, DataSet, Original
+from icnn_rl.data.files import Arrays, DataSet
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_MULAN = (
-    "https://raw.githubusercontent.com/tsoumakas/mulan/"
-    "43f6389095ad71984264db4387a8074b22bc7d4a/data/multi-label"
-)
 _ATTRIBUTE = re.compile(r"@attribute\s+(?P<name>'.*?'|\".*?\"|\S+)\s+\S", re.IGNORECASE)
-_MATRICES = ("x_train", "y_train", "x_test", "y_test")
 
 
 @final
@@ -50,7 +45,8 @@ class MultiLabelSplit:
 def read_arff(text: str) -> tuple[list[str], csr_array]:
     """Names of the columns and the entries of a binary ARFF file with sparse rows.
 
-    A row is ``{3 1,17 1}``: columns, counted from 0, and their values; the others are 0.
+    A row is ``{3 1,17 1}``: columns, counted from 0, and their values; the others are 0. SciPy's
+    reader refuses sparse rows.
 
     Raises:
         ValueError: not such a file; the message gives the line.
@@ -83,15 +79,6 @@ def read_arff(text: str) -> tuple[list[str], csr_array]:
     return names, csr_array((np.ones(len(columns), np.uint8), columns, ends), shape=shape)
 
 
-def _parts(key: str, matrix: csr_array) -> dict[str, NDArray[Any]]:
-    return {
-        f"{key}_data": matrix.data,
-        f"{key}_indices": matrix.indices.astype(np.int32),
-        f"{key}_indptr": matrix.indptr.astype(np.int32),
-        f"{key}_shape": np.array(matrix.shape, np.int64),
-    }
-
-
 def _decode(labels: int, contents: Sequence[bytes]) -> Arrays:
     (names, train), (names_test, test) = (read_arff(content.decode()) for content in contents)
     if names != names_test:
@@ -102,43 +89,45 @@ def _decode(labels: int, contents: Sequence[bytes]) -> Arrays:
         "label_names": np.array(names[features:]),
     }
     pieces = (train[:, :features], train[:, features:], test[:, :features], test[:, features:])
-    for key, matrix in zip(_MATRICES, pieces, strict=True):
-        arrays |= _parts(key, matrix)
+    for key, matrix in zip(("x_train", "y_train", "x_test", "y_test"), pieces, strict=True):
+        arrays |= {
+            f"{key}_data": matrix.data,
+            f"{key}_indices": matrix.indices.astype(np.int32),
+            f"{key}_indptr": matrix.indptr.astype(np.int32),
+            f"{key}_shape": np.array(matrix.shape, np.int64),
+        }
     return arrays
 
 
-def _original(name: str, part: str, sha256: str) -> Original:
-    file = f"{name}-{part}.arff"
-    return Original(file, (f"{_MULAN}/{name}/{file}",), sha256)
+def _mulan(title: str, name: str, labels: int, train: str, test: str, sha256: str) -> DataSet:
+    """A set of Mulan's repository, given the SHA-256 of its two parts and of its arrays."""
+    commit = "43f6389095ad71984264db4387a8074b22bc7d4a"
+    return DataSet(
+        title=title,
+        name=name,
+        mirrors=(
+            f"https://raw.githubusercontent.com/tsoumakas/mulan/{commit}/data/multi-label/{name}",
+        ),
+        files={f"{name}-train.arff": train, f"{name}-test.arff": test},
+        decode=partial(_decode, labels),
+        sha256=sha256,
+    )
 
 
-BIBTEX = DataSet(
+BIBTEX = _mulan(
     title="BibTeX",
     name="bibtex",
-    originals=(
-        _original(
-            "bibtex", "train", "8dcc9de6e0b2cebaec8c1f4fac78431adeeb73cfd3ab879b530a66d366e59174"
-        ),
-        _original(
-            "bibtex", "test", "9b03329cde64d3f994bdf7fbbac3f3b10fe185c311cb9ae725475f59c7f3f922"
-        ),
-    ),
-    decode=partial(_decode, 159),
+    labels=159,
+    train="8dcc9de6e0b2cebaec8c1f4fac78431adeeb73cfd3ab879b530a66d366e59174",
+    test="9b03329cde64d3f994bdf7fbbac3f3b10fe185c311cb9ae725475f59c7f3f922",
     sha256="b9ee2053695bade1c2522b720e8fe15b1df8537fe58c511879b162abc46bbe88",
 )
-
-DELICIOUS = DataSet(
+DELICIOUS = _mulan(
     title="Delicious",
     name="delicious",
-    originals=(
-        _original(
-            "delicious", "train", "030186cdb542ebdd32052fcdbb1ebe30115b3a22518c1b4b198c45eb827aebe1"
-        ),
-        _original(
-            "delicious", "test", "2dfb01723a819914b0ca83361177ed413ce3f2169851d9f228d4692915d63944"
-        ),
-    ),
-    decode=partial(_decode, 983),
+    labels=983,
+    train="030186cdb542ebdd32052fcdbb1ebe30115b3a22518c1b4b198c45eb827aebe1",
+    test="2dfb01723a819914b0ca83361177ed413ce3f2169851d9f228d4692915d63944",
     sha256="fce27dcb61ce5eb5c8425119f5e23c4e0708225786edce73d58951c89e00cebb",
 )
 
@@ -166,15 +155,15 @@ def load_bibtex(path: str | os.PathLike[str] | None = None) -> MultiLabelSplit:
     """BibTeX: 1836 words and 159 tags of 4880 + 2515 entries (Katakis et al., ECML/PKDD 2008).
 
     Args:
-        path: a folder with ``bibtex-train.arff`` and ``bibtex-test.arff``, or an archive
-            ``bibtex.npz`` with the names as arrays ``feature_names`` and ``label_names`` and the
-            four matrices in CSR form, ``x_train_data``, ``x_train_indices``, ``x_train_indptr``,
-            ``x_train_shape`` and so on (uint8, int32, int32, int64); None for the cache folder,
-            into which the files are downloaded once.
+        path: a folder with ``bibtex-train.arff`` and ``bibtex-test.arff`` or with an archive
+            ``bibtex.npz``, or that archive, of the arrays ``feature_names`` and ``label_names`` and
+            the four matrices in CSR form, ``x_train_data``, ``x_train_indices``,
+            ``x_train_indptr``, ``x_train_shape`` and so on (uint8, int32, int32, int64); None for
+            the cache folder, to which missing files are downloaded.
 
     Raises:
-        FileNotFoundError: there is no such data, and it could not be downloaded.
-        ValueError: what was found is not this data set.
+        FileNotFoundError: the data are not there, and the download failed.
+        ValueError: the data found are not this data set.
     """
     return _load(BIBTEX, path)
 
@@ -186,7 +175,7 @@ def load_delicious(path: str | os.PathLike[str] | None = None) -> MultiLabelSpli
         path: as in ``load_bibtex``, the files being named ``delicious`` instead.
 
     Raises:
-        FileNotFoundError: there is no such data, and it could not be downloaded.
-        ValueError: what was found is not this data set.
+        FileNotFoundError: the data are not there, and the download failed.
+        ValueError: the data found are not this data set.
     """
     return _load(DELICIOUS, path)

@@ -68,7 +68,7 @@ class FitConfig:
         network: the networks.
         training: how long, and how.
         standardize: whether images have mean 0 and variance 1; or else their entries are in [0, 1].
-        data: folder or file of the data; null for the cache, to which it is downloaded once.
+        data: folder or archive of the data; null for the cache, to which it is downloaded once.
         seed: of every random generator.
         threads: of PyTorch.
         device: where the networks live.

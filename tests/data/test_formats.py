@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from icnn_rl.data.mnist import read_idx
+from icnn_rl.data.images import OLIVETTI, read_idx
 from icnn_rl.data.multi_label import BIBTEX, read_arff
-from icnn_rl.data.olivetti import OLIVETTI
 
 ARFF = """\
 % a comment
