@@ -25,8 +25,7 @@ from report import machine, table
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.critics import winning
 from icnn_rl.envs import BimodalBandit, Slalom, returns
-from icnn_rl.envs.bimodal import PEAK
-from icnn_rl.envs.slalom import POSTS
+from icnn_rl.envs.bimodal import PEAK, POSTS
 
 PICTURE = Path(__file__).parents[1] / "docs" / "modes.png"
 RESULTS = Path(__file__).parent / "results" / "modes.csv"

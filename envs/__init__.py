@@ -7,19 +7,21 @@ from gymnasium.envs.registration import register
 
 from icnn_rl.envs.allocation import Allocation
 from icnn_rl.envs.battery import Battery
-from icnn_rl.envs.bimodal import BimodalBandit
+from icnn_rl.envs.bimodal import BimodalBandit, Slalom
 from icnn_rl.envs.lqr import LQR
-from icnn_rl.envs.returns import returns
-from icnn_rl.envs.slalom import Slalom
+from icnn_rl.envs.task import Task, returns
 
-__all__ = ["LQR", "Allocation", "Battery", "BimodalBandit", "Slalom", "returns"]
+__all__ = ["LQR", "Allocation", "Battery", "BimodalBandit", "Slalom", "Task", "returns"]
 
-register("icnn_rl/LQR-v0", entry_point="icnn_rl.envs.lqr:LQR", max_episode_steps=100)
-register("icnn_rl/Battery-v0", entry_point="icnn_rl.envs.battery:Battery")
-register("icnn_rl/BimodalBandit-v0", entry_point="icnn_rl.envs.bimodal:BimodalBandit")
-register("icnn_rl/Slalom-v0", entry_point="icnn_rl.envs.slalom:Slalom")
-register(
-    "icnn_rl/Allocation-v0",
-    entry_point="icnn_rl.envs.allocation:Allocation",
-    max_episode_steps=100,
-)
+for _task, _steps in (
+    (LQR, 100),
+    (Battery, None),
+    (Allocation, 100),
+    (BimodalBandit, None),
+    (Slalom, None),
+):
+    register(
+        f"icnn_rl/{_task.__name__}-v0",
+        f"{_task.__module__}:{_task.__name__}",
+        max_episode_steps=_steps,
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,8 +11,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from icnn_rl import Simplex
+from icnn_rl.envs.task import Array, Task
 
-Array = npt.NDArray[np.float64]
+Seasons = npt.NDArray[np.intp]
 
 BASE = 1.0  # return of a project out of season, for a small share
 BONUS = 1.5  # what the season adds
@@ -22,17 +21,8 @@ STAY = 0.9  # probability that the season goes on
 SATURATION = 2.0  # how fast a project's return falls with its share
 
 
-@dataclass(frozen=True)
-class SharesSet:
-    """The feasible actions: the same simplex in every state."""
-
-    def __call__(self, observations: Tensor) -> Simplex:
-        """For observations of shape ``(batch, 2 n)``."""
-        return Simplex()
-
-
-class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
-    """Divide a budget among n projects, of which another one is in season every ten steps or so.
+class Allocation(Task):
+    """Divide a budget among n projects; one of them is in season, for ten steps on average.
 
         reward = zᵀ a - ρ/2 |a|² - κ/2 |a - b|²,      a ∈ Δ = { a ≥ 0, Σ a = 1 },      b' = a,
 
@@ -52,7 +42,7 @@ class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         n: number of projects, at least 2.
         switching: cost of moving κ; 0 makes every step a problem of its own.
         gamma: discount factor γ of the optimum.
-        render_mode: the task does not render; None.
+        render_mode: None.
 
     Attributes:
         aims: of shape ``(n, n)``, a row a season.
@@ -64,10 +54,6 @@ class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     Source: Gârleanu & Pedersen, "Dynamic trading with predictable returns and transaction costs",
     Journal of Finance, 2013, proposition 2; here with seasons in place of factors.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
-
-    action_set = SharesSet()
 
     def __init__(
         self,
@@ -82,83 +68,75 @@ class Allocation(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
             raise ValueError(f"switching: expected a finite cost >= 0, got {switching}")
         if not 0 <= gamma < 1:
             raise ValueError(f"gamma: expected 0 <= gamma < 1, got {gamma}")
+        high = np.repeat([1.0, BASE + BONUS], n)
+        super().__init__(0 * high, high, spaces.Box(0.0, 1.0, (n,), np.float32), render_mode)
         self.n, self.switching, self.gamma = n, switching, gamma
-        self.render_mode = render_mode
-        high = np.concatenate([np.ones(n), np.full(n, BASE + BONUS)]).astype(np.float32)
-        self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
-        self.action_space = spaces.Box(0.0, 1.0, (n,), np.float32)
         self.seasons: Array = BASE + BONUS * np.eye(n)  # z, a row a season
         self._solve()
         self._shares, self._season = np.full(n, 1 / n), 0
 
     def _solve(self) -> None:
-        """The Riccati equation, one of numbers: all curvatures are multiples of I."""
+        """The Riccati equation; it is scalar, as all curvatures are multiples of I."""
         n, kappa, gamma = self.n, self.switching, self.gamma
         following = STAY * np.eye(n) + (1 - STAY) * np.roll(np.eye(n), 1, axis=1)
         # v = κ (ρ + γ v) / (ρ + κ + γ v), a quadratic equation in v
-        middle = SATURATION + kappa * (1 - gamma)
-        root = np.sqrt(middle**2 + 4 * gamma * kappa * SATURATION)
-        self._v = 2 * kappa * SATURATION / (middle + root)
-        self._curvature = SATURATION + kappa + gamma * self._v
-        keep = kappa / self._curvature
+        linear = SATURATION + kappa * (1 - gamma)
+        root = np.sqrt(linear**2 + 4 * gamma * kappa * SATURATION)
+        self._v = 2 * kappa * SATURATION / (linear + root)
+        curvature = SATURATION + kappa + gamma * self._v
+        keep = kappa / curvature
         signal = self.seasons - self.seasons.mean(1, keepdims=True)
         slopes = np.linalg.solve(np.eye(n) - gamma * keep * following, signal)
         self._q = keep * slopes
         gain = self.seasons.mean(1) - SATURATION / (2 * n)
-        gain += np.square(slopes).sum(1) / (2 * self._curvature)
+        gain += np.square(slopes).sum(1) / (2 * curvature)
         self._c = np.linalg.solve(np.eye(n) - gamma * following, gain)
         self._following = following
         self.rate = 1 - keep
-        self.aims: Array = 1 / n + slopes / (self._curvature - kappa)
+        self.aims: Array = 1 / n + slopes / (curvature - kappa)
+
+    @staticmethod
+    def action_set(observations: Tensor) -> Simplex:
+        """The feasible actions: the same simplex in every state."""
+        return Simplex()
 
     def optimal_action(self, x: Array) -> Array:
-        """a*, for observations of shape ``(*batch, 2 n)``; of shape ``(*batch, n)``."""
         shares, season = self._read(x)
         return np.asarray(shares + self.rate * (self.aims[season] - shares))
 
     def optimal_value(self, x: Array) -> Array:
-        """V*(b, m), of shape ``batch``."""
         return self._value(*self._read(x))
 
     def optimal_q(self, x: Array, u: Array) -> Array:
-        """Q*((b, m), a), of shape ``batch``, for actions on the simplex, ``(*batch, n)``."""
         shares, season = self._read(x)
         values = [self._value(u, np.full_like(season, m)) for m in range(self.n)]
         expected = (self._following[season] * np.stack(values, -1)).sum(-1)
         return np.asarray(self._reward(shares, season, u) + self.gamma * expected)
 
-    def _read(self, x: Array) -> tuple[Array, npt.NDArray[np.intp]]:
+    def _read(self, x: Array) -> tuple[Array, Seasons]:
         return x[..., : self.n], np.asarray(x[..., self.n :].argmax(-1))
 
-    def _value(self, shares: Array, season: npt.NDArray[np.intp]) -> Array:
+    def _value(self, shares: Array, season: Seasons) -> Array:
         d = shares - 1 / self.n
         linear = (self._q[season] * d).sum(-1)
         return np.asarray(-self._v / 2 * np.square(d).sum(-1) + linear + self._c[season])
 
-    def _reward(self, shares: Array, season: npt.NDArray[np.intp] | int, a: Array) -> Array:
+    def _reward(self, shares: Array, season: Seasons | int, a: Array) -> Array:
         moving = self.switching / 2 * np.square(a - shares).sum(-1)
         earned = (self.seasons[season] * a).sum(-1) - SATURATION / 2 * np.square(a).sum(-1)
         return np.asarray(earned - moving)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        super().reset(seed=seed)
+    def _start(self) -> None:
         self._shares = self.np_random.dirichlet(np.ones(self.n))
         self._season = int(self.np_random.integers(self.n))
-        return self._observation(), {}
 
-    def step(
-        self, action: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        wanted = np.asarray(action, np.float64)
-        shares = Simplex().project(torch.from_numpy(wanted)).numpy()
+    def _advance(self, u: Array) -> tuple[float, bool, dict[str, Any]]:
+        shares = Simplex().project(torch.from_numpy(u)).numpy()
         reward = float(self._reward(self._shares, self._season, shares))
         self._shares = shares
         if self.np_random.random() >= STAY:
             self._season = (self._season + 1) % self.n
-        violation = float(np.linalg.norm(wanted - shares))
-        return self._observation(), reward, False, False, {"violation": violation}
+        return reward, False, {"violation": float(np.linalg.norm(u - shares))}
 
-    def _observation(self) -> npt.NDArray[np.float32]:
-        return np.concatenate([self._shares, self.seasons[self._season]]).astype(np.float32)
+    def _observation(self) -> Array:
+        return np.concatenate([self._shares, self.seasons[self._season]])

@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from torch import Tensor
 
 from icnn_rl import Box
-
-Array = npt.NDArray[np.float64]
+from icnn_rl.envs.task import Array, Task
 
 HOURS = 48
 CAPACITY = 4.0  # MWh
-POWER = 1.0  # MW, by which the charge changes at most
+POWER = 1.0  # MW; the largest change of the charge in an hour
 GENTLE = 0.5  # MW; beyond it the battery wears faster
 EFFICIENCY = 0.95  # each way
 WEAR = 0.02  # cost of a MWh moved
-HARD_WEAR = 0.1  # added beyond GENTLE
+EXTRA_WEAR = 0.1  # added beyond GENTLE
 SWING = 0.4  # of the log price around its mean over a day: lowest at 6 h, highest at 18 h
 PERSISTENCE = 0.8  # of the log price's deviation from one hour to the next
 VOLATILITY = 0.15  # standard deviation of its hourly noise
-DEVIATION = 1.5  # six times its standard deviation, where it is held
+DEVIATION = 1.5  # largest deviation, six times its standard deviation
 
 
-@dataclass(frozen=True)
-class ChargeSet:
-    """The feasible actions: those that neither overfill the battery nor take more than it holds."""
-
-    def __call__(self, observations: Tensor) -> Box:
-        """For observations of shape ``(batch, 5)``; the bounds have shape ``(batch, 1)``."""
-        charge = CAPACITY * observations[:, :1]
-        lower = (-charge / POWER).clamp(-1, 0)
-        upper = ((CAPACITY - charge) / POWER).clamp(0, 1)
-        return Box(lower, upper)
-
-
-class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
+class Battery(Task):
     """Buy energy when it is cheap, sell it when it is dear, for 48 hours.
 
-        c' = c + u,      0 ≤ c' ≤ 4 MWh,      u = 1 MW · a,      a ∈ [-1, 1],
+        c' = c + u,      0 ≤ c' ≤ 4 MWh,      u ∈ [-1, 1] MW for an hour,
         reward = -p (u⁺ / η - η u⁻) - 0.02 |u| - 0.1 (|u| - ½)⁺,      η = 0.95,
         log p = m(hour) + x,      x' = 0.8 x + N(0, 0.15²),      m(h) = -0.4 cos(2π (h - 6) / 24)
 
     with c the charge, u its change in an hour, p the price of a MWh (in units of about its mean)
     and the last two terms the wear. As p > 0, the reward is concave in u, the feasible (c, u) are a
-    convex set, and Q* is jointly concave in (c, u). An action beyond the charge's limits is done as
-    far as they allow, and ``info["violation"]`` is what was cut off; ``action_set`` announces the
-    limits, within which the problem is convex. (A penalty would be convex, too, but its slope must
-    exceed every price, and it would punish rounding.)
+    convex set, and Q* is jointly concave in (c, u). An action beyond the charge's limits is clipped
+    to them, and ``info["violation"]`` is what was cut off; ``action_set`` announces the limits,
+    within which the problem is convex. (A penalty would be convex, too, but its slope must exceed
+    every price, and it would punish rounding.)
 
     An observation is (c / 4, log p, sin, cos of the hour, share of the episode that is left). What
     is in the battery at the end is lost. The charge at the start is uniform.
 
     Args:
         gamma: discount factor γ of the optimum.
-        render_mode: the task does not render; None.
+        render_mode: None.
 
     Attributes:
         prices: of this episode, of shape ``(48,)``; drawn by ``reset``, for ``foresight``.
@@ -69,50 +54,62 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         ValueError: γ outside [0, 1].
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
-
-    action_set = ChargeSet()
-
     def __init__(self, gamma: float = 1.0, render_mode: str | None = None) -> None:
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma: expected 0 <= gamma <= 1, got {gamma}")
+        low, high = [0, -SWING - DEVIATION, -1, -1, 0], [1, SWING + DEVIATION, 1, 1, 1]
+        super().__init__(low, high, spaces.Box(-POWER, POWER, (1,), np.float32), render_mode)
         self.gamma = gamma
-        self.render_mode = render_mode
-        high = np.array([1, SWING + DEVIATION, 1, 1, 1], np.float32)
-        low = np.array([0, -SWING - DEVIATION, -1, -1, 0], np.float32)
-        self.observation_space = spaces.Box(low, high, dtype=np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self.prices: Array = np.ones(HOURS)
         self._log_prices: Array = np.zeros(HOURS + 1)
         self._charge, self._hour = 0.0, 0
 
+    @staticmethod
+    def action_set(observations: Tensor) -> Box:
+        """The changes that neither overfill the battery nor take more than it holds.
+
+        Args:
+            observations: of shape ``(batch, 5)``.
+
+        Returns:
+            bounds of shape ``(batch, 1)``.
+        """
+        charge = CAPACITY * observations[:, :1]
+        return Box((-charge).clamp(-POWER, 0), (CAPACITY - charge).clamp(0, POWER))
+
     def optimal_action(self, x: Array) -> Array:
-        """The best action without foresight, for observations ``(*batch, 5)``; ``(*batch, 1)``."""
-        return np.asarray(self._best(x)[0][..., None] / POWER)
+        """The best change of the charge without foresight.
+
+        Q* is concave and piecewise linear in u; one of its kinks is best: those of the reward, and
+        those of V*, on the lattice of charges.
+        """
+        u, q = self._kinks(x)
+        return np.take_along_axis(u, q.argmax(-1)[..., None], -1)
 
     def optimal_value(self, x: Array) -> Array:
-        """V*(x), the expected return of ``optimal_action``, of shape ``batch``."""
-        return self._best(x)[1]
+        return np.asarray(self._kinks(x)[1].max(-1))
 
-    def _best(self, x: Array) -> tuple[Array, Array]:
-        """The best change of charge and its value.
+    def optimal_q(self, x: Array, u: Array) -> Array:
+        return np.asarray(self._q(x, u)[..., 0])
 
-        All functions of u here are concave and linear between the kinks of the reward and those of
-        V*, on the lattice of charges: one of these is best.
-        """
+    def _kinks(self, x: Array) -> tuple[Array, Array]:
+        """The feasible kinks of Q*, and Q* there; both of shape ``(*batch, kinks)``."""
+        charge = CAPACITY * x[..., :1].astype(float)
+        gentle = np.broadcast_to([0, -GENTLE, GENTLE], (*charge.shape[:-1], 3))
+        u = np.concatenate([gentle, _lattice() - charge], -1)
+        u = np.clip(u, np.maximum(-POWER, -charge), np.minimum(POWER, CAPACITY - charge))
+        return u, self._q(x, u)
+
+    def _q(self, x: Array, u: Array) -> Array:
+        """Q* of k actions for each observation, of shape ``(*batch, k)``, as u."""
         charge, log_price = CAPACITY * x[..., :1].astype(float), x[..., 1].astype(float)
         hour = HOURS - np.rint(x[..., 4] * HOURS).astype(int)
-        kinks = np.broadcast_to([0, -GENTLE, GENTLE], (*hour.shape, 3))
-        u = np.concatenate([kinks, _lattice() - charge], -1)
-        u = np.clip(u, np.maximum(-POWER, -charge), np.minimum(POWER, CAPACITY - charge))
         following = _continued(continuation(self.gamma)[hour], log_price - _daily(hour), charge + u)
         q = _reward(np.exp(log_price)[..., None], u) + following
-        best = q.argmax(-1)[..., None]
-        value = np.take_along_axis(q, best, -1)[..., 0]
-        return np.take_along_axis(u, best, -1)[..., 0], np.where(hour < HOURS, value, 0.0)
+        return np.where(hour[..., None] < HOURS, q, 0.0)
 
     def foresight(self) -> tuple[Array, float]:
-        """The best actions for this episode's prices, had they been known, from the charge now.
+        """The best actions for the prices of this episode, from the charge now.
 
             max Σₜ reward(pₜ, uₜ)   subject to   0 ≤ c + u₀ + … + uₜ ≤ 4 for all t,
 
@@ -127,19 +124,16 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         hours = len(prices)
         if hours == 0:
             return np.zeros((0, 1)), 0.0
-        wear = np.array([WEAR, WEAR + HARD_WEAR])
+        wear = np.array([WEAR, WEAR + EXTRA_WEAR])
         costs = np.hstack([prices / EFFICIENCY + wear, -prices * EFFICIENCY + wear])
         most = [(0, GENTLE), (0, POWER - GENTLE)] * 2
         change = np.kron(np.tril(np.ones((hours, hours))), [1, 1, -1, -1])  # of the charge, so far
         limits = np.repeat([CAPACITY - self._charge, self._charge], hours)
         optimum = linprog(costs.ravel(), np.vstack([change, -change]), limits, bounds=most * hours)
         u = optimum.x.reshape(hours, 4) @ [1, 1, -1, -1]
-        return u[:, None] / POWER, -float(optimum.fun)
+        return u[:, None], -float(optimum.fun)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        super().reset(seed=seed)
+    def _start(self) -> None:
         self._charge, self._hour = float(self.np_random.uniform(0, CAPACITY)), 0
         x = np.zeros(HOURS + 1)
         x[0] = self.np_random.normal(0, VOLATILITY / np.sqrt(1 - PERSISTENCE**2))
@@ -148,25 +142,19 @@ class Battery(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         x = np.clip(x, -DEVIATION, DEVIATION)
         self._log_prices = _daily(np.arange(HOURS + 1)) + x
         self.prices = np.exp(self._log_prices[:HOURS])
-        return self._observation(), {}
 
-    def step(
-        self, action: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        wanted = POWER * float(np.asarray(action, np.float64)[0])
-        least, most = max(-POWER, -self._charge), min(POWER, CAPACITY - self._charge)
-        u = min(max(wanted, least), most)
-        reward = float(_reward(self.prices[self._hour], u))
-        self._charge = min(max(self._charge + u, 0.0), CAPACITY)  # rounding
+    def _advance(self, u: Array) -> tuple[float, bool, dict[str, Any]]:
+        wanted = float(u[0])
+        change = min(max(wanted, -POWER, -self._charge), POWER, CAPACITY - self._charge)
+        reward = float(_reward(self.prices[self._hour], change))
+        self._charge = min(max(self._charge + change, 0.0), CAPACITY)  # rounding
         self._hour += 1
-        info = {"violation": abs(wanted - u) / POWER}
-        return self._observation(), reward, self._hour == HOURS, False, info
+        return reward, self._hour == HOURS, {"violation": abs(wanted - change)}
 
-    def _observation(self) -> npt.NDArray[np.float32]:
+    def _observation(self) -> Array:
         angle = 2 * np.pi * self._hour / 24
         state = [self._charge / CAPACITY, self._log_prices[self._hour]]
-        time = [np.sin(angle), np.cos(angle), 1 - self._hour / HOURS]
-        return np.array(state + time, np.float32)
+        return np.array([*state, np.sin(angle), np.cos(angle), 1 - self._hour / HOURS])
 
 
 @lru_cache
@@ -248,5 +236,5 @@ def _daily(hour: Array | npt.NDArray[np.int_] | int) -> Array:
 
 def _reward(price: Array | float, u: Array | float) -> Array:
     traded = np.maximum(u, 0) / EFFICIENCY + np.minimum(u, 0) * EFFICIENCY
-    wear = WEAR * np.abs(u) + HARD_WEAR * np.maximum(0, np.abs(u) - GENTLE)
+    wear = WEAR * np.abs(u) + EXTRA_WEAR * np.maximum(0, np.abs(u) - GENTLE)
     return np.asarray(-price * traded - wear)

@@ -1,13 +1,13 @@
 """Limits on the actions of any task with a Box of actions, announced to whoever acts.
 
-A limited task says where its actions may lie by an attribute ``action_set``: a small callable that
-takes observations, of shape ``(B, observation)``, and gives a convex set, in the units of the
-actions, for each. What the set depends on is in the observation, so the task stays Markov.
+A limited task has an attribute ``action_set``: a small callable that takes observations, of shape
+``(B, observation_dim)``, and returns a convex set for each, in the units of the actions. The set
+depends only on the observation, so the task stays Markov.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, SupportsFloat
 
@@ -19,13 +19,12 @@ from gymnasium import spaces
 from torch import Tensor
 
 from icnn_rl import Ball, Box, ConvexSet, L1Ball
-from icnn_rl.sets import Intersection
 
 Array = npt.NDArray[np.float32]
 
 
 class ActionSet(Protocol):
-    """Where actions may lie after each of a batch of observations."""
+    """The feasible actions after each of a batch of observations."""
 
     def __call__(self, observations: Tensor) -> ConvexSet: ...
 
@@ -69,10 +68,10 @@ class WithinRamp:
 
 @dataclass(frozen=True)
 class Both:
-    """The intersection of what two limits allow, which must never be empty.
+    """The intersection of two sets, which must never be empty.
 
-    A ball and ramp limits always meet. A budget whose weights change may exclude all that ramp
-    limits allow.
+    A ball and ramp limits always meet. A weighted ℓ1 ball whose weights change may exclude all
+    actions that ramp limits allow.
     """
 
     first: ActionSet
@@ -125,41 +124,29 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
     """A task whose actions have to keep to a set.
 
     ``info["violation"]`` is the Euclidean distance of the action from the set, in the action's
-    units. By default what is outside is projected before it is passed on; so agents that know
+    units. By default an action outside is projected before it is passed on, so agents that know
     nothing of the limit act with projected actions.
 
     Args:
         env: a task with flat observations and a flat, bounded Box of actions.
+        limit: the feasible actions; ``action_set`` is its intersection with what ``env`` announces.
         project: whether actions outside the set are projected onto it.
 
     Raises:
         ValueError: the task is another one, or announces a set of other actions or observations.
     """
 
-    _set: ActionSet
-
-    def __init__(self, env: gym.Env[Array, Array], project: bool = True) -> None:
+    def __init__(self, env: gym.Env[Array, Array], limit: ActionSet, project: bool = True) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, limit=limit, project=project)
         super().__init__(env)
-        for name, space in (("actions", env.action_space), ("observations", env.observation_space)):
-            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-                raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
+        actions = _flat(env, "actions")
+        inside = announced(env)
+        self.action_set: ActionSet = limit if inside is None else Both(inside, limit)
         self.project = project
-        self._inside = announced(env)
-        assert isinstance(env.action_space, spaces.Box)
-        low, high = env.action_space.low, env.action_space.high
-        self._rest: Array = np.clip(np.zeros_like(low), low, high)
-        self._applied = self._rest.copy()
-        self._observation = np.zeros(0, np.float32)
-
-    @property
-    def limit_set(self) -> ActionSet:
-        """What this wrapper alone allows; its subclasses say."""
-        return self._set
-
-    @property
-    def action_set(self) -> ActionSet:
-        """What this wrapper and the task inside it allow."""
-        return self.limit_set if self._inside is None else Both(self._inside, self.limit_set)
+        self._bounds = Box(*(torch.from_numpy(b).double() for b in (actions.low, actions.high)))
+        self._rest: Array = np.clip(np.zeros_like(actions.low), actions.low, actions.high)
+        self._applied = self._rest
+        self._observation = np.zeros(_flat(env, "observations").shape, np.float32)
 
     def observe(self, observation: Array) -> Array:
         """The observation as the agent gets it."""
@@ -169,23 +156,18 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        self._applied = self._rest.copy()
+        self._applied = self._rest
         self._observation = self.observe(observation)
         return self._observation, info
 
     def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
         nearest = self.nearest(action)
         violation = float(np.linalg.norm(np.asarray(action, np.float64) - nearest))
-        self._applied = np.asarray(nearest if self.project else action, self._rest.dtype)
+        self._applied = np.array(nearest if self.project else action, self._rest.dtype)
         observation, reward, terminated, truncated, info = self.env.step(self._applied)
         self._observation = self.observe(observation)
-        return (
-            self._observation,
-            reward,
-            terminated,
-            truncated,
-            info | {"violation": violation},
-        )
+        info = info | {"violation": violation}
+        return self._observation, reward, terminated, truncated, info
 
     def nearest(self, action: Array) -> npt.NDArray[np.float64]:
         """The nearest action that the set and the action space allow now.
@@ -193,28 +175,20 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
         Raises:
             ValueError: they allow none.
         """
-        space = self.action_space
-        assert isinstance(space, spaces.Box)
-        low, high = (torch.from_numpy(bound).double() for bound in (space.low, space.high))
-        allowed = self.action_set(torch.as_tensor(self._observation).double().unsqueeze(0))
-        point = torch.as_tensor(np.asarray(action, np.float64)).unsqueeze(0)
-        within = allowed & Box(low, high)
-        nearest = within.project(point)
-        if not all(bool(part.contains(nearest)) for part in _parts(within)):
-            raise ValueError(f"env: expected limits that some action meets, got {self.action_set}")
+        observations = torch.as_tensor(self._observation).double().unsqueeze(0)
+        allowed = self.action_set(observations) & self._bounds
+        nearest = allowed.project(torch.as_tensor(np.asarray(action, np.float64)).unsqueeze(0))
+        # The projection onto an empty intersection lies in some of the sets only.
+        for part in (self._bounds, *(limit(observations) for limit in _limits(self.action_set))):
+            if not bool(part.contains(nearest)):
+                raise ValueError(
+                    f"env: expected limits that some action meets, got {self.action_set}"
+                )
         return np.asarray(nearest[0])
 
 
-def _parts(over: ConvexSet) -> Iterator[ConvexSet]:
-    if isinstance(over, Intersection):
-        yield from _parts(over.left)
-        yield from _parts(over.right)
-    else:
-        yield over
-
-
-class PowerBudget(LimitedActions):
-    """A task whose actions share a budget: Σᵢ |wᵢ aᵢ| ≤ limit.
+class PowerLimit(LimitedActions):
+    """A task whose actions stay in a weighted ℓ1 ball: Σᵢ |wᵢ aᵢ| ≤ limit.
 
     Args:
         env: the task.
@@ -240,28 +214,23 @@ class PowerBudget(LimitedActions):
         gym.utils.RecordConstructorArgs.__init__(
             self, limit=limit, weights=weights, velocities=velocities, project=project
         )
-        super().__init__(env, project)
         _require_positive("limit", limit)
-        n = int(np.prod(env.action_space.shape or ()))
+        n, entries = (_flat(env, name).shape[0] for name in ("actions", "observations"))
         for name, given in (("weights", weights), ("velocities", velocities)):
             if given is not None and len(given) != n:
                 raise ValueError(f"{name}: expected one for each of {n} actions, got {given}")
         if weights is not None and velocities is not None:
             raise ValueError("weights, velocities: expected one of them, got both")
-        if not np.isfinite(() if weights is None else weights).all():
+        scales = tuple(abs(float(w)) for w in (np.ones(n) if weights is None else weights))
+        if not np.isfinite(scales).all():
             raise ValueError(f"weights: expected finite numbers, got {weights}")
-        entries = (env.observation_space.shape or (0,))[0]
         chosen = tuple(int(i) for i in (() if velocities is None else velocities))
         if not all(0 <= i < entries for i in chosen):
             raise ValueError(
                 f"velocities: expected entries of the observation, from 0 to {entries - 1}; "
                 f"got {chosen}"
             )
-        self._set = WithinPower(
-            float(limit),
-            tuple(abs(float(w)) for w in ([1.0] * n if weights is None else weights)),
-            chosen,
-        )
+        super().__init__(env, WithinPower(float(limit), scales, chosen), project)
 
 
 class ActionBall(LimitedActions):
@@ -278,9 +247,8 @@ class ActionBall(LimitedActions):
 
     def __init__(self, env: gym.Env[Array, Array], radius: float, project: bool = True) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, radius=radius, project=project)
-        super().__init__(env, project)
         _require_positive("radius", radius)
-        self._set = WithinBall(float(radius))
+        super().__init__(env, WithinBall(float(radius)), project)
 
 
 class RampLimits(LimitedActions):
@@ -301,15 +269,13 @@ class RampLimits(LimitedActions):
         self, env: gym.Env[Array, Array], limit: float | Sequence[float], project: bool = True
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, limit=limit, project=project)
-        super().__init__(env, project)
         _require_positive("limit", limit)
-        actions, observations = env.action_space, env.observation_space
-        assert isinstance(actions, spaces.Box)
-        assert isinstance(observations, spaces.Box)
+        actions, observations = _flat(env, "actions"), _flat(env, "observations")
         if np.ndim(limit) > 0 and np.shape(limit) != actions.shape:
             raise ValueError(f"limit: expected one for each of {actions.shape} actions: {limit}")
         limits = np.broadcast_to(np.asarray(limit, float), actions.shape)
-        self._set = WithinRamp(tuple(limits.tolist()), observations.shape[0])
+        ramp = WithinRamp(tuple(limits.tolist()), observations.shape[0])
+        super().__init__(env, ramp, project)
         dtype: Any = np.result_type(observations.dtype, actions.dtype)
         self.observation_space = spaces.Box(
             np.concatenate([observations.low, actions.low]).astype(dtype),
@@ -320,6 +286,19 @@ class RampLimits(LimitedActions):
     def observe(self, observation: Array) -> Array:
         joined: Array = np.concatenate([observation, self._applied])
         return joined.astype(self.observation_space.dtype)
+
+
+def _limits(action_set: ActionSet) -> tuple[ActionSet, ...]:
+    if isinstance(action_set, Both):
+        return _limits(action_set.first) + _limits(action_set.second)
+    return (action_set,)
+
+
+def _flat(env: _HasSpaces, name: str) -> spaces.Box:
+    space = env.action_space if name == "actions" else env.observation_space
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
+    return space
 
 
 def _require_positive(name: str, value: float | Sequence[float]) -> None:

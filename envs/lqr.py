@@ -1,15 +1,13 @@
-"""A linear system with a quadratic cost: the one control task whose Q function is known exactly."""
+"""A linear system with a quadratic cost, whose Q function is known exactly."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 
-Array = npt.NDArray[np.float64]
+from icnn_rl.envs.task import Array, Task
 
 STEP = 0.1  # seconds
 FORCE = 4.0  # largest force; the optimal policy needs less from almost every state it meets
@@ -17,7 +15,7 @@ START = 1.0  # positions and velocities at the start lie within ±START
 BOUND = 2.0  # beyond it the cart is held; the optimal policy does not come near it
 
 
-class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
+class LQR(Task):
     """Bring a cart on a frictionless track to rest at 0.
 
         x' = A x + B u + w,      reward = -(xᵀ Q x + uᵀ R u),      w ~ N(0, noise² I)
@@ -32,15 +30,13 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     Args:
         gamma: discount factor γ of the optimum.
         noise: standard deviation of w in each coordinate.
-        render_mode: the task does not render; None.
+        render_mode: None.
 
     Raises:
         ValueError: noise < 0, or γ outside [0, 1], or 1 where there is noise.
 
     Source: Bertsekas, "Dynamic Programming and Optimal Control", volume 2, section 4.2.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
 
     def __init__(
         self, gamma: float = 0.99, noise: float = 0.01, render_mode: str | None = None
@@ -51,11 +47,9 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
             raise ValueError(f"noise: expected a finite number >= 0, got {noise}")
         if not (0 <= gamma < 1 or (gamma == 1 and noise == 0)):
             raise ValueError(f"gamma: expected 0 <= gamma < 1, or 1 without noise; got {gamma}")
-        self.gamma = gamma
-        self.noise = noise
-        self.render_mode = render_mode
-        self.observation_space = spaces.Box(-BOUND, BOUND, (2,), np.float32)
-        self.action_space = spaces.Box(-FORCE, FORCE, (1,), np.float32)
+        forces = spaces.Box(-FORCE, FORCE, (1,), np.float32)
+        super().__init__([-BOUND, -BOUND], [BOUND, BOUND], forces, render_mode)
+        self.gamma, self.noise = gamma, noise
         self.A = np.array([[1.0, STEP], [0.0, 1.0]])
         self.B = np.array([[STEP**2 / 2], [STEP]])
         self.Q = np.diag([1.0, 0.1])
@@ -68,37 +62,31 @@ class LQR(gym.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
         self._state = np.zeros(2)
 
     def optimal_action(self, x: Array) -> Array:
-        """u* = -K x, for states of shape ``(*batch, 2)``; of shape ``(*batch, 1)``."""
         return np.asarray(-x @ self.K.T)
 
     def optimal_value(self, x: Array) -> Array:
-        """V*(x), of shape ``batch``."""
         later = self.gamma / (1 - self.gamma) * self._noise_cost if self.noise > 0 else 0.0
         return -_quadratic(self.P, x) - later
 
     def optimal_q(self, x: Array, u: Array) -> Array:
-        """Q*(x, u), of shape ``batch``, for actions of shape ``(*batch, 1)``."""
         following = self.optimal_value(x @ self.A.T + u @ self.B.T)
         return self._reward(x, u) + self.gamma * (following - self._noise_cost)
 
     def _reward(self, x: Array, u: Array) -> Array:
         return -_quadratic(self.Q, x) - _quadratic(self.R, u)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        super().reset(seed=seed)
+    def _start(self) -> None:
         self._state = self.np_random.uniform(-START, START, 2)
-        return self._state.astype(np.float32), {}
 
-    def step(
-        self, action: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        u = np.clip(np.asarray(action, np.float64), -FORCE, FORCE)
+    def _advance(self, u: Array) -> tuple[float, bool, dict[str, Any]]:
+        u = np.clip(u, -FORCE, FORCE)
         reward = float(self._reward(self._state, u))
         drift = self.noise * self.np_random.standard_normal(2)
         self._state = np.clip(self.A @ self._state + self.B @ u + drift, -BOUND, BOUND)
-        return self._state.astype(np.float32), reward, False, False, {}
+        return reward, False, {}
+
+    def _observation(self) -> Array:
+        return self._state
 
 
 def _quadratic(M: Array, x: Array) -> Array:

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from icnn_rl.agents.runs.config import Config, ConstraintConfig, EnvironmentConfig
 from icnn_rl.agents.runs.snapshot import capture, restore
-from icnn_rl.envs.constraints import ActionBall, PowerBudget, RampLimits
+from icnn_rl.envs.constraints import ActionBall, PowerLimit, RampLimits
 
 SB3_GAMMA = 0.99  # of all its algorithms, unless they are told otherwise
 OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
@@ -71,7 +71,7 @@ def _constrained(env: gym.Env[Any, Any], constraint: ConstraintConfig) -> gym.En
     try:
         match constraint.kind:
             case "power":
-                return PowerBudget(env, limit, velocities=constraint.velocities or None)
+                return PowerLimit(env, limit, velocities=constraint.velocities or None)
             case "ball":
                 return ActionBall(env, limit)
             case "ramp":

@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import (
 
 from icnn_rl import Ball, Box
 from icnn_rl.agents import ConcaveQ
-from icnn_rl.envs.constraints import ActionBall, LimitedActions, PowerBudget, RampLimits
+from icnn_rl.envs.constraints import ActionBall, LimitedActions, PowerLimit, RampLimits
 
 OPTIONS: dict[str, Any] = {
     "policy_kwargs": {"context": (16,), "convex": (16,)},
@@ -63,7 +63,7 @@ class Quadratic(gym.Env[np.ndarray, np.ndarray]):
 
 
 def power() -> LimitedActions:
-    return PowerBudget(Quadratic(), 0.8, velocities=(0, 1))
+    return PowerLimit(Quadratic(), 0.8, velocities=(0, 1))
 
 
 def ball() -> LimitedActions:

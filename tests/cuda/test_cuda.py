@@ -14,7 +14,7 @@ from torch import Tensor
 from icnn_rl import PICNN, Box, ConvexFunction, minimize
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.captured import WARM_UP
-from icnn_rl.envs.constraints import LimitedActions, PowerBudget, RampLimits
+from icnn_rl.envs.constraints import LimitedActions, PowerLimit, RampLimits
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device on this machine", allow_module_level=True)
@@ -109,7 +109,7 @@ def test_updates_by_a_graph_are_the_updates(options: dict[str, Any]) -> None:
     assert_alike(numbers(graph), numbers(eager), 1e-4)
 
 
-@pytest.mark.parametrize("limit", [RampLimits, PowerBudget])
+@pytest.mark.parametrize("limit", [RampLimits, PowerLimit])
 def test_limits_are_kept_to(limit: type[LimitedActions]) -> None:
     env = limit(gym.make("Pendulum-v1"), 0.3)
     model = ConcaveQ("MlpPolicy", env, **OPTIONS).learn(110)

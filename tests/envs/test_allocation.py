@@ -98,12 +98,3 @@ def test_an_action_off_the_simplex_is_projected_and_reported() -> None:
     assert reward == pytest.approx(expected_reward)
     assert info["violation"] == pytest.approx(np.linalg.norm(wanted - shares))
     assert none["violation"] < 1e-12
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"n": 1}, "n: "), ({"switching": -1.0}, "switching: "), ({"gamma": 1.0}, "gamma: ")],
-)
-def test_wrong_arguments_are_named(arguments: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Allocation(**arguments)

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import lsq_linear
 
 from icnn_rl.envs import BimodalBandit, Slalom, returns
-from icnn_rl.envs.slalom import BOUND, DISTANCE, EFFORT, LANE, MISS, POSTS
+from icnn_rl.envs.bimodal import BOUND, DISTANCE, EFFORT, LANE, MISS, POSTS
 
 ACTIONS = np.linspace(-1, 1, 401)
 

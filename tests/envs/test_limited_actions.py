@@ -18,7 +18,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from icnn_rl import Box
-from icnn_rl.envs.constraints import ActionBall, LimitedActions, PowerBudget, RampLimits
+from icnn_rl.envs.constraints import ActionBall, LimitedActions, PowerLimit, RampLimits
 
 VELOCITIES = (1, 2)
 
@@ -61,7 +61,7 @@ def ramp(y: np.ndarray, observation: np.ndarray) -> np.ndarray:
 
 
 MAKE: dict[str, Callable[..., LimitedActions]] = {
-    "power": lambda **k: PowerBudget(Echo(), 2.0, velocities=VELOCITIES, **k),
+    "power": lambda **k: PowerLimit(Echo(), 2.0, velocities=VELOCITIES, **k),
     "ball": lambda **k: ActionBall(Echo(), 0.9, **k),
     "ramp": lambda **k: RampLimits(Echo(), (0.3, 0.1), **k),
     "ball and ramp": lambda **k: RampLimits(ActionBall(Echo(), 0.9), (0.3, 0.1), **k),
@@ -136,7 +136,8 @@ def test_announced_through_wrappers_and_vectorised(name: str) -> None:
 
 def test_ramp_limits_observe_the_action_that_was_applied() -> None:
     env = RampLimits(Echo(), 0.3)
-    check_env(env, skip_render_check=True)
+    with pytest.warns(UserWarning, match="symmetric and normalized"):  # Echo's actions are not
+        check_env(env, skip_render_check=True)
     observation, _ = env.reset(seed=0)
     np.testing.assert_array_equal(observation[3:], [0, 0])
     observation, *_ = env.step(np.array([2.0, -0.1], np.float32))
@@ -147,7 +148,7 @@ def test_ramp_limits_observe_the_action_that_was_applied() -> None:
 
 
 def test_limits_that_contradict_each_other_are_refused() -> None:
-    env = RampLimits(PowerBudget(Echo(), 0.1, velocities=VELOCITIES), 0.01)
+    env = RampLimits(PowerLimit(Echo(), 0.1, velocities=VELOCITIES), 0.01)
     env.reset(seed=0)
     env._applied = np.array([1.0, 1.0], np.float32)
     env._observation = np.array([0.0, 4.0, 4.0, 1.0, 1.0], np.float32)
@@ -162,11 +163,13 @@ class OutOfReach(Echo):
         return Box(5.0, 6.0)
 
 
-class OnlyLimit(LimitedActions):
-    limit_set = staticmethod(lambda observations: Box(5.0, 6.0))
+def outside(observations: torch.Tensor) -> Box:
+    return Box(5.0, 6.0)
 
 
-@pytest.mark.parametrize("make", [lambda: ActionBall(OutOfReach(), 9.0), lambda: OnlyLimit(Echo())])
+@pytest.mark.parametrize(
+    "make", [lambda: ActionBall(OutOfReach(), 9.0), lambda: LimitedActions(Echo(), outside)]
+)
 def test_limits_outside_the_action_space_are_refused(make: Callable[[], LimitedActions]) -> None:
     env = make()
     env.reset(seed=0)
@@ -175,14 +178,14 @@ def test_limits_outside_the_action_space_are_refused(make: Callable[[], LimitedA
 
 
 def test_a_limit_around_other_actions_than_those_of_the_limit_inside_is_refused() -> None:
-    inside = RescaleAction(ActionBall(Echo(), 0.9), -1.0, 1.0)
+    inside = RescaleAction(ActionBall(Echo(), 0.9), *np.float32([-1, 1]))
     with pytest.raises(ValueError, match="got those of RescaleAction around it"):
         RampLimits(inside, 0.3)
 
 
 def test_made_again_from_its_spec() -> None:
     task = gym.make("Pendulum-v1")
-    env = RampLimits(PowerBudget(ActionBall(task, 1.5), 3.0, velocities=np.array([2])), 0.3)
+    env = RampLimits(PowerLimit(ActionBall(task, 1.5), 3.0, velocities=np.array([2])), 0.3)
     again = gym.make(env.spec)
     assert isinstance(again, RampLimits)
     assert again.action_set == env.action_set
@@ -194,11 +197,11 @@ def test_made_again_from_its_spec() -> None:
         (lambda: ActionBall(Echo(), 0.0), "radius: expected finite numbers > 0, got 0.0"),
         (lambda: RampLimits(Echo(), [0.1, -1]), "limit: expected finite numbers > 0"),
         (lambda: RampLimits(Echo(), [0.1] * 3), "limit: expected one for each"),
-        (lambda: PowerBudget(Echo(), 1.0, weights=[1.0]), "weights: expected one for each of 2"),
-        (lambda: PowerBudget(Echo(), 1.0, [1.0, 1.0], [0, 1]), "expected one of them, got both"),
-        (lambda: PowerBudget(Echo(), 1.0, weights=[1.0, np.nan]), "weights: expected finite"),
-        (lambda: PowerBudget(Echo(), 1.0, velocities=[0, 99]), "velocities: .* from 0 to 2; got"),
-        (lambda: PowerBudget(Echo(), 1.0, velocities=[-1, 0]), "velocities: .* from 0 to 2; got"),
+        (lambda: PowerLimit(Echo(), 1.0, weights=[1.0]), "weights: expected one for each of 2"),
+        (lambda: PowerLimit(Echo(), 1.0, [1.0, 1.0], [0, 1]), "expected one of them, got both"),
+        (lambda: PowerLimit(Echo(), 1.0, weights=[1.0, np.nan]), "weights: expected finite"),
+        (lambda: PowerLimit(Echo(), 1.0, velocities=[0, 99]), "velocities: .* from 0 to 2; got"),
+        (lambda: PowerLimit(Echo(), 1.0, velocities=[-1, 0]), "velocities: .* from 0 to 2; got"),
         (lambda: ActionBall(gym.make("CartPole-v1"), 1.0), "env: expected actions in a Box"),
     ],
 )

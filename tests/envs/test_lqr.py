@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
 from icnn_rl.envs import LQR
-
-TASK = "icnn_rl.envs:icnn_rl/LQR-v0"
 
 
 @pytest.fixture
 def states() -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (200, 2))
-
-
-@pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
-def test_gymnasium_accepts_it() -> None:
-    check_env(gym.make(TASK).unwrapped, skip_render_check=True)
 
 
 def test_the_optimal_action_maximises_q(states: np.ndarray) -> None:
