@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from icnn_rl.kernels.interior_point import FEASIBLE, minimize_model, violation
-from icnn_rl.kernels.newton_equations import compiled
+from icnn_rl.kernels.interior_point import FEASIBLE, NO_MATRIX, Models, minimize_models
 
 if TYPE_CHECKING:
     from icnn_rl.sets.convex_set import ConvexSet
@@ -77,9 +76,7 @@ class Polyhedron(NamedTuple):
 
     def interior(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """A point well inside each polyhedron, in units of its bounds, and which are empty."""
-        size = len(self.origin)
-        u, empty = np.where(self.finite, 0.5, 0.0), np.zeros(size, np.bool_)
-        undecided = empty.copy()
+        u, empty = np.where(self.finite, 0.5, 0.0), np.zeros(len(self.origin), np.bool_)
         if not (self.b_ub.size or self.b_eq.size):
             return u, empty
         # Where there are no bounds, far ones are made up: u = shift + stretch · (a unit interval).
@@ -89,14 +86,77 @@ class Polyhedron(NamedTuple):
         shift = np.where(self.finite, 0.0, -far)
         b = self.b_ub - np.einsum("srn,sn->sr", self.A_ub, shift)
         e = self.b_eq - np.einsum("sqn,sn->sq", self.A_eq, shift)
-        A, E = self.A_ub * stretch[:, None], self.A_eq * stretch[:, None]
-        _find_interior(A, b, E, e, u, empty, undecided)
+        near = self._replace(
+            A_ub=self.A_ub * stretch[:, None],
+            b_ub=b,
+            A_eq=self.A_eq * stretch[:, None],
+            b_eq=e,
+            finite=np.ones_like(self.finite),
+        )
+        u, empty, undecided = near._find_interior()
         u = shift + stretch * u
         # Thinner than the interior-point method can resolve, or farther out than it looked.
         for i in np.flatnonzero(undecided | (empty & ~self.finite.all(-1))):
             rows = self.A_ub[i], self.b_ub[i], self.A_eq[i], self.b_eq[i]
             u[i], empty[i] = _deepest(*rows, self.finite[i], u[i])
         return u, empty
+
+    def _find_interior(self) -> tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """A point inside the bounds and rows of each, which are empty, and which undecided.
+
+        The largest violation, of at least -1, is minimised to ever finer accuracy until it is < 0.
+        """
+        size, n = self.origin.shape
+        points, outside = np.full((size, n), 0.5), np.full(size, np.inf)
+        empty, active, accuracy = np.zeros(size, np.bool_), np.arange(size), 0.1
+        scale = 1 + abs(self.b_ub).max(1, initial=1.0)
+        models = self._model(np.zeros((size, n)), -1.0, np.zeros((size, n)), NO_MATRIX)
+        while len(active) > 0 and accuracy >= 1e-14:
+            points[active] = 0.5
+            bound = minimize_models(
+                models,
+                points,
+                active=active,
+                scale=scale,
+                accuracy=accuracy,
+                target=2 * TOLERANCE,
+            )
+            outside[active] = self.violation(points)[active]
+            empty[active] = bound > TOLERANCE
+            active = active[~empty[active] & (outside[active] > FEASIBLE)]
+            accuracy /= 100
+        undecided = ~empty & ~(outside <= TOLERANCE)
+        points[empty | undecided] = 0.5
+        return points, empty, undecided
+
+    def _model(self, c: Array, offset: float, p: Array, P: Array) -> Models:
+        """The model cᵀu + offset + Σ pᵢ uᵢ²/2 + uᵀP u/2 under the rows."""
+        h = np.concatenate([self.A_ub, c[:, None]], axis=1)
+        a = np.concatenate([-self.b_ub, np.full((len(c), 1), offset)], axis=1)
+        return Models(h, a, self.A_eq, self.b_eq, P, p, self.finite)
+
+    def _minimize(
+        self, c: Array, p: Array, u: Array, P: Array = NO_MATRIX, accuracy: float = -1.0
+    ) -> Array:
+        """Minimise cᵀu + Σ pᵢ uᵢ²/2 + uᵀP u/2 from u; returns lower bounds of the minima.
+
+        By default to the last digits: a value shows half of the digits of its minimiser.
+        """
+        scale = abs(c).sum(1) + abs(P).sum((1, 2)) + (p * u**2).sum(1) + 1e-300
+        models = self._model(c, 0.0, p, P)
+        return minimize_models(models, u, rows=self.b_ub.shape[1], scale=scale, accuracy=accuracy)
+
+    def violation(self, u: Array, rows: npt.NDArray[np.int64] | slice = slice(None)) -> Array:
+        """The largest violation of an inequality or equation by points in units of the bounds.
+
+        Args:
+            u: points, ``(a, n)``.
+            rows: which polyhedra they are for; all by default.
+        """
+        above = np.einsum("srn,sn->sr", self.A_ub[rows], u) - self.b_ub[rows]
+        off = np.einsum("sqn,sn->sq", self.A_eq[rows], u) - self.b_eq[rows]
+        worst: Array = np.concatenate([above, abs(off)], axis=1).max(1, initial=0.0)
+        return worst
 
     def _middle(self) -> Array:
         """Where a search starts: from a vertex, as ``interior`` may be, it does not get away."""
@@ -108,27 +168,20 @@ class Polyhedron(NamedTuple):
         inside = self.contains(y)
         rows = ~inside
         if rows.any():
-            part, moved = self._take(rows), u[rows]
-            x = y[rows] - part.origin
-            _project(part.A_ub, part.b_ub, part.A_eq, part.b_eq, part.width, part.finite, x, moved)
+            part, moved = self.take(rows), u[rows]
+            part._minimize(part.width * (part.origin - y[rows]), part.width**2, moved)
             u[rows] = moved
         return np.where(inside[:, None], y, self.origin + self.width * u)
 
     def nearest_image(self, y: Array, M: Array) -> Array:
         """Points x of each polyhedron with M x nearest to y, for y ``(size, m)``, M ``(m, n)``."""
         u = self._middle()
-        _nearest_image(
-            self.A_ub,
-            self.b_ub,
-            self.A_eq,
-            self.b_eq,
-            self.width,
-            self.finite,
-            self.origin,
-            M,
-            y,
-            u,
-        )
+        image = M * self.width[:, None]
+        away = y - self.origin @ M.T
+        # M may have a kernel, and there a little curvature keeps the equations regular.
+        P, c = image.mT @ image, -np.einsum("smn,sm->sn", image, away)
+        scale = abs(P).sum((1, 2)) + abs(c).sum(1)
+        self._minimize(c, np.broadcast_to(1e-14 * scale[:, None], u.shape).copy(), u, P)
         x: Array = self.origin + self.width * u
         return x
 
@@ -137,22 +190,40 @@ class Polyhedron(NamedTuple):
         u = self.units(y)
         off = np.where(self.finite, np.maximum(-u, u - 1), 0.0)
         fixed = np.where(self.width > 0, 0.0, np.abs(y - self.origin))
-        sides = (
-            np.einsum("srn,sn->sr", self.A_ub, u) - self.b_ub,
-            np.abs(np.einsum("sqn,sn->sq", self.A_eq, u) - self.b_eq),
-        )
-        worst: Array = np.concatenate([off, fixed, *sides], -1).max(-1)
-        return worst <= FEASIBLE
+        worst = np.maximum(np.concatenate([off, fixed], -1).max(-1), self.violation(u))
+        inside: npt.NDArray[np.bool_] = worst <= FEASIBLE
+        return inside
 
-    def _take(self, rows: npt.NDArray[np.bool_]) -> Polyhedron:
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Polyhedron:
+        """Some of the polyhedra."""
         return Polyhedron(*(t[rows] for t in self))
+
+    def minimize_quadratic(self, slope: Array, gamma: Array, start: Array) -> Array:
+        """A lower bound on min hᵀy + γ/2 ‖y‖² over each polyhedron, for γ > 0.
+
+        Args:
+            slope: h, ``(size, n)``.
+            gamma: γ, ``(size,)``.
+            start: points well inside, in units of the bounds.
+        """
+        curved = gamma[:, None]
+        g = slope + curved * self.origin
+        level = ((slope + g) / 2 * self.origin).sum(1)
+        c, p = g * self.width, curved * self.width**2
+        if self.b_ub.size or self.b_eq.size:
+            return level + self._minimize(c, p, start.copy(), accuracy=1e-12)
+        u = np.divide(-c, p, where=p > 0, out=np.zeros_like(c))
+        u = np.where(self.finite, u.clip(0, 1), u)
+        least: Array = level + ((c + p * u / 2) * u).sum(1)
+        return least
 
     def support(self, c: Array) -> Array:
         """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""
-        u, bound = self._middle(), np.empty(len(c))
-        _minimize_linear(
-            self.A_ub, self.b_ub, self.A_eq, self.b_eq, self.finite, -c * self.width, u, bound
-        )
+        steep = -c * self.width
+        endless = (~self.finite & (c != 0)).any(1)
+        steep[endless] = 0.0
+        bound = self._minimize(steep, np.zeros_like(c), self._middle(), accuracy=1e-13)
+        bound[endless] = -np.inf
         upper: Array = (c * self.origin).sum(-1) - bound
         return upper
 
@@ -188,81 +259,5 @@ def _deepest(
     if result.x is None:
         return center, True
     u: Array = result.x[:n] * unit
-    return u, not violation(A, -b, E, e, u) <= TOLERANCE
-
-
-@compiled
-def _find_interior(A, b, E, e, u, empty, undecided):  # type: ignore[no-untyped-def]
-    """Minimise the largest violation, of at least -1, to ever finer accuracy until it is < 0."""
-    size, r, n = A.shape
-    h, a = np.zeros((r + 1, n)), np.empty(r + 1)
-    p, finite, point = np.zeros(n), np.ones(n, np.bool_), np.empty(n)
-    for i in range(size):
-        h[:r], a[:r], a[r] = A[i], -b[i], -1.0
-        scale = 1 + np.abs(a).max()
-        accuracy = 0.1
-        while True:
-            point[:] = 0.5
-            bound = minimize_model(
-                h / scale, a / scale, 0, E[i], e[i], np.empty((0, 0)), p, finite, point, accuracy,
-                2 * TOLERANCE / scale,
-            )  # fmt: skip
-            outside = violation(h[:r], a[:r], E[i], e[i], point)
-            if bound * scale > TOLERANCE or outside <= FEASIBLE or accuracy < 1e-12:
-                break
-            accuracy /= 100
-        empty[i] = bound * scale > TOLERANCE
-        undecided[i] = not empty[i] and not outside <= TOLERANCE
-        if not (empty[i] or undecided[i]):
-            u[i] = point
-
-
-@compiled
-def _project(A, b, E, e, width, finite, x, u):  # type: ignore[no-untyped-def]
-    size, r, n = A.shape
-    h, a = np.zeros((r + 1, n)), np.zeros(r + 1)
-    for i in range(size):
-        h[:r], a[:r] = A[i], -b[i]
-        p = width[i] ** 2
-        h[r] = -width[i] * x[i]
-        scale = (p * u[i] ** 2).sum() + np.abs(h[r]).sum() + 1e-300
-        h[r] /= scale
-        # A value shows half of the digits of its minimiser, so no gap is small enough to stop at.
-        minimize_model(
-            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], u[i], -1.0, np.inf,
-        )  # fmt: skip
-
-
-@compiled
-def _nearest_image(A, b, E, e, width, finite, origin, M, y, u):  # type: ignore[no-untyped-def]
-    size, r, n = A.shape
-    h, a, p = np.zeros((r + 1, n)), np.zeros(r + 1), np.empty(n)
-    for i in range(size):
-        h[:r], a[:r] = A[i], -b[i]
-        image = M * width[i]
-        P = image.T @ image
-        h[r] = -(image.T @ (y[i] - M @ origin[i]))
-        scale = np.abs(P).sum() + np.abs(h[r]).sum() + 1e-300
-        h[r] /= scale
-        # M may have a kernel, and there a little curvature keeps the equations regular.
-        p[:] = 1e-14
-        minimize_model(h, a, r, E[i], e[i], P / scale, p, finite[i], u[i], -1.0, np.inf)
-
-
-@compiled
-def _minimize_linear(A, b, E, e, finite, c, u, bound):  # type: ignore[no-untyped-def]
-    size, r, n = A.shape
-    h, a, p = np.zeros((r + 1, n)), np.zeros(r + 1), np.zeros(n)
-    for i in range(size):
-        free = False
-        for k in range(n):
-            free |= not finite[i, k] and c[i, k] != 0
-        if free:
-            bound[i] = -np.inf
-            continue
-        h[:r], a[:r] = A[i], -b[i]
-        scale = np.abs(c[i]).sum() + 1e-300
-        h[r] = c[i] / scale
-        bound[i] = scale * minimize_model(
-            h, a, r, E[i], e[i], np.empty((0, 0)), p, finite[i], u[i], 1e-13, np.inf,
-        )  # fmt: skip
+    worst = np.concatenate([A @ u - b, abs(E @ u - e)]).max(initial=0.0)
+    return u, not worst <= TOLERANCE

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from icnn_rl.kernels.interior_point import minimize_model, separable_minimum
-from icnn_rl.kernels.newton_equations import compiled
+from icnn_rl.kernels import ROUNDING
 from icnn_rl.kernels.polyhedron import TOLERANCE, Polyhedron
-from icnn_rl.solvers.problem import ROUNDING, Array, Index, Mask, Problem, to_array
+from icnn_rl.solvers.problem import Array, Index, Mask, Problem, to_array
 from icnn_rl.solvers.solution import Solution
-
-ACCURACY = 1e-12  # of the minimum of a tangent over a polyhedron, relative to its slope
 
 
 class Certificate:
@@ -72,9 +69,7 @@ class Certificate:
         """Which points meet the inequalities and equations, as far as rounding lets them."""
         over = self._polyhedron
         u = (y - over.origin[active]) / np.maximum(over.width[active], 1e-300)
-        above = np.einsum("srn,sn->sr", over.A_ub[active], u) - over.b_ub[active]
-        off = np.einsum("sqn,sn->sq", over.A_eq[active], u) - over.b_eq[active]
-        violation = np.concatenate([above, abs(off)], axis=1).max(1, initial=0.0)
+        violation = over.violation(u, active)
         feasible: Mask = violation <= TOLERANCE + ROUNDING * self.problem.epsilon
         return feasible
 
@@ -100,41 +95,12 @@ class Certificate:
             c[rows] = slope
             least = -self.problem.support(-c)[rows]
         if curved.any():
-            over, inner, gamma = self._polyhedron, self._inner, self.gamma
-            _curved_minima(
-                np.flatnonzero(curved), rows, slope, gamma, over.A_ub, over.b_ub, over.A_eq, over.b_eq,
-                over.origin, over.width, over.finite, inner, least,
-            )  # fmt: skip
+            some = rows[curved]
+            least[curved] = self._polyhedron.take(some).minimize_quadratic(
+                slope[curved], self.gamma[some], self._inner[some]
+            )
         self.bound[rows] = np.maximum(self.bound[rows], offset + least)
 
     def solution(self) -> Solution:
         """The best points with their certificates."""
         return self.problem.solution(self.best_y, self.best, self.bound, self.evaluations)
-
-
-@compiled
-def _curved_minima(  # type: ignore[no-untyped-def]
-    chosen, rows, slope, gamma, A, b, E, e, origin, width, finite, inner, least
-):
-    """min hᵀy + γ/2 ‖y‖² over a polyhedron, or less, for γ > 0."""
-    r, n = A.shape[1:]
-    h, a, p = np.empty((r + 1, n)), np.zeros(r + 1), np.empty(n)
-    for k in chosen:
-        i = rows[k]
-        fixed, scale = 0.0, 1e-300
-        for j in range(n):
-            g = slope[k, j] + gamma[i] * origin[i, j]
-            fixed += (slope[k, j] + g) / 2 * origin[i, j]
-            h[r, j] = g * width[i, j]
-            p[j] = gamma[i] * width[i, j] ** 2
-            scale += abs(h[r, j])
-        if r + E.shape[1] == 0:
-            least[k] = fixed + separable_minimum(h[r], p, finite[i])
-            continue
-        h[:r], a[:r] = A[i], -b[i]
-        scale += p.max()
-        h[r] /= scale
-        least[k] = fixed + scale * minimize_model(
-            h, a, r, E[i], e[i], np.empty((0, 0)), p / scale, finite[i], inner[i].copy(), ACCURACY,
-            np.inf,
-        )  # fmt: skip

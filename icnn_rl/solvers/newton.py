@@ -1,234 +1,23 @@
-"""Projected Newton: a quadratic model of a smooth f, minimised over the box itself."""
+"""Newton's method within a set, for smooth functions."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from icnn_rl.kernels.interior_point import minimize_model, separable_minimum
-from icnn_rl.kernels.newton_equations import compiled, dot, factor, substitute
+from icnn_rl.kernels import DECREASE, RIDGE, ROUNDING
+from icnn_rl.kernels.interior_point import NO_MATRIX, Models, minimize_models
+from icnn_rl.kernels.newton_on_box import newton_steps
 from icnn_rl.kernels.polyhedron import Polyhedron
-from icnn_rl.solvers.compiled_network import CompiledNetwork, evaluate
-from icnn_rl.solvers.newton_on_device import DECREASE, RIDGE
-from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Oracle, Problem, to_array
+from icnn_rl.kernels.tangents import Evaluations, Tangents, tangents_at
+from icnn_rl.solvers.oracle import Oracle
+from icnn_rl.solvers.problem import Array, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
-EXACT = 1e-12  # accuracy of a bound, relative to the tangent's size
-MODEL = 1e-8  # accuracy of the model's minimiser, relative to the gap
 
-
-@compiled
-def model_step(H, g, low, high, epsilon, d):  # type: ignore[no-untyped-def]
-    """Minimise gᵀd + dᵀHd/2 over low ≤ d ≤ high, from d = 0, by projected Newton steps.
-
-    A sweep minimises over each coordinate in turn. Then coordinates held at a bound by the
-    gradient are set aside, a Newton step is taken in the rest and bent along the box until the
-    model falls; a few rounds identify the right bounds. The bent step need not be one of descent
-    while the bounds are wrong, the sweep always is.
-
-    Returns:
-        The decrease of the model, ≥ 0.
-
-    Source: Bertsekas, "Projected Newton methods for optimization problems with simple
-    constraints", SIAM Journal on Control and Optimization 20, 1982.
-    """
-    n = len(g)
-    free = np.empty(n, np.int64)
-    r, p, trial, moves = g.copy(), np.empty(n), np.empty(n), np.empty(n)
-    L = np.empty((n, n))
-    d[:] = 0.0
-    ridge = 0.0
-    for i in range(n):
-        ridge += H[i, i]
-    # Rounding may leave a singular H indefinite, so the ridge is at least as large.
-    ridge *= max(RIDGE / n, ROUNDING * epsilon)
-    ridge += 1e-12
-    decrease = 0.0
-    for _ in range(2 * n + 4):
-        before = decrease
-        for i in range(n):
-            move = min(max(d[i] - r[i] / (H[i, i] + ridge), low[i]), high[i]) - d[i]
-            decrease -= move * (r[i] + H[i, i] * move / 2)
-            d[i] += move
-            for k in range(n):
-                r[k] += H[k, i] * move
-        count = 0
-        for i in range(n):
-            if not ((d[i] <= low[i] and r[i] >= 0) or (d[i] >= high[i] and r[i] <= 0)):
-                free[count] = i
-                count += 1
-        if count == 0:
-            break
-        for a in range(count):
-            for b in range(a + 1):
-                L[a, b] = H[free[a], free[b]]
-            L[a, a] += ridge
-            p[a] = -r[free[a]]
-        factor(L, count)
-        substitute(L, count, p)
-        step, gain = 1.0, 0.0
-        for _ in range(20):
-            trial[:] = d
-            for a in range(count):
-                i = free[a]
-                trial[i] = min(max(d[i] + step * p[a], low[i]), high[i])
-            moves[:] = trial - d
-            gain = 0.0
-            for i in range(n):
-                gain -= moves[i] * (r[i] + dot(H[i], moves) / 2)
-            if gain > 0:
-                break
-            step /= 2
-        if gain > 0:
-            decrease += gain
-            for i in range(n):
-                r[i] += dot(H[i], moves)
-            d[:] = trial
-        if decrease - before <= 1e-12 * decrease:
-            break
-    return decrease
-
-
-@compiled
-def judge(  # type: ignore[no-untyped-def]
-    active, y, value, gradient, count, origin, width, finite, h, a, E, e, center, gamma, epsilon,
-    tol, base, best, step, model, share, bound, done, accepted,
-):  # fmt: skip
-    """Improve each active sample's bound, and accept its trial point or halve the step to it.
-
-    ``base`` and ``best`` are the last accepted point and its value, ``step`` and ``model`` the
-    direction from it and the decrease promised, ``share`` how much of it is being tried. Where a
-    trial is refused, y becomes the next one. ``h`` and ``a`` hold the set's inequalities, and a
-    last row for the tangent.
-    """
-    n = y.shape[1]
-    rows = h.shape[1] - 1
-    c, p, no_matrix = np.empty(n), np.empty(n), np.empty((0, 0))
-    for row in range(len(active)):
-        i = active[row]
-        count[i] += 1
-        offset, noise, size = value[row], abs(value[row]), 1e-300
-        for k in range(n):
-            d = y[row, k] - origin[i, k]
-            offset += (gamma[i] / 2 * d - gradient[row, k]) * d
-            c[k] = (gradient[row, k] - gamma[i] * d) * width[i, k]
-            p[k] = gamma[i] * width[i, k] ** 2
-            size += abs(c[k]) + p[k]
-            reach = width[i, k] if finite[i, k] else abs(c[k]) / gamma[i]
-            noise += abs(gradient[row, k]) * (abs(y[row, k]) + reach)
-        noise *= ROUNDING * epsilon
-        if rows + e.shape[1] == 0:
-            proved = separable_minimum(c, p, finite[i])
-        else:
-            h[i, rows], a[i, rows] = c / size, 0.0
-            # Where there are no bounds, the centre may be far away.
-            start = np.where(finite[i], center[i], y[row] - origin[i])
-            proved = size * minimize_model(
-                h[i], a[i], rows, E[i], e[i], no_matrix, p / size, finite[i], start,
-                EXACT, np.inf,
-            )  # fmt: skip
-        bound[i] = max(bound[i], offset - noise + proved)
-
-        accepted[row] = value[row] <= best[i] - DECREASE * share[i] * model[i] + noise
-        if accepted[row]:
-            base[i] = y[row]
-            best[i] = min(best[i], value[row])
-        else:
-            share[i] /= 2
-            for k in range(n):
-                y[row, k] = base[i, k] + share[i] * step[i, k]
-        done[i] = best[i] - bound[i] <= max(tol, 2 * noise)
-
-
-@compiled
-def propose(  # type: ignore[no-untyped-def]
-    active, y, gradient, hessian, origin, width, finite, h, a, E, e, center, epsilon, best, bound,
-    step, model, share,
-):  # fmt: skip
-    """Replace each accepted point y by the minimiser of the quadratic model there."""
-    n = y.shape[1]
-    rows = h.shape[1] - 1
-    low, high = np.empty(n), np.empty(n)
-    P, p, u = np.empty((n, n)), np.empty(n), np.empty(n)
-    for row in range(len(active)):
-        i = active[row]
-        # In units of the bounds, where one ridge suits all sides of an uneven box.
-        unit = width[i]
-        for k in range(n):
-            u[k] = (y[row, k] - origin[i, k]) / max(unit[k], 1e-300)
-            low[k] = -u[k] if finite[i, k] else -np.inf
-            high[k] = (1 - u[k] if unit[k] > 0 else 0.0) if finite[i, k] else np.inf
-            for other in range(k + 1):
-                P[k, other] = hessian[row, k, other] * unit[k] * unit[other]
-                P[other, k] = P[k, other]
-        g = gradient[row] * unit
-        if rows + e.shape[1] == 0:
-            model[i] = model_step(P, g, low, high, epsilon, step[i])
-        else:
-            # As a quadratic form around 0 and in units of the gap.
-            gap = best[i] - bound[i]
-            ridge = np.trace(P) * max(RIDGE / n, ROUNDING * epsilon) + 1e-12
-            P /= gap
-            p[:] = ridge / gap
-            h[i, rows] = g / gap - P @ u - p * u
-            a[i, rows] = 0.0
-            trial = np.where(finite[i], 0.9 * u + 0.1 * center[i], u)
-            minimize_model(h[i], a[i], rows, E[i], e[i], P, p, finite[i], trial, MODEL, np.inf)
-            step[i] = trial - u
-            model[i] = -(g @ step[i] + gap * (step[i] @ (P @ step[i] + p * step[i])) / 2)
-        step[i] *= unit
-        share[i] = 1.0
-        y[row] += step[i]
-
-
-@compiled
-def descend(  # type: ignore[no-untyped-def]
-    network, evaluations, lower, upper, y, count, origin, width, finite, h, a, E, e, center, gamma,
-    epsilon, tol, base, best, step, model, share, bound, done,
-):  # fmt: skip
-    """The loop of ``solve`` for a network in compiled form; y is used up.
-
-    Gradient and Hessian come in one pass: there are no calls to be saved by waiting until a
-    gradient has not proved its point. Returns a sample that is not finite,
-    or -1, its value and its gradient.
-    """
-    size, n = y.shape
-    active = np.arange(size)
-    for evaluation in range(evaluations):
-        left = len(active)
-        last = evaluation + 1 == evaluations
-        for row in range(left):
-            for k in range(n):
-                rounded = network.gate_y.dtype.type(y[row, k])
-                y[row, k] = min(max(rounded, lower[active[row], k]), upper[active[row], k])
-        value, gradient = np.empty(left), np.empty((left, n))
-        hessian = np.empty((0 if last else left, n, n))
-        evaluate(network, active, y, value, gradient, hessian)
-        for row in range(left):
-            if not (np.isfinite(value[row]) and np.isfinite(gradient[row]).all()):
-                return active[row], value[row], gradient[row]
-        accepted = np.empty(left, np.bool_)
-        judge(
-            active, y, value, gradient, count, origin, width, finite, h, a, E, e, center, gamma,
-            epsilon, tol, base, best, step, model, share, bound, done, accepted,
-        )  # fmt: skip
-        if last:
-            break
-        # Those that go on move up, first the accepted ones, for which there is a new proposal.
-        order = np.concatenate((
-            np.flatnonzero(accepted & ~done[active]), np.flatnonzero(~accepted & ~done[active])
-        ))  # fmt: skip
-        new = np.sum(accepted & ~done[active])
-        active, y = active[order], y[order]
-        propose(
-            active[:new], y, gradient[order], hessian[order], origin, width, finite, h, a, E, e,
-            center, epsilon, best, bound, step, model, share,
-        )  # fmt: skip
-        if len(active) == 0:
-            break
-    return -1, 0.0, np.empty(0)
-
-
-def solve(problem: Problem) -> Solution:
+@dataclass(frozen=True)
+class Newton:
     """Minimise a smooth convex function by Newton steps within the set.
 
     Each step evaluates f and ∇f, and the tangent gives a bound; where that does not yet prove the
@@ -237,58 +26,106 @@ def solve(problem: Problem) -> Solution:
     that brings too little is halved. Near the optimum the gap closes as fast as the method
     converges.
 
-    Raises:
-        TypeError: f is not smooth.
-
     Source: Bertsekas, "Projected Newton methods for optimization problems with simple
     constraints", SIAM Journal on Control and Optimization 20, 1982.
     """
-    if not problem.f.smooth:
-        raise TypeError("solver: 'newton' needs a smooth function; use 'bundle'")
-    size, n = problem.size, problem.dim
-    over = Polyhedron.of(problem.over, problem.start)
-    gamma = problem.flat(problem.f.strong_convexity)
-    last = np.zeros((size, 1))
-    h = np.concatenate([over.A_ub, np.zeros((size, 1, n))], 1)
-    a = np.concatenate([-over.b_ub, last], 1)
-    constraints = (over.origin, over.width, over.finite, h, a, over.A_eq, over.b_eq)
-    y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
-    center = over.inner(center)
 
-    base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
-    step, model, share = np.zeros((size, n)), np.zeros(size), np.ones(size)
-    count, done = np.zeros(size, np.int64), np.zeros(size, np.bool_)
-    network = CompiledNetwork.of(problem.f, hessians=True)
-    if network is not None:
-        lower, upper = (to_array(t).reshape(size, n) for t in problem.over.bounds(problem.start))
-        lost, value, gradient = descend(
-            network.arrays, problem.max_evaluations, lower, upper, y, count, *constraints, center,
-            gamma, problem.epsilon, problem.tol, base, best, step, model, share, bound, done,
-        )  # fmt: skip
-        if lost >= 0:
-            raise NonFiniteError.at(lost, value, gradient)
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            TypeError: f is not smooth.
+        """
+        if not problem.f.smooth:
+            raise TypeError("solver: 'newton' needs a smooth function; use 'bundle'")
+        size, rounding = problem.size, ROUNDING * problem.epsilon
+        oracle, gamma = Oracle(problem, hessians=True), problem.flat(problem.f.strong_convexity)
+        over = Polyhedron.of(problem.over, problem.start)
+        polyhedral = over.b_ub.size + over.b_eq.size > 0
+        interior = over.inner(problem.flat(problem.center, problem.dim)) if polyhedral else None
+
+        y, active = to_array(problem.start).reshape(size, problem.dim), np.arange(size)
+        base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
+        step, decrease, share = np.zeros_like(y), np.zeros(size), np.ones(size)
+        count = np.zeros(size, np.int64)
+        for evaluation in range(1, problem.max_evaluations + 1):
+            found = oracle.evaluate(y, active)
+            count[active] += 1
+            tangents = tangents_at(found, over, gamma, rounding)
+            proved = tangents.bound
+            if interior is not None:
+                proved = np.maximum(proved, _minima(tangents, found, over, interior))
+            bound[active] = np.maximum(bound[active], proved)
+
+            least = best[active]
+            promised = share[active] * decrease[active]
+            accepted = found.value <= least - DECREASE * promised + tangents.noise
+            best[active] = np.where(accepted, np.minimum(least, found.value), least)
+            base[active[accepted]] = found.y[accepted]
+            going = best[active] - bound[active] > np.maximum(problem.tol, 2 * tangents.noise)
+            rows = np.flatnonzero(going)
+            if len(rows) == 0 or evaluation == problem.max_evaluations:
+                break
+            new = np.flatnonzero(going & accepted)
+            if len(new) > 0:
+                at, hessian = found.take(new), oracle.hessian(new)
+                if interior is None:
+                    steps = newton_steps(at, hessian, over, rounding)
+                else:
+                    gap = (best - bound)[at.active]
+                    steps = _steps(at, hessian, over, rounding, interior, gap)
+                step[at.active], decrease[at.active] = steps
+            share[active] = np.where(accepted, 1.0, share[active] / 2)
+            active = active[rows]
+            y = base[active] + share[active, None] * step[active]
         return problem.solution(base, best, bound, count)
-    oracle = Oracle(problem)
-    active = np.arange(size)
-    for evaluation in range(problem.max_evaluations):
-        y, value, gradient = oracle.value_and_gradient(y, active)
-        accepted = np.empty(len(active), np.bool_)
-        judge(
-            active, y, value, gradient, count, *constraints, center, gamma, problem.epsilon,
-            problem.tol, base, best, step, model, share, bound, done, accepted,
-        )  # fmt: skip
-        if not (going := ~done[active]).all():
-            active, accepted = active[going], accepted[going]
-            y, gradient = y[going], gradient[going]
-        if len(active) == 0 or evaluation + 1 == problem.max_evaluations:
-            break
-        if accepted.any():
-            rows = np.flatnonzero(accepted)
-            trial = y[rows]
-            hessian = oracle.hessian(trial, active[rows])
-            propose(
-                active[rows], trial, gradient[rows], hessian, *constraints, center,
-                problem.epsilon, best, bound, step, model, share,
-            )  # fmt: skip
-            y[rows] = trial
-    return problem.solution(base, best, bound, count)
+
+
+def _minima(tangents: Tangents, found: Evaluations, over: Polyhedron, interior: Array) -> Array:
+    """Minima of tangents over polyhedra, or less."""
+    i = found.active
+    models = Models(
+        h=np.concatenate([over.A_ub[i], tangents.c[:, None]], 1),
+        a=np.concatenate([-over.b_ub[i], np.zeros((len(i), 1))], 1),
+        E=over.A_eq[i],
+        e=over.b_eq[i],
+        P=NO_MATRIX,
+        p=tangents.p,
+        finite=over.finite[i],
+    )
+    # Where there are no bounds, the interior point may be far away.
+    start = np.where(models.finite, interior[i], found.y - over.origin[i])
+    scale = abs(tangents.c).sum(1) + tangents.p.sum(1) + 1e-300
+    rows = over.b_ub.shape[1]
+    return tangents.offset + minimize_models(models, start, rows=rows, scale=scale, accuracy=1e-12)
+
+
+def _steps(
+    found: Evaluations,
+    hessian: Array,
+    over: Polyhedron,
+    rounding: float,
+    interior: Array,
+    gap: Array,
+) -> tuple[Array, Array]:
+    """As ``newton_steps``, over polyhedra; ``gap`` is what is left to prove."""
+    i, n = found.active, found.y.shape[1]
+    width = over.width[i]
+    u = (found.y - over.origin[i]) / np.maximum(width, 1e-300)
+    P, g = hessian * width[:, :, None] * width[:, None], found.gradient * width
+    ridge = np.trace(P, axis1=1, axis2=2)[:, None] * max(RIDGE / n, rounding) + 1e-12
+    slope = g - np.einsum("sij,sj->si", P, u) - ridge * u  # of the quadratic at u = 0
+    models = Models(
+        h=np.concatenate([over.A_ub[i], slope[:, None]], 1),
+        a=np.concatenate([-over.b_ub[i], np.zeros((len(i), 1))], 1),
+        E=over.A_eq[i],
+        e=over.b_eq[i],
+        P=P,
+        p=ridge.repeat(n, 1),
+        finite=over.finite[i],
+    )
+    trial = np.where(models.finite, 0.9 * u + 0.1 * interior[i], u)
+    minimize_models(models, trial, rows=over.b_ub.shape[1], scale=gap, accuracy=1e-8)
+    d = trial - u
+    decrease = -(g * d + d * (np.einsum("sij,sj->si", P, d) + ridge * d) / 2).sum(1)
+    return d * width, decrease

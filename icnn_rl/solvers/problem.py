@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ from icnn_rl.solvers.solution import Solution, rounded_down
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-ROUNDING = 8.0  # units in the last place allowed for in a value computed in the function's dtype
-SHRINK = 0.75  # share of unfinished samples below which the function is cut down to them
 
 
 class NonFiniteError(ValueError, FloatingPointError):
@@ -118,77 +115,6 @@ class Problem:
             infeasible=nowhere,
             unbounded=nowhere if unbounded is None else tensor(unbounded, torch.bool),
         )
-
-
-class Oracle:
-    """Evaluates the function of a problem on the samples that are not done yet.
-
-    Points have shape ``(a, n)``; ``active`` says which sample each belongs to, increasing.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._f = problem.f
-        self._held = np.arange(problem.size)
-        from icnn_rl.solvers.compiled_network import CompiledNetwork  # numba is slow to load
-
-        self._compiled = CompiledNetwork.of(problem.f)
-        self._lower, self._upper = (
-            to_array(b).reshape(-1, problem.dim) for b in problem.over.bounds(problem.start)
-        )
-
-    def value_and_gradient(self, y: Array, active: Index) -> tuple[Array, Array, Array]:
-        """Points rounded to the function's precision, inside the bounds; values; gradients.
-
-        Raises:
-            NonFiniteError: a value or a gradient is not finite.
-        """
-        rounded = to_array(torch.as_tensor(y).to(self._problem.start.dtype))
-        rounded = np.minimum(np.maximum(rounded, self._lower[active]), self._upper[active])
-        if self._compiled is not None:
-            value, gradient = self._compiled.value_and_gradient(rounded, active)
-        else:
-            self._hold(active)
-            value, gradient = self._apply("value_and_gradient", rounded, active)
-        finite = np.isfinite(value) & np.isfinite(gradient).all(1)
-        if not finite.all():
-            row = np.flatnonzero(~finite)[0]
-            raise NonFiniteError.at(active[row], value[row], gradient[row])
-        return rounded, value, gradient
-
-    def hessian(self, y: Array, active: Index) -> Array:
-        """Hessians at points that ``value_and_gradient`` gave."""
-        if self._compiled is not None:
-            return self._compiled.hessian(y, active)
-        return self._apply("hessian", y, active)[0]
-
-    def _hold(self, active: Index) -> None:
-        """Cut the function down to the samples left, once they are few enough."""
-        like = self._problem.start
-        if len(self._problem.batch_shape) == 1 and len(active) < SHRINK * len(self._held):
-            kept = torch.as_tensor(np.searchsorted(self._held, active), device=like.device)
-            self._f = self._f.take(kept)
-            self._held = active
-
-    def _apply(
-        self, method: Literal["value_and_gradient", "hessian"], y: Array, active: Index
-    ) -> list[Array]:
-        problem, like = self._problem, self._problem.start
-        rows: slice | Index = slice(None)
-        if len(active) < len(self._held):
-            rows = np.searchsorted(self._held, active)
-            points = np.zeros((len(self._held), problem.dim))
-            points[rows] = y
-            y = points
-        tensor = torch.tensor(y, dtype=like.dtype, device=like.device)  # never shared
-        if len(self._held) == problem.size:
-            tensor = tensor.view_as(like)
-        result = getattr(self._f, method)(tensor)
-        axes = len(problem.batch_shape)
-        return [
-            to_array(t.reshape(len(self._held), *t.shape[axes:]))[rows]
-            for t in (result if isinstance(result, tuple) else (result,))
-        ]
 
 
 def capturing(t: Tensor) -> bool:
