@@ -20,7 +20,7 @@ from icnn_rl.agents.solver import SolverSettings
 from icnn_rl.agents.validation import require_set
 from icnn_rl.envs.constraints import ActionSet, Both, announced, same_spaces
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers.problem import NonFiniteError
+from icnn_rl.solvers import NonFiniteError
 
 
 def announced_set(env: VecEnv) -> ActionSet | None:

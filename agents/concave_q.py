@@ -38,7 +38,7 @@ from icnn_rl.agents.validation import (
     require_rates,
     require_steps,
 )
-from icnn_rl.solvers.minimize import FEW
+from icnn_rl.solvers import solved_on_device
 
 FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
 FALLING = LinearSchedule(1e-3, 5e-5, 1.0)  # learning rate, by the progress that remains
@@ -267,7 +267,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     def _compiled(self, batch: ReplayBufferSamples) -> Update:
         """An update of the networks, as a CUDA graph where one can hold it."""
         plain = self.action_set is None and self.solver.method == "auto"
-        if not (plain and self.policy.capturable and len(batch.rewards) > FEW):
+        known = plain and self.policy.capturable
+        if not (known and solved_on_device(self.policy.critic.dim, len(batch.rewards))):
             return self._update(batch)
         settings = (
             *(self.gamma, self.tau, self.td_clip, self.solver),

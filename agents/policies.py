@@ -26,7 +26,6 @@ from icnn_rl.agents.validation import require_at_least, require_keys, require_se
 from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.networks.normalization import Norm
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers.minimize import NEWTON_DIM
 
 SCALED = Box(-1.0, 1.0)  # where scaled actions lie
 
@@ -174,7 +173,6 @@ class ConcaveQPolicy(BasePolicy):
             self.device.type == "cuda"
             and smooth
             and self.modes == 1
-            and self.critic.dim <= NEWTON_DIM
             and known  # others may read numbers, which a graph cannot
             and adam
             and bool(self.critic.optimizer.defaults["fused"])

@@ -12,7 +12,7 @@ from icnn_rl import ConvexFunction, Solution, minimize, minimize_modes
 from icnn_rl.agents.validation import require_at_least
 from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers.minimize import SOLVERS
+from icnn_rl.solvers import SOLVERS
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class SolverSettings:
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *SOLVERS):
-            raise ValueError(f"method: expected 'auto' or one of {SOLVERS}, got {self.method!r}")
+            raise ValueError(
+                f"method: expected 'auto' or one of {tuple(SOLVERS)}, got {self.method!r}"
+            )
         require_at_least(0, tol=self.tol)
         require_at_least(1, max_evaluations=self.max_evaluations)
 
@@ -58,7 +60,7 @@ class SolverSettings:
         """Minimise functions of batch shape (B,), or the least of K for (K, B), over a set."""
         limit = self.max_evaluations
         if len(f.batch_shape) > 1:
-            return minimize_modes(f, over, self.tol, self.method, max_evaluations=limit)[0]
+            return minimize_modes(f, over, self.tol, solver=self.method, max_evaluations=limit)[0]
         return minimize(f, over, self.tol, self.method, max_evaluations=limit)
 
 

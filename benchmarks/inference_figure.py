@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from networks import conditioned
+from peer_solvers import by_name
 
 from icnn_rl import ConvexFunction, Simplex, Solution, minimize
 
@@ -39,7 +40,7 @@ def solved(
     f: ConvexFunction, solver: str, evaluations: int, repeats: int
 ) -> tuple[float, Solution]:
     """The least time a sample takes, in milliseconds, and the solution."""
-    run = partial(minimize, f, Simplex(), 0.0, solver, max_evaluations=evaluations)
+    run = partial(minimize, f, Simplex(), 0.0, by_name(solver), max_evaluations=evaluations)
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -53,7 +54,9 @@ def draw(axes: Axes) -> None:
     f = conditioned(128, (600, 600), 10, trained=True, dtype=torch.float64)
     for solver, (samples, evaluations, color, style) in CURVES.items():
         part = f.take(torch.arange(samples))
-        minimize(part.take(torch.arange(1)), Simplex(), 0.0, solver, max_evaluations=2)  # warm up
+        minimize(
+            part.take(torch.arange(1)), Simplex(), 0.0, by_name(solver), max_evaluations=2
+        )  # warm up
         times: list[float] = []
         gaps: list[float] = []
         for count in evaluations:

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cvxpylayers.torch import CvxpyLayer
+from peer_solvers import ECOS, Clarabel
 from torch import Tensor
 
 from icnn_rl import Box, ConvexFunction, ConvexSet, Simplex, minimize, negative_entropy
 from icnn_rl.networks.conditioned import ConditionedNetwork
+from icnn_rl.solvers import Solver
 
 Array = npt.NDArray[np.float64]
 
@@ -62,7 +64,7 @@ def in_turn(f: ConvexFunction, one: Callable[[ConvexFunction], Tensor]) -> Answe
     return Answer(torch.cat(found), spent / len(found))
 
 
-def linear_programs(solver: str) -> Callable[[ConvexFunction, ConvexSet], Answer]:
+def linear_programs(solver: str | Solver) -> Callable[[ConvexFunction, ConvexSet], Answer]:
     """One linear program a sample, through HiGHS, ECOS or Clarabel, building it included."""
     return lambda f, over: in_turn(f, lambda part: minimize(part, over, solver=solver).y)
 
@@ -225,8 +227,8 @@ def maximize_dual(G: Array, h: Array, weights: Array) -> tuple[Array, float]:
 
 PEERS: dict[str, Callable[[ConvexFunction, ConvexSet], Answer]] = {
     "HiGHS": linear_programs("lp"),
-    "ECOS": linear_programs("ecos"),
-    "Clarabel": linear_programs("clarabel"),
+    "ECOS": linear_programs(ECOS()),
+    "Clarabel": linear_programs(Clarabel()),
     "cvxpylayers": cvxpylayers,
     "Adam": adam,
     "bundle entropy": bundle_entropy,

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
+from peer_solvers import PEER_SOLVERS, by_name
 from report import machine, table
 
 from icnn_rl import minimize
-from icnn_rl.solvers.minimize import SOLVERS
+from icnn_rl.solvers import SOLVERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))
 from hard_problems import FUNCTIONS, SETS, Truth, entropic, hard_problem
@@ -56,7 +57,7 @@ def solve_batch(seed: int, solvers: list[str]) -> list[Row]:
             if entropy not in truths:
                 truths[entropy] = Truth(variants[entropy], POINTS)
             f, over, tol = variants[entropy].f, problem.over, TOL * problem.size
-            solutions[solver] = minimize(f, over, tol, solver, max_evaluations=CAP)
+            solutions[solver] = minimize(f, over, tol, by_name(solver), max_evaluations=CAP)
             truths[entropy].learn(solutions[solver].y.double())
     rows: list[Row] = []
     for solver, solution in solutions.items():
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    solvers = [arguments.solver] if arguments.solver else list(SOLVERS)
+    solvers = [arguments.solver] if arguments.solver else [*SOLVERS, *PEER_SOLVERS]
     with (RESULTS / "robustness.csv").open("w", newline="") as file:
         run(arguments.problems, solvers, arguments.seed, file)
 

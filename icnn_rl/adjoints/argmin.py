@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,20 +14,14 @@ from icnn_rl.adjoints.optimality import ActiveSet, NewtonSystem, feasible, quadr
 from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers import Solution, minimize
+from icnn_rl.solvers import MinimizeOptions, Solution, minimize
 
 KINK_TOL = 1e-12  # gap to which f with kinks is solved, so that its pieces can be told
 CONTRACTION = 0.5  # ratio of two Newton steps at which the first is taken
 
 
 def argmin(
-    f: ConvexFunction,
-    over: ConvexSet,
-    tol: float = 1e-6,
-    solver: str = "auto",
-    *,
-    start: Tensor | None = None,
-    max_evaluations: int = 200,
+    f: ConvexFunction, over: ConvexSet, tol: float = 1e-6, **options: Unpack[MinimizeOptions]
 ) -> Solution:
     """Minimise f, and let gradients flow through the minimiser.
 
@@ -61,7 +56,7 @@ def argmin(
     """
     parts = None if f.smooth else split(f)
     sharp = tol if parts is None else min(tol, KINK_TOL)
-    solution = minimize(f, over, sharp, solver, start=start, max_evaluations=max_evaluations)
+    solution = minimize(f, over, sharp, **options)
     y = somewhere(solution)
     constraints = Constraints.of(over, y)
     if parts is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -11,17 +11,11 @@ from torch import Tensor
 from icnn_rl.adjoints.optimality import Refuse
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers import Solution, minimize
+from icnn_rl.solvers import MinimizeOptions, Solution, minimize
 
 
 def minimum(
-    f: ConvexFunction,
-    over: ConvexSet,
-    tol: float = 1e-4,
-    solver: str = "auto",
-    *,
-    start: Tensor | None = None,
-    max_evaluations: int = 200,
+    f: ConvexFunction, over: ConvexSet, tol: float = 1e-4, **options: Unpack[MinimizeOptions]
 ) -> Solution:
     """Minimise f, and let gradients flow through the minimum's value.
 
@@ -40,7 +34,7 @@ def minimum(
     Source: the envelope theorem; Danskin, "The theory of max-min", SIAM Journal on Applied
     Mathematics 14, 1966.
     """
-    solution = minimize(f, over, tol, solver, start=start, max_evaluations=max_evaluations)
+    solution = minimize(f, over, tol, **options)
     value = _Once.apply(f.value(somewhere(solution)))  # type: ignore[no-untyped-call]
     return replace(solution, value=torch.where(solution.infeasible, torch.inf, value))
 

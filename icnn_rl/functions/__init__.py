@@ -24,6 +24,7 @@ from icnn_rl.functions.terms import (
     negative_entropy,
     negative_shannon_entropy,
     quadratic,
+    without_entropy,
     without_quadratic,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "own_index",
     "quadratic",
     "take_rows",
+    "without_entropy",
     "without_quadratic",
 ]

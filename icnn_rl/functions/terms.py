@@ -163,6 +163,18 @@ class NegativeEntropy(_Entropy):
         return torch.diag_embed(self.alpha / ((1 - inside) * (1 + inside)))
 
 
+def without_entropy(f: ConvexFunction) -> tuple[ConvexFunction | None, float]:
+    """g and α of f = g + negative_entropy(α), wherever it stands in the sum; α = 0 without one."""
+    if isinstance(f, NegativeEntropy):
+        return None, f.alpha
+    if not isinstance(f, Sum):
+        return f, 0.0
+    (left, a), (right, b) = without_entropy(f.left), without_entropy(f.right)
+    if left is None or right is None:
+        return right if left is None else left, a + b
+    return (f if a + b == 0 else left + right), a + b
+
+
 @final
 class NegativeShannonEntropy(_Entropy):
     """f(y) = α Σᵢ yᵢ log yᵢ; made by ``negative_shannon_entropy``."""

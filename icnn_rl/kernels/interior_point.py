@@ -319,7 +319,7 @@ def _minimize_models(  # type: ignore[no-untyped-def]
 
         top = -np.inf
         for j in range(m):
-            ds[j] = 0.0
+            ds[j] = dz[j] = 0.0
             s[j] = a[j] + row_dot(h, j, u, n)
             if j >= rows:
                 top = max(top, s[j])

@@ -7,86 +7,69 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, Mean, without_quadratic
-from icnn_rl.networks.conditioned import ConditionedNetwork
-from icnn_rl.solvers.newton_on_device import DECREASE, LENGTHS, RIDGE, Found
-from icnn_rl.solvers.problem import ROUNDING, Problem
+from icnn_rl.kernels import ACTIVATIONS, DECREASE, LENGTHS
 
-SMOOTH = {"squareplus": 0, "softplus": 1, "elu": 2}
-SQUAREPLUS, SOFTPLUS = (tl.constexpr(SMOOTH[name]) for name in ("squareplus", "softplus"))
-SHORTER = tl.constexpr(LENGTHS)
-ARMIJO = tl.constexpr(DECREASE)
+_SQUAREPLUS, _SOFTPLUS = (tl.constexpr(ACTIVATIONS.index(s)) for s in ("squareplus", "softplus"))
+_LENGTHS, _DECREASE = tl.constexpr(LENGTHS), tl.constexpr(DECREASE)
 WARPS = 4  # a sample
 LARGEST = 4096  # numbers of a matrix that so few threads can hold
 
 
-def fits(f: ConvexFunction) -> bool:
-    """Whether f is what the kernel is written for.
+def fits(dim: int, width: int) -> bool:
+    """Whether a sample of so many dimensions and units can be solved by few threads."""
+    n = triton.next_power_of_2(dim)
+    return n * max(n, triton.next_power_of_2(width)) <= LARGEST
 
-    That is a smooth conditioned network with gates and one narrow hidden layer, or the mean over
-    an ensemble of such networks, with a quadratic added or without.
+
+def minimize(
+    network: tuple[Tensor, ...],
+    activation: str,
+    gamma: Tensor,
+    center: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    start: Tensor,
+    *,
+    tol: float,
+    max_evaluations: int,
+    ridge: float,
+    rounding: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Minimise the mean of networks with one hidden layer, each sample until its gap is ``tol``.
+
+    Args:
+        network: weights of y and of the output, ``(members, n, width)``, ``(members, n, 1)`` and
+            ``(members, width, 1)``; gates of y and z and biases of both layers, each
+            ``(members, batch, …)``.
+        activation: squareplus, softplus or elu.
+        gamma, center: the quadratic term of each sample, ``(batch,)`` and ``(batch, n)``.
+        lower, upper, start: the box and the first points, ``(batch, n)``.
+        tol, max_evaluations: when a sample is done, and given up.
+        ridge: added to the Hessian's diagonal, relative to its sum.
+        rounding: relative error of values.
+
+    Returns:
+        The best points; in float64, their values and lower bounds of the minima; evaluations.
     """
-    g, _ = without_quadratic(f)
-    network = g.f if isinstance(g, Mean) else g
-    if not isinstance(network, ConditionedNetwork) or network.gate_y is None:
-        return False
-    n = triton.next_power_of_2(network.dim)
-    return (
-        network.ensemble == isinstance(g, Mean)
-        and g.batch_shape == f.batch_shape
-        and len(network.bias) == 2
-        and network.activation.name in SMOOTH
-        and n * max(n, triton.next_power_of_2(network.bias[0].shape[-1])) <= LARGEST
-    )
-
-
-def find(problem: Problem) -> Found:
-    """The iterations of ``newton_on_device``, each sample's until its gap is below ``tol``."""
-    g, term = without_quadratic(problem.f)
-    network = g.f if isinstance(g, Mean) else g
-    assert isinstance(network, ConditionedNetwork)
-    assert network.gate_y is not None
-    assert network.gate_z is not None
-    start = problem.start.reshape(-1, problem.dim).contiguous()
     batch, n = start.shape
-    bias, level = network.bias
-    members, _, width = bias.shape
-    gamma, center = start.new_zeros(batch), start
-    if term is not None:
-        given = term.gamma
-        gamma = given.to(start) if isinstance(given, Tensor) else start.new_full((), given)
-        gamma = gamma.expand(problem.batch_shape).contiguous()
-        center = term.center.to(start).expand_as(problem.start).contiguous()
-    lower, upper = (
-        b.expand_as(problem.start).contiguous() for b in problem.over.bounds(problem.start)
-    )
-    arrays = (
-        *(network.weight_y[0], network.weight_y[1], network.weight_z[0]),
-        *(t.expand(members, batch, *t.shape[2:]) for t in (network.gate_y, network.gate_z[0])),
-        *(t.expand(members, batch, t.shape[2]) for t in (bias, level)),
+    members, _, width = network[0].shape
+    network = tuple(
+        t if k < 3 else t.expand(members, batch, *t.shape[2:]) for k, t in enumerate(network)
     )
     y = torch.empty_like(start)
     value, bound = start.new_empty(2, batch, dtype=torch.float64)
     evaluations = start.new_empty(batch, dtype=torch.int64)
     with torch.cuda.device_of(start):
         _newton[(batch,)](
-            *(t.contiguous() for t in arrays),
-            *(gamma, center, lower, upper, start, y, value, bound, evaluations),
-            problem.tol,
-            problem.max_evaluations,
-            max(RIDGE / n, ROUNDING * problem.epsilon),
-            ROUNDING * problem.epsilon,
-            batch,
-            width,
-            n,
-            members,
-            SMOOTH[network.activation.name],
+            *(t.contiguous() for t in (*network, gamma, center, lower, upper, start)),
+            *(y, value, bound, evaluations),
+            *(tol, max_evaluations, ridge, rounding, batch, width, n, members),
+            ACTIVATIONS.index(activation),
             triton.next_power_of_2(n),
             triton.next_power_of_2(width),
             num_warps=WARPS,
         )
-    shape = problem.batch_shape
-    return y.view_as(problem.start), value.view(shape), bound.view(shape), evaluations.view(shape)
+    return y, value, bound, evaluations
 
 
 @triton.jit
@@ -148,7 +131,7 @@ def _newton(  # type: ignore[no-untyped-def]
         inner = tl.minimum(tl.maximum(-g / tl.where(curved > 0, curved, 1), left), right)
         least = tl.where(curved > 0, inner, tl.where(g > 0, left, right))
         bound = tl.maximum(bound, value - noise + tl.sum((g + curved / 2 * least) * least, 0))
-        accepted = value <= best - ARMIJO * share * promised + noise
+        accepted = value <= best - _DECREASE * share * promised + noise
         # Selected, not branched on: Triton (3.6, 3.9) loses what a branch assigns to a name that
         # is another's alias when the loop begins, as best_point is.
         best_point = tl.where(value < best, point, best_point)
@@ -173,13 +156,13 @@ def _newton(  # type: ignore[no-untyped-def]
 @triton.jit
 def _activate(t, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
     """σ(t), σ'(t) and σ''(t), as in ``networks.activations``."""
-    if ACTIVATION == SQUAREPLUS:
+    if ACTIVATION == _SQUAREPLUS:
         root = tl.sqrt(t * t + 1)
         part = 0.5 / (root + tl.abs(t))
         z = tl.maximum(t, 0) + part
         slope = tl.where(t > 0, 1 - part / root, part / root)
         curvature = 0.5 / (root * root * root)
-    elif ACTIVATION == SOFTPLUS:
+    elif ACTIVATION == _SOFTPLUS:
         small = tl.exp(-tl.abs(t))
         whole = 1 + small
         # log1p: the rounding of 1 + small is divided out.
@@ -217,7 +200,7 @@ def _model_step(H, g, low, high, ridge, n: tl.constexpr, N: tl.constexpr):  # ty
         p -= column * (_entry(p, k, N) / pivot)
         left -= column[:, None] * (row / pivot)
     least, best = tl.zeros((), tl.float64), d
-    for _ in range(SHORTER):
+    for _ in range(_LENGTHS):
         trial = tl.minimum(tl.maximum(d + p, low), high)
         change = tl.sum((trial - d) * (r + tl.sum(H * (trial - d), 1) / 2), 0)
         best = tl.where(change < least, trial, best)

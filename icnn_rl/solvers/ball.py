@@ -13,6 +13,7 @@ from icnn_rl.sets.convex_set import ConvexSet
 from icnn_rl.sets.intersection import split_ball
 from icnn_rl.sets.parts import part
 from icnn_rl.solvers.minimize import minimize
+from icnn_rl.solvers.problem import Solver
 from icnn_rl.solvers.solution import Solution, rounded_down
 
 SHARE = 0.25  # of the tolerance, left to the problem for a given multiplier
@@ -26,7 +27,7 @@ def solve(
     over: ConvexSet,
     like: Tensor,
     tol: float,
-    solver: str,
+    solver: str | Solver,
     start: Tensor | None,
     max_evaluations: int,
 ) -> Solution:

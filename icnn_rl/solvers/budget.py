@@ -13,6 +13,7 @@ from icnn_rl.sets.convex_set import ConvexSet
 from icnn_rl.sets.lifting import lifted, lowered
 from icnn_rl.sets.parts import part
 from icnn_rl.solvers.minimize import minimize
+from icnn_rl.solvers.problem import Solver
 from icnn_rl.solvers.solution import Solution
 
 
@@ -21,7 +22,7 @@ def solve(
     over: ConvexSet,
     like: Tensor,
     tol: float,
-    solver: str,
+    solver: str | Solver,
     start: Tensor | None,
     max_evaluations: int,
 ) -> Solution:

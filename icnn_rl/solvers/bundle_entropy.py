@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from icnn_rl.functions import NegativeEntropy, split_entropy
+from icnn_rl.functions import NegativeEntropy, without_entropy
 from icnn_rl.kernels import ROUNDING
 from icnn_rl.kernels.bundle_entropy import Masters, solve_masters
 from icnn_rl.solvers.oracle import Oracle
@@ -32,7 +32,7 @@ class BundleEntropy:
         Raises:
             TypeError: f has no entropy term, or the set has constraints that couple coordinates.
         """
-        g, alpha = split_entropy(problem.f)
+        g, alpha = without_entropy(problem.f)
         if g is None or alpha <= 0:
             raise TypeError(
                 "solver: 'bundle_entropy' needs f = g + negative_entropy(alpha), alpha > 0; "

@@ -11,8 +11,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from icnn_rl.functions.linear_program import LinearProgram
+from icnn_rl.kernels import ROUNDING
 from icnn_rl.sets.convex_set import Constraint
-from icnn_rl.solvers.problem import ROUNDING, Array, Oracle, Problem
+from icnn_rl.solvers.oracle import Oracle
+from icnn_rl.solvers.problem import Array, Problem
 from icnn_rl.solvers.solution import Solution
 
 TOLERANCE = 1e-7  # relative accuracy of an optimal value, where it has to be taken on trust
@@ -110,7 +112,7 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
     outside = np.flatnonzero((excess > FEASIBLE).any(1))
     if outside.size:
         y[outside] = problem.project(y)[outside]
-    y, value, _ = Oracle(problem).value_and_gradient(y, np.arange(size))
+    _, y, value, _ = Oracle(problem).evaluate(y, np.arange(size))
     return problem.solution(y, value, bound, np.ones(size, np.int64), unbounded=unbounded)
 
 

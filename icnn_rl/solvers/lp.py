@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import highspy
 import numpy as np
 import scipy.sparse as sp
@@ -11,16 +13,23 @@ from icnn_rl.solvers.problem import Problem
 from icnn_rl.solvers.solution import Solution
 
 
-def solve(problem: Problem) -> Solution:
+@dataclass(frozen=True)
+class LinearProgram:
     """Minimise a piecewise-linear function exactly by HiGHS, see ``solve_each``.
-
-    Raises:
-        TypeError: f is not piecewise linear.
 
     Source: Huangfu & Hall, "Parallelizing the dual revised simplex method", Mathematical
     Programming Computation 10, 2018.
     """
-    return solve_each(problem, "lp", _solve_one)
+
+    linear = True
+
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            TypeError: f is not piecewise linear.
+        """
+        return solve_each(problem, "lp", _solve_one)
 
 
 def _solve_one(program: Program) -> Answer:

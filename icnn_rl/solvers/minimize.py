@@ -5,33 +5,46 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from importlib import import_module
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, without_entropy
 from icnn_rl.sets import Box, ConvexSet, Euclidean
 from icnn_rl.sets.polyhedral_set import PolyhedralSet
 from icnn_rl.sets.relaxed import relaxed
 from icnn_rl.solvers.newton_on_device import has_kernel
-from icnn_rl.solvers.problem import Problem, capturing
+from icnn_rl.solvers.problem import Problem, Solver, capturing
 from icnn_rl.solvers.solution import Solution
 
-LINEAR_PROGRAMS = ("lp", "ecos", "clarabel")
-SOLVERS = (
-    "newton",
-    "newton_on_device",
-    "bundle",
-    "kelley",
-    "level",
-    "bundle_entropy",
-    "projected_gradient",
-    "accelerated_gradient",
-    "admm",
-    *LINEAR_PROGRAMS,
-)
+SOLVERS = {  # where their classes stand: compiling and linear programming are slow to load
+    "newton": "newton:Newton",
+    "newton_on_device": "newton_on_device:NewtonOnDevice",
+    "bundle": "bundle:Bundle",
+    "level": "bundle:Level",
+    "kelley": "bundle:Kelley",
+    "bundle_entropy": "bundle_entropy:BundleEntropy",
+    "projected_gradient": "gradient:ProjectedGradient",
+    "accelerated_gradient": "gradient:AcceleratedGradient",
+    "lp": "lp:LinearProgram",
+}
 FEW = 32  # samples that the host solves sooner than a GPU would in tensors
 NEWTON_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
+
+
+class MinimizeOptions(TypedDict, total=False):
+    """Arguments that ``minimum`` and ``argmin`` pass on to ``minimize``, where they are explained.
+
+    Attributes:
+        solver: a name, or an object.
+        start: first points.
+        max_evaluations: evaluations of f after which a sample is given up.
+    """
+
+    solver: str | Solver
+    start: Tensor | None
+    max_evaluations: int
 
 
 @torch.no_grad()
@@ -39,7 +52,7 @@ def minimize(
     f: ConvexFunction,
     over: ConvexSet,
     tol: float = 1e-4,
-    solver: str = "auto",
+    solver: str | Solver = "auto",
     *,
     start: Tensor | None = None,
     max_evaluations: int = 200,
@@ -56,7 +69,8 @@ def minimize(
         f: functions with batch shape ``batch`` and dimension n.
         over: the feasible set 𝒴.
         tol: the gap ≥ 0, in units of f, at which a sample is done.
-        solver: a name in ``SOLVERS``, for which docs/solvers.md has a table. ``auto`` takes
+        solver: a name in ``SOLVERS``, for which docs/solvers.md has a table, or an object such as
+            ``Bundle(level=0.3)`` or one of your own (see ``Solver``). ``auto`` takes
             ``newton`` for smooth f and small n (on a GPU and a box ``newton_on_device``, for many
             samples, where it has a kernel, and in a CUDA graph), ``lp`` where a piecewise-linear
             f may fall for ever, ``bundle_entropy`` for an entropy on a box of many dimensions,
@@ -81,21 +95,18 @@ def minimize(
         raise ValueError(f"tol: expected a finite number >= 0, got {tol}")
     if max_evaluations < 1:
         raise ValueError(f"max_evaluations: expected a number >= 1, got {max_evaluations}")
-    if solver != "auto" and solver not in SOLVERS:
-        raise ValueError(f"solver: expected 'auto' or one of {SOLVERS}, got {solver!r}")
+    linear = solver != "auto" and getattr(solver_of(solver), "linear", False)
     like = f.like.new_zeros(*f.batch_shape, f.dim)
     if start is not None:
         start = fitting(start, like)
     if isinstance(over, Box):  # bounded and not empty: to ask would cost, and wait for a device
         if solver == "auto":
             solver = choose(f, over)
-            if solver == "newton" and like.is_cuda and _stays(f):
-                solver = "newton_on_device"
         center = over.center(like)
         first = center if start is None else over.project(start)
         return _solve(solver, f, over, tol, max_evaluations, first, center)
     if over.balls or over.budgets(like) is not None:
-        if over.balls and solver in (*LINEAR_PROGRAMS, "admm"):
+        if over.balls and linear:
             raise TypeError(f"solver: {solver!r} cannot keep to a ball; use 'bundle'")
         # One constraint is taken off, and what is left goes through this function again.
         by = import_module(f"icnn_rl.solvers.{'ball' if over.balls else 'budget'}")
@@ -111,13 +122,14 @@ def minimize(
     endless = ~(upper - lower).isfinite().all(-1)
     if solver == "auto":
         solver = choose(f, over, bool(endless.any()) and not strongly_convex)
+        linear = solver == "lp"
     center, empty = over.interior(like)
     given = over
     if isinstance(over, PolyhedralSet) and bool(empty.any()):
         over = relaxed(over, like)
         center = over.center(like)
     lost = endless & ~empty
-    if strongly_convex or solver in LINEAR_PROGRAMS:
+    if strongly_convex or linear:
         lost = torch.zeros_like(lost)
     if bool(lost.any()):
         # Solved near the centre instead, so that the other samples can go on.
@@ -139,14 +151,8 @@ def minimize(
     )
 
 
-def _stays(f: ConvexFunction) -> bool:
-    """Whether functions on a GPU are solved there sooner than on the host."""
-    assert f.like is not None
-    return capturing(f.like) or f.batch_shape.numel() > FEW or has_kernel(f)
-
-
 def _solve(
-    solver: str,
+    solver: str | Solver,
     f: ConvexFunction,
     over: ConvexSet,
     tol: float,
@@ -155,9 +161,30 @@ def _solve(
     center: Tensor,
 ) -> Solution:
     problem = Problem(f, over, tol, max_evaluations, first.contiguous(), center.contiguous())
-    # Imported when first used: compiling and linear programming are slow to load.
-    solution: Solution = import_module(f"icnn_rl.solvers.{solver}").solve(problem)
-    return solution
+    return solver_of(solver).solve(problem)
+
+
+def solver_of(solver: str | Solver) -> Solver:
+    """The solver of a name, or the object itself.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(solver, str) and solver in SOLVERS:
+        module, _, name = SOLVERS[solver].partition(":")
+        made: Solver = getattr(import_module(f"icnn_rl.solvers.{module}"), name)()
+        return made
+    if isinstance(solver, str) or not isinstance(solver, Solver):
+        raise ValueError(
+            f"solver: expected 'auto', one of {tuple(SOLVERS)} or an object with a method "
+            f"'solve', got {solver!r}"
+        )
+    return solver
+
+
+def solved_on_device(dim: int, batch: int) -> bool:
+    """Whether ``auto`` solves all smooth functions on a GPU over a box there, by their sizes."""
+    return dim <= NEWTON_DIM and batch > FEW
 
 
 def fitting(start: Tensor, like: Tensor) -> Tensor:
@@ -174,12 +201,68 @@ def fitting(start: Tensor, like: Tensor) -> Tensor:
 
 def choose(f: ConvexFunction, over: ConvexSet, endless: bool = False) -> str:
     """The solver that ``auto`` takes: the table in docs/solvers.md, as code."""
+    assert f.dim is not None
+    assert f.like is not None
     if endless and f.piecewise_linear:
         return "lp"  # the only one that can tell a minimum from a descent without end
-    if f.dim is not None and f.dim > NEWTON_DIM:
-        from icnn_rl.solvers.bundle_entropy import split  # it compiles
-
-        if isinstance(over, Box) and split(f)[1] > 0:
-            return "bundle_entropy"  # tangents of a steep entropy are a poor model of it
+    if f.dim > NEWTON_DIM:
+        # Tangents of a steep entropy are a poor model of it.
+        entropic = isinstance(over, Box) and without_entropy(f)[1] > 0
+        return "bundle_entropy" if entropic else "bundle"
+    if not f.smooth:
         return "bundle"
-    return "newton" if f.smooth else "bundle"
+    on_device = isinstance(over, Box) and f.like.is_cuda
+    if on_device and (
+        capturing(f.like) or solved_on_device(f.dim, f.batch_shape.numel()) or has_kernel(f)
+    ):
+        return "newton_on_device"
+    return "newton"
+
+
+def minimize_modes(
+    f: ConvexFunction, over: ConvexSet, tol: float = 1e-4, **options: Unpack[MinimizeOptions]
+) -> tuple[Solution, Tensor]:
+    """Minimise min_k f_k over a set, with a proven gap to the global minimum.
+
+        y* ≈ argmin { min_k f_k(y) : y ∈ 𝒴 },      min_k lower_bound_k ≤ min_k f_k(y*)
+
+    The K convex problems of each sample are solved as one batch. The best answer of all is the
+    answer, and the lowest of all bounds holds for every mode.
+
+    Args:
+        f: functions with a leading mode axis, batch shape ``(K, *batch)``: a network whose
+            ensemble axis counts the modes.
+        over: the feasible set 𝒴.
+        tol, options: as in ``minimize``.
+
+    Returns:
+        A ``Solution`` with tensors of shape ``batch``, its ``evaluations`` summed over the modes,
+        and the mode k that y* belongs to, of shape ``batch``.
+
+    Raises:
+        ValueError: f has no mode axis; otherwise as ``minimize``.
+
+    Source: Lim, Joseph, Le, Pan & White, "Actor-Expert: A framework for using Q-learning in
+    continuous action spaces", 2018, shows where one convex piece is too few.
+    """
+    if len(f.batch_shape) < 1 or f.batch_shape[0] < 1:
+        raise ValueError(
+            f"f: expected a leading mode axis, as an ensemble has; got batch shape "
+            f"{tuple(f.batch_shape)}"
+        )
+    each = minimize(f, over, tol, **options)
+    value, mode = each.value.min(0)
+    lower_bound = each.lower_bound.amin(0)
+    chosen = mode[None, ..., None].expand(1, *each.y.shape[1:])
+    return (
+        Solution(
+            y=each.y.gather(0, chosen).squeeze(0),
+            value=value,
+            lower_bound=lower_bound,
+            converged=(value - lower_bound <= tol) & value.isfinite(),
+            evaluations=each.evaluations.sum(0),
+            infeasible=each.infeasible.all(0),
+            unbounded=each.unbounded.any(0),
+        ),
+        mode,
+    )

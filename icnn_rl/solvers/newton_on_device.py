@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,68 +13,120 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction
+from icnn_rl.functions import ConvexFunction, Mean, without_quadratic
+from icnn_rl.kernels import DECREASE, LENGTHS, RIDGE, ROUNDING
+from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.sets import Box
-from icnn_rl.solvers.problem import ROUNDING, NonFiniteError, Problem, capturing, to_array
+from icnn_rl.solvers.problem import NonFiniteError, Problem, capturing, to_array
 from icnn_rl.solvers.solution import Solution, rounded_down
 
-DECREASE = 1e-4  # share of the model's decrease that a step must bring (Armijo)
-RIDGE = 1e-9  # added to the Hessian's diagonal, relative to its mean
-LENGTHS = 3  # of a Newton step, each a quarter of the one before
 EVALUATIONS = 16  # at most in tensors, as nobody looks whether fewer would do
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
 """The best points; in float64, their values and lower bounds of the minima; evaluations."""
 
 
-def solve(problem: Problem) -> Solution:
+@dataclass(frozen=True)
+class NewtonOnDevice:
     """Minimise a smooth convex function over a box by Newton steps, the whole batch at once.
 
-    The method of ``newton``, except that it minimises the quadratic model in one round, and that
+    The method of ``Newton``, except that it minimises the quadratic model in one round, and that
     all of it may be part of a CUDA graph, which gives the same. On a GPU, the networks that
-    ``newton_triton`` is written for are one launch, and every sample ends when its gap is small
-    enough. All else is done in tensors, and every decision is a mask: each call makes
-    ``max_evaluations``, or ``EVALUATIONS`` if that is less. Only that f is finite cannot be seen
-    while a graph is captured: then the gap is not finite either.
-
-    Raises:
-        TypeError: f is not smooth, or the set is not a Box.
-        NonFiniteError: a value or a gradient of f is not finite.
+    ``has_kernel`` are one launch, and every sample ends when its gap is small enough. All else is
+    done in tensors, and every decision is a mask: each call makes ``max_evaluations``, or
+    ``EVALUATIONS`` if that is less. Only that f is finite cannot be seen while a graph is captured:
+    then the gap is not finite either.
 
     Source: Bertsekas, "Projected Newton methods for optimization problems with simple
     constraints", SIAM Journal on Control and Optimization 20, 1982.
     """
-    if not problem.f.smooth:
-        raise TypeError("solver: 'newton_on_device' needs a smooth function; use 'bundle'")
-    if not isinstance(problem.over, Box):
-        raise TypeError(f"over: 'newton_on_device' needs a Box, got {problem.over}; use 'newton'")
-    if has_kernel(problem.f):
-        from icnn_rl.kernels import newton_triton
 
-        y, value, bound, evaluations = newton_triton.find(problem)
-    else:
-        y, value, bound, evaluations = find(problem)
-    if not capturing(y):
-        require_finite(problem, y, value - bound)
-    none = torch.zeros_like(value, dtype=torch.bool)
-    return Solution(
-        y=y,
-        value=value.to(y.dtype),
-        lower_bound=rounded_down(torch.minimum(bound, value), y.dtype),
-        converged=value - bound <= problem.tol,
-        evaluations=evaluations,
-        infeasible=none,
-        unbounded=none,
-    )
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            TypeError: f is not smooth, or the set is not a Box.
+            NonFiniteError: a value or a gradient of f is not finite.
+        """
+        if not problem.f.smooth:
+            raise TypeError("solver: 'newton_on_device' needs a smooth function; use 'bundle'")
+        if not isinstance(problem.over, Box):
+            raise TypeError(
+                f"over: 'newton_on_device' needs a Box, got {problem.over}; use 'newton'"
+            )
+        solve = in_kernel if has_kernel(problem.f) else in_tensors
+        y, value, bound, evaluations = solve(problem)
+        if not capturing(y):
+            _require_finite(problem, y, value - bound)
+        none = torch.zeros_like(value, dtype=torch.bool)
+        return Solution(
+            y=y,
+            value=value.to(y.dtype),
+            lower_bound=rounded_down(torch.minimum(bound, value), y.dtype),
+            converged=value - bound <= problem.tol,
+            evaluations=evaluations,
+            infeasible=none,
+            unbounded=none,
+        )
 
 
 def has_kernel(f: ConvexFunction) -> bool:
     """Whether f is on a GPU, and solved there by one launch."""
-    if f.like is None or not f.like.is_cuda or not _can_compile():
+    return f.like is not None and f.like.is_cuda and _can_compile() and fits_kernel(f)
+
+
+def fits_kernel(f: ConvexFunction) -> bool:
+    """Whether f is what the kernel is written for.
+
+    That is a smooth conditioned network with gates and one narrow hidden layer, or the mean over
+    an ensemble of such networks, with a quadratic added or without.
+    """
+    g, _ = without_quadratic(f)
+    network = g.f if isinstance(g, Mean) else g
+    if not isinstance(network, ConditionedNetwork) or network.gate_y is None:
         return False
+    from icnn_rl.kernels import newton_triton  # Triton is slow to load, and made for Linux alone
+
+    return (
+        network.ensemble == isinstance(g, Mean)
+        and g.batch_shape == f.batch_shape
+        and len(network.bias) == 2
+        and f.smooth
+        and newton_triton.fits(network.dim, network.bias[0].shape[-1])
+    )
+
+
+def in_kernel(problem: Problem) -> Found:
+    """The iterations as one launch, of a function that ``fits_kernel``."""
     from icnn_rl.kernels import newton_triton
 
-    return newton_triton.fits(f)
+    g, term = without_quadratic(problem.f)
+    network = g.f if isinstance(g, Mean) else g
+    assert isinstance(network, ConditionedNetwork)
+    assert network.gate_y is not None
+    assert network.gate_z is not None
+    n, shape = problem.dim, problem.batch_shape
+    start = problem.start.reshape(-1, n)
+    gamma, center = start.new_zeros(()), start.new_zeros(n)
+    if term is not None:
+        gamma = torch.as_tensor(term.gamma, dtype=start.dtype, device=start.device)
+        center = term.center.to(start)
+    y, *found = newton_triton.minimize(
+        (*network.weight_y, *network.weight_z, network.gate_y, *network.gate_z, *network.bias),
+        network.activation.name,
+        gamma.expand(shape).reshape(-1),
+        *(
+            t.expand_as(problem.start).reshape(-1, n)
+            for t in (center, *problem.over.bounds(problem.start))
+        ),
+        start,
+        tol=problem.tol,
+        max_evaluations=problem.max_evaluations,
+        ridge=max(RIDGE / n, ROUNDING * problem.epsilon),
+        rounding=ROUNDING * problem.epsilon,
+    )
+    value, bound, evaluations = (t.view(shape) for t in found)
+    return y.view_as(problem.start), value, bound, evaluations
 
 
 @cache
@@ -85,8 +138,8 @@ def _can_compile() -> bool:
     return find_spec("triton") is not None and headers and any(map(shutil.which, compilers))
 
 
-def find(problem: Problem) -> Found:
-    """The iterations in tensors."""
+def in_tensors(problem: Problem) -> Found:
+    """The iterations in tensors, of any smooth function."""
     assert isinstance(problem.over, Box)
     evaluations = min(problem.max_evaluations, EVALUATIONS)
     f, start = problem.f, problem.start
@@ -126,7 +179,7 @@ def find(problem: Problem) -> Found:
     return best_y.to(start.dtype), best, bound, count
 
 
-def require_finite(problem: Problem, y: Tensor, gap: Tensor) -> None:
+def _require_finite(problem: Problem, y: Tensor, gap: Tensor) -> None:
     """Refuse functions that are not finite at the best point, so that nothing was proved."""
     finite = gap.isfinite().flatten()
     if not bool(finite.all()):

@@ -159,7 +159,7 @@ def _quadratic(
     term: Quadratic, f: ConvexFunction, like: Tensor
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """γ and the centre of each function's quadratic term, in the precision of ``like``."""
-    gamma = torch.as_tensor(term.gamma).to(like).expand(f.batch_shape).reshape(-1)
+    gamma = torch.as_tensor(term.gamma, dtype=like.dtype).expand(f.batch_shape).reshape(-1)
     center = term.center.to(like).expand(*f.batch_shape, f.dim or 0).flatten(0, -2)
     return _array(gamma), _array(center)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,23 @@ class Problem:
             infeasible=nowhere,
             unbounded=nowhere if unbounded is None else tensor(unbounded, torch.bool),
         )
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A way to solve problems. What ``minimize`` is given may be any object with this method."""
+
+    def solve(self, problem: Problem) -> Solution:
+        """Solve every sample of a problem, or prove as much as ``max_evaluations`` allow.
+
+        The set is not empty, and bounded unless f is strongly convex. A solver whose attribute
+        ``linear`` is true takes any set, finds out itself where f falls for ever, and takes no
+        quadratic term.
+
+        Raises:
+            TypeError: the solver does not apply to this function or set.
+        """
+        ...
 
 
 def capturing(t: Tensor) -> bool:

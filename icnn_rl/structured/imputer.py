@@ -99,7 +99,7 @@ def hidden_error(model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | N
     share = LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * torch.rand(len(x), 1).to(x)
     hidden = ~x.isnan() & (torch.rand(x.shape).to(x) < share)
     f = model.energy(x.masked_fill(hidden, torch.nan))
-    solution = argmin(f, model.over, model.tol, model.solver)
+    solution = argmin(f, model.over, model.tol, solver=model.solver)
     value = torch.where(hidden, solution.y - x.nan_to_num(0.0), 0.0).square().sum(-1) / 2
     evaluations = solution.evaluations.double().mean().item()
     return LossValue(value, solution.y.detach(), 1.0, evaluations)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from icnn_rl.kernels.newton_equations import compiled
+from icnn_rl.kernels.compiling import compiled
 
 Array = npt.NDArray[Any]
 

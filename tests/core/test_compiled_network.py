@@ -8,9 +8,10 @@ import torch
 
 from icnn_rl import PICNN, Box, minimize, quadratic
 from icnn_rl.functions import ConvexFunction, Modes
+from icnn_rl.kernels.network import evaluate
 from icnn_rl.networks import ACTIVATIONS
-from icnn_rl.solvers import compiled_network
-from icnn_rl.solvers.compiled_network import CompiledNetwork
+from icnn_rl.solvers import oracle
+from icnn_rl.solvers.oracle import compiled_network
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
@@ -32,44 +33,44 @@ def test_agrees_with_the_network(
 ) -> None:
     f = functions(activation, convex, dtype, ensemble)
     f = f if ensemble is None else f.mean(0)
-    compiled = CompiledNetwork.of(f)
+    compiled = compiled_network(f)
     assert compiled is not None
     rows = np.array([0, 3, 4])
     y = 3 * torch.randn(5, 4, dtype=dtype)
-    points = y[rows].numpy()
+    points = y[rows].double().numpy()
     tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
     value, gradient = f.value_and_gradient(y)
-    got_value, got_gradient = compiled.value_and_gradient(points, rows)
+    got_value, got_gradient, hessian = evaluate(compiled, rows, points, f.smooth)
     np.testing.assert_allclose(got_value, value[rows].numpy(), **tolerance)
     np.testing.assert_allclose(got_gradient, gradient[rows].numpy(), **tolerance)
     if f.smooth:
         expected = f.hessian(y)[rows].numpy()
-        np.testing.assert_allclose(compiled.hessian(points, rows), expected, **tolerance)
+        np.testing.assert_allclose(hessian, expected, **tolerance)
 
 
 def test_members_of_an_ensemble_are_functions_of_their_own() -> None:
     f = functions("squareplus", (6,), torch.float64, ensemble=2)
-    compiled = CompiledNetwork.of(f)
+    compiled = compiled_network(f)
     assert compiled is not None
     y = torch.randn(2, 5, 4, dtype=torch.float64)
     value, gradient = f.value_and_gradient(y)
-    got_value, got_gradient = compiled.value_and_gradient(y.flatten(0, 1).numpy(), np.arange(10))
+    got_value, got_gradient, _ = evaluate(compiled, np.arange(10), y.flatten(0, 1).numpy(), False)
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-12)
 
 
 def assert_compiled_agrees(f: ConvexFunction, dim: int) -> None:
     """The compiled form of f, of batch shape (2, 5), has its values and derivatives."""
-    compiled = CompiledNetwork.of(f)
+    compiled = compiled_network(f)
     assert compiled is not None
     y = torch.randn(2, 5, dim, dtype=torch.float64)
     points, rows = y.flatten(0, 1).numpy(), np.arange(10)
     value, gradient = f.value_and_gradient(y)
-    got_value, got_gradient = compiled.value_and_gradient(points, rows)
+    got_value, got_gradient, got_hessian = evaluate(compiled, rows, points, True)
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
     hessian = f.hessian(y).flatten(0, 1).numpy()
-    np.testing.assert_allclose(compiled.hessian(points, rows), hessian, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(got_hessian, hessian, rtol=1e-11, atol=1e-14)
 
 
 def test_each_mode_is_the_mean_of_its_members() -> None:
@@ -103,8 +104,8 @@ def test_of_an_affine_map(shape: tuple[int, ...], gamma: float | None) -> None:
 def test_a_quadratic_that_adds_samples_is_left_to_torch() -> None:
     f = PICNN(3, 4, (16,), (6,), "softplus").condition(torch.zeros(1, 3))
     centers = torch.zeros(5, 4)
-    assert CompiledNetwork.of(f) is not None
-    assert CompiledNetwork.of(f + quadratic(1.0, centers)) is None
+    assert compiled_network(f) is not None
+    assert compiled_network(f + quadratic(1.0, centers)) is None
     assert minimize(f + quadratic(1.0, centers), Box(-1.0, 1.0)).converged.shape == (5,)
 
 
@@ -114,9 +115,9 @@ def test_solvers_find_the_same_minimum_without_it(
 ) -> None:
     f = functions("softplus", (8, 8), torch.float64)
     compiled = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
-    monkeypatch.setattr(compiled_network, "WORK", 0)
-    monkeypatch.setattr(compiled_network, "NARROW", 0)
-    assert CompiledNetwork.of(f, hessians=True) is None
+    monkeypatch.setattr(oracle, "WORK", 0)
+    monkeypatch.setattr(oracle, "NARROW", 0)
+    assert compiled_network(f, hessians=True) is None
     plain = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
     assert compiled.converged.all()
     assert plain.converged.all()
@@ -124,14 +125,14 @@ def test_solvers_find_the_same_minimum_without_it(
 
 
 def test_wide_networks_are_left_to_torch() -> None:
-    assert CompiledNetwork.of(functions("relu", (4, 4), torch.float32)) is not None
-    assert CompiledNetwork.of(functions("relu", (600, 600), torch.float32)) is None
+    assert compiled_network(functions("relu", (4, 4), torch.float32)) is not None
+    assert compiled_network(functions("relu", (600, 600), torch.float32)) is None
 
 
 def test_large_batches_of_narrow_networks_are_left_to_torch_unless_hessians_are_wanted() -> None:
     many = torch.zeros(8192, dtype=torch.long)
     narrow = functions("squareplus", (64,), torch.float32).take(many)
-    assert CompiledNetwork.of(narrow) is None
-    assert CompiledNetwork.of(narrow, hessians=True) is not None
+    assert compiled_network(narrow) is None
+    assert compiled_network(narrow, hessians=True) is not None
     wide = functions("squareplus", (200, 200), torch.float32).take(many)
-    assert CompiledNetwork.of(wide, hessians=True) is None
+    assert compiled_network(wide, hessians=True) is None

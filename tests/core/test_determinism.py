@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from icnn_rl.kernels.interior_point import minimize_model
+from icnn_rl.kernels.interior_point import NO_MATRIX, Models, minimize_models
 
 ROUNDS = 5
 
@@ -14,12 +14,13 @@ ROUNDS = 5
 def answer(n: int, m: int, q: int, rows: int, curved: bool) -> bytes:
     """The minimiser of a random model, ``m`` cuts and constraints, and its bound."""
     random = np.random.default_rng(n)
-    h, a, root = random.normal(size=(m, n)), random.normal(size=m), random.normal(size=(n, n))
-    a[:rows] -= 3
-    P = root @ root.T if curved else np.empty((0, 0))
-    p, finite, u = np.zeros(n), np.ones(n, np.bool_), np.full(n, 1 / n)
-    E, e = np.ones((q, n)), np.ones(q)
-    bound = minimize_model(h, a, rows, E, e, P, p, finite, u, 1e-9, np.inf)
+    h, a = random.normal(size=(1, m, n)), random.normal(size=(1, m))
+    root = random.normal(size=(1, n, n))
+    a[:, :rows] -= 3
+    P = root @ root.mT if curved else NO_MATRIX
+    p, finite, u = np.zeros((1, n)), np.ones((1, n), np.bool_), np.full((1, n), 1 / n)
+    models = Models(h, a, np.ones((1, q, n)), np.ones((1, q)), P, p, finite)
+    bound = minimize_models(models, u, rows=rows, accuracy=1e-9)
     return bytes(np.append(u, bound))
 
 

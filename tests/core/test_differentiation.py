@@ -267,7 +267,7 @@ def test_one_newton_step_makes_a_coarse_answer_a_good_one(tol: float, accuracy: 
     for over in (Box(-1.0, 1.0), Simplex()):
         exact = argmin(f, over, TOL).y
         for solver in ("bundle", "newton"):
-            assert float((argmin(f, over, tol, solver).y - exact).abs().max()) < accuracy
+            assert float((argmin(f, over, tol, solver=solver).y - exact).abs().max()) < accuracy
 
 
 def test_rows_do_not_keep_single_precision_from_its_newton_step() -> None:

@@ -12,7 +12,6 @@ from problems import (
     BOUNDED_SETS,
     PIECEWISE_LINEAR,
     SEEDS,
-    SMOOTH,
     apply,
     architectures,
     cast,
@@ -28,7 +27,6 @@ from test_minimize import BATCH, PROBLEMS, N, network
 from icnn_rl import (
     FICNN,
     Box,
-    ConvexFunction,
     Euclidean,
     Polytope,
     Simplex,
@@ -45,14 +43,13 @@ TOLERANCES = {
     "bundle_entropy": 1e-6,
     "projected_gradient": 2e-2,
     "accelerated_gradient": 2e-2,
-    "admm": 1e-4,
 }
 SOLVERS = tuple(TOLERANCES)
 GRADIENTS = ("projected_gradient", "accelerated_gradient")
 
 
-def applies(solver: str, f: ConvexFunction, problem: str) -> bool:
-    return {"admm": f.piecewise_linear, "bundle_entropy": "entropy" in problem}.get(solver, True)
+def applies(solver: str, problem: str) -> bool:
+    return solver != "bundle_entropy" or "entropy" in problem
 
 
 @pytest.mark.parametrize("solver", ["bundle_entropy", "bundle"])
@@ -72,7 +69,7 @@ def test_an_entropy_that_leaves_its_domain_in_single_precision(solver: str) -> N
 def test_problems_by_solvers(problem: str, solver: str) -> None:
     f, tol = PROBLEMS[problem](), TOLERANCES[solver]
     over = Box(-1.0, 1.0)
-    if not applies(solver, f, problem):
+    if not applies(solver, problem):
         with pytest.raises(TypeError, match=f"solver: '{solver}' needs .* use 'bundle'"):
             minimize(f, over, tol, solver)
         return
@@ -90,8 +87,7 @@ def test_problems_by_solvers(problem: str, solver: str) -> None:
 @settings(max_examples=15)
 @given(st.data())
 def test_no_point_below_the_bound(solver: str, data: st.DataObject) -> None:
-    activations = PIECEWISE_LINEAR if solver == "admm" else PIECEWISE_LINEAR + SMOOTH
-    architecture = data.draw(architectures(activations, st.just(2)))
+    architecture = data.draw(architectures(ensembles=st.just(2)))
     operation = data.draw(st.sampled_from(["mean", "max", "linear", "sum", "restrict", "affine"]))
     size, dtype, seed = (data.draw(s) for s in (SIZES, DTYPES, SEEDS))
     f = build(architecture, operation, seed, size, dtype)

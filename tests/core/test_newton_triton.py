@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from problems import normal
+from problems import SMOOTH, normal
 from torch import Tensor
 
 from icnn_rl import FICNN, PICNN, Box, ConvexFunction, linear, minimize, negative_entropy, quadratic
@@ -19,7 +19,6 @@ from icnn_rl.solvers import newton_on_device
 from icnn_rl.solvers.problem import Problem
 
 pytest.importorskip("triton", reason="Triton is made for Linux alone")
-from icnn_rl.kernels import newton_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = 4
@@ -61,16 +60,18 @@ def problem(
     return Problem(f, over, tol, max_evaluations, center, center)
 
 
-CASES = [(activation, n) for activation in newton_triton.SMOOTH for n in (1, 6)]
+CASES = [(activation, n) for activation in SMOOTH for n in (1, 6)]
 
 
 @pytest.mark.parametrize(("activation", "n"), [*CASES, ("squareplus", 17)])
 def test_iterations_are_those_in_tensors(activation: str, n: int) -> None:
     f = network(n, activation)
-    assert newton_triton.fits(f)
+    assert newton_on_device.fits_kernel(f)
     for evaluations in (1, 2, 4):
         given = problem(f, max_evaluations=evaluations)
-        for a, b in zip(newton_triton.find(given), newton_on_device.find(given), strict=True):
+        for a, b in zip(
+            newton_on_device.in_kernel(given), newton_on_device.in_tensors(given), strict=True
+        ):
             assert a.dtype == b.dtype
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
@@ -81,17 +82,19 @@ def test_quadratics(gamma: Tensor | float) -> None:
         assert (gamma == 0).any()
         gamma = gamma.to(DEVICE)
     f = network() + quadratic(gamma, normal(1, BATCH, 3).to(DEVICE))
-    assert newton_triton.fits(f)
+    assert newton_on_device.fits_kernel(f)
     for evaluations in (1, 2, 4):
         given = problem(f, max_evaluations=evaluations)
-        for a, b in zip(newton_triton.find(given), newton_on_device.find(given), strict=True):
+        for a, b in zip(
+            newton_on_device.in_kernel(given), newton_on_device.in_tensors(given), strict=True
+        ):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("n", [1, 6])
 def test_single_precision(n: int) -> None:
     f, optimum = network(n, dtype=torch.float32), minimize(network(n), UNIT, 1e-9)
-    y, value, bound, _ = newton_triton.find(problem(f, tol=1e-3, max_evaluations=16))
+    y, value, bound, _ = newton_on_device.in_kernel(problem(f, tol=1e-3, max_evaluations=16))
     assert y.dtype == torch.float32
     assert value.dtype == bound.dtype == torch.float64
     torch.testing.assert_close(value.float(), f.value(y), rtol=1e-5, atol=1e-5)
@@ -103,7 +106,7 @@ def test_single_precision(n: int) -> None:
 @pytest.mark.parametrize("where", BOXES)
 def test_boxes(where: str) -> None:
     f, over = network(), BOXES[where]
-    y, value, bound, _ = newton_triton.find(problem(f, over, 1e-6, 30))
+    y, value, bound, _ = newton_on_device.in_kernel(problem(f, over, 1e-6, 30))
     optimum = minimize(f, over, 1e-9, "newton")
     assert over.contains(y, 0.0).all()
     torch.testing.assert_close(value, f.value(y))
@@ -114,12 +117,12 @@ def test_boxes(where: str) -> None:
 
 def test_each_sample_ends_when_its_gap_is_small_enough() -> None:
     f, tol = network(6), 1e-3
-    *_, evaluations = newton_triton.find(problem(f, tol=tol, max_evaluations=16))
+    *_, evaluations = newton_on_device.in_kernel(problem(f, tol=tol, max_evaluations=16))
     assert len(set(evaluations.tolist())) > 1
     for sample, last in enumerate(evaluations.tolist()):
         gaps = []
         for count in (last - 1, last):
-            _, value, bound, _ = newton_on_device.find(problem(f, max_evaluations=count))
+            _, value, bound, _ = newton_on_device.in_tensors(problem(f, max_evaluations=count))
             gaps.append(float((value - bound)[sample]))
         assert gaps[0] > tol >= gaps[1]
 
@@ -127,7 +130,9 @@ def test_each_sample_ends_when_its_gap_is_small_enough() -> None:
 @pytest.mark.parametrize("members", [None, 1, 3])
 def test_members(members: int | None) -> None:
     given = problem(network(members=members))
-    for a, b in zip(newton_triton.find(given), newton_on_device.find(given), strict=True):
+    for a, b in zip(
+        newton_on_device.in_kernel(given), newton_on_device.in_tensors(given), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 
@@ -136,7 +141,7 @@ def test_one_observation_with_its_axis_and_without() -> None:
     assert isinstance(f, ConditionedNetwork)
     one = f.take(torch.tensor([1], device=DEVICE))
     for g, shape in ((one, (1,)), (replace(one, batched=False), ())):
-        y, value, *_ = newton_triton.find(problem(g, tol=1e-6, max_evaluations=20))
+        y, value, *_ = newton_on_device.in_kernel(problem(g, tol=1e-6, max_evaluations=20))
         assert y.shape == (*shape, 3)
         assert value.shape == shape
         torch.testing.assert_close(value.reshape(()), minimize(f, UNIT, 1e-6).value[1])
@@ -149,11 +154,11 @@ def test_a_sample_that_is_not_finite_spoils_no_other() -> None:
     bias = clean.bias[0].clone()
     bias[:, 2] = torch.nan
     spoilt = replace(clean, bias=(bias, clean.bias[1])).mean(0)
-    y, value, bound, _ = newton_triton.find(problem(spoilt))
+    y, value, bound, _ = newton_on_device.in_kernel(problem(spoilt))
     others = torch.arange(BATCH) != 2
     assert (y[2] == 0).all()
     assert not (value - bound)[2].isfinite()
-    torch.testing.assert_close(y[others], newton_triton.find(problem(mean))[0][others])
+    torch.testing.assert_close(y[others], newton_on_device.in_kernel(problem(mean))[0][others])
 
 
 def test_what_the_kernel_is_not_for() -> None:
@@ -169,14 +174,15 @@ def test_what_the_kernel_is_not_for() -> None:
         f + linear(torch.zeros(3, device=DEVICE).double()),
         f.affine(torch.eye(3, device=DEVICE).double()),
     ]
-    assert newton_triton.fits(f)
-    assert not any(newton_triton.fits(g) for g in others)
+    assert newton_on_device.fits_kernel(f)
+    assert not any(newton_on_device.fits_kernel(g) for g in others)
 
 
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from icnn_rl.kernels.newton_triton import SMOOTH, _newton
+from icnn_rl.kernels import ELU, SOFTPLUS, SQUAREPLUS
+from icnn_rl.kernels.newton_triton import _newton
 
 kinds = {{"tol": "fp64", "ridge": "fp64", "rounding": "fp64", "evaluations_out": "*i64"}}
 kinds |= {{"value_out": "*fp64", "bound_out": "*fp64"}}
@@ -184,7 +190,7 @@ kinds |= dict.fromkeys(("max_evaluations", "batch", "width"), "i32")
 names, sizes = _newton.arg_names, {{"n": 3, "MEMBERS": 2, "N": 4, "M": 32}}
 kinds |= dict.fromkeys([*sizes, "ACTIVATION"], "constexpr")
 signature = {{name: kinds.get(name, "*{kind}") for name in names}}
-for activation in SMOOTH.values():
+for activation in (SQUAREPLUS, SOFTPLUS, ELU):
     constants = sizes | {{"ACTIVATION": activation}}
     source = ASTSource(_newton, signature, {{(names.index(k),): v for k, v in constants.items()}})
     print(len(compile(source, GPUTarget("cuda", 80, 32)).asm["cubin"]))
@@ -197,4 +203,4 @@ def test_it_compiles_for_a_gpu_where_there_is_none(kind: str) -> None:
     command = [sys.executable, "-P", "-c", COMPILE.format(kind=kind)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert [int(size) > 1000 for size in done.stdout.split()] == [True] * len(newton_triton.SMOOTH)
+    assert [int(size) > 1000 for size in done.stdout.split()] == [True] * 3

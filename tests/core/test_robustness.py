@@ -26,7 +26,7 @@ from icnn_rl import (
     negative_entropy,
     quadratic,
 )
-from icnn_rl.solvers.minimize import SOLVERS
+from icnn_rl.solvers import SOLVERS
 
 EXAMPLES = max(1, settings.default.max_examples // 4)
 N = 3

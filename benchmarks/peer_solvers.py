@@ -1,17 +1,27 @@
-"""ADMM on the linear program of a network: linear algebra and projections alone."""
+"""Solvers for comparison alone, behind the same call: ``minimize(f, over, solver=ADMM())``.
+
+ECOS and Clarabel need the extra ``solvers``.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import clarabel
+import ecos
 import numpy as np
 import scipy.sparse as sp
 import torch
 from scipy.sparse.linalg import norm
 
 from icnn_rl.functions.linear_program import LinearProgram
+from icnn_rl.kernels import ROUNDING
 from icnn_rl.kernels.polyhedron import Polyhedron
+from icnn_rl.solvers import Problem, Solution, Solver
 from icnn_rl.solvers.certificate import Certificate
-from icnn_rl.solvers.problem import ROUNDING, Array, Index, Oracle, Problem
-from icnn_rl.solvers.solution import Solution
+from icnn_rl.solvers.linear_programs import Answer, Optimum, Program, solve_each
+from icnn_rl.solvers.oracle import Oracle
+from icnn_rl.solvers.problem import Array, Index
 
 SWEEPS = 20  # between two evaluations of f
 RELAXATION = 1.6
@@ -21,7 +31,8 @@ TINY = 1e-300  # keeps 0/0 away
 FACTORS = 2**24  # entries of the factorised matrices held at a time
 
 
-def solve(problem: Problem) -> Solution:
+@dataclass(frozen=True)
+class ADMM:
     """Minimise a piecewise-linear function by the alternating direction method of multipliers.
 
         min cᵀv    subject to    q = A v,  low ≤ q ≤ high,        v = (y, w)
@@ -34,28 +45,32 @@ def solve(problem: Problem) -> Solution:
     of any solver do (``LinearProgram.tangent``). Samples are taken in groups, as many as fit the
     memory.
 
-    Raises:
-        TypeError: f is not piecewise linear.
-
     Source: Boyd, Parikh, Chu, Peleato & Eckstein, "Distributed optimization and statistical
     learning via the alternating direction method of multipliers", 2011; relaxation and penalty as
     in Stellato et al., "OSQP: an operator splitting solver for quadratic programs", 2020.
     """
-    if not problem.f.piecewise_linear:
-        raise TypeError("solver: 'admm' needs a piecewise-linear function; use 'bundle'")
-    certificate = Certificate(problem)
-    size, shape = problem.size, problem.batch_shape
-    first = 0
-    while first < size:
-        lps: list[LinearProgram] = []
-        while first + len(lps) < size:
-            index = np.unravel_index(first + len(lps), shape) if shape else ()
-            lps.append(problem.f.to_lp(tuple(int(k) for k in index)))
-            if (len(lps) + 1) * len(lps[0].c) ** 2 > FACTORS:
-                break
-        _solve_group(problem, lps, np.arange(first, first + len(lps)), certificate)
-        first += len(lps)
-    return certificate.solution()
+
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            TypeError: f is not piecewise linear.
+        """
+        if not problem.f.piecewise_linear:
+            raise TypeError("solver: 'admm' needs a piecewise-linear function; use 'bundle'")
+        certificate = Certificate(problem)
+        size, shape = problem.size, problem.batch_shape
+        first = 0
+        while first < size:
+            lps: list[LinearProgram] = []
+            while first + len(lps) < size:
+                index = np.unravel_index(first + len(lps), shape) if shape else ()
+                lps.append(problem.f.to_lp(tuple(int(k) for k in index)))
+                if (len(lps) + 1) * len(lps[0].c) ** 2 > FACTORS:
+                    break
+            _solve_group(problem, lps, np.arange(first, first + len(lps)), certificate)
+            first += len(lps)
+        return certificate.solution()
 
 
 def _solve_group(
@@ -91,8 +106,7 @@ def _solve_group(
     rho = np.maximum(abs(c).max(1, keepdims=True), TINY)
     for _ in range(problem.max_evaluations):
         active = np.flatnonzero(~certificate.done[group])
-        y, value, gradient = oracle.value_and_gradient(points[group[active]], group[active])
-        certificate.observe(group[active], y, value, gradient)
+        certificate.observe(*oracle.evaluate(points[group[active]], group[active]))
         multipliers = (lengths * u)[active, :own]
         _prove(problem, [lps[i] for i in active], group[active], multipliers, certificate)
         if certificate.done[group].all():
@@ -151,3 +165,91 @@ def _prove(
         terms *= ROUNDING * np.finfo(np.float64).eps
         offsets[i] -= terms[-1] + terms[:-1] @ reach[i]
     certificate.prove(rows, offsets, slopes)
+
+
+@dataclass(frozen=True)
+class ECOS:
+    """Minimise a piecewise-linear function exactly by ECOS, see ``solve_each``.
+
+    Source: Domahidi, Chu & Boyd, "ECOS: an SOCP solver for embedded systems", ECC 2013.
+    """
+
+    linear = True
+
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            TypeError: f is not piecewise linear.
+        """
+        return solve_each(problem, "ecos", _solve_by_ecos)
+
+
+def _solve_by_ecos(program: Program) -> Answer:
+    G, h = program.with_bounds_as_rows()
+    equations = (sp.csc_matrix(program.E), program.d) if len(program.d) else ()
+    try:
+        result = ecos.solve(
+            program.c, sp.csc_matrix(G), h, {"l": len(h)}, *equations, verbose=False
+        )
+    except RuntimeError:  # it takes no equation without coefficients
+        return "failed"
+    match result["info"]["exitFlag"]:
+        case 0 | 10:
+            mu = result["z"][: len(program.b)]
+            return Optimum(result["x"], mu, result["y"])
+        case 2:
+            return "unbounded"
+        case _:
+            return "failed"
+
+
+@dataclass(frozen=True)
+class Clarabel:
+    """Minimise a piecewise-linear function exactly by Clarabel, see ``solve_each``.
+
+    Source: Goulart & Chen, "Clarabel: an interior-point solver for conic programs with quadratic
+    objectives", arXiv:2405.12762, 2024.
+    """
+
+    linear = True
+
+    def solve(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            TypeError: f is not piecewise linear.
+        """
+        return solve_each(problem, "clarabel", _solve_by_clarabel)
+
+
+def _solve_by_clarabel(program: Program) -> Answer:
+    G, h = program.with_bounds_as_rows()
+    equations, size = len(program.d), len(program.c)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    solver = clarabel.DefaultSolver(
+        sp.csc_matrix((size, size)),
+        program.c,
+        sp.csc_matrix(sp.vstack([program.E, G])),
+        np.concatenate([program.d, h]),
+        [clarabel.ZeroConeT(equations), clarabel.NonnegativeConeT(len(h))],
+        settings,
+    )
+    result = solver.solve()
+    match str(result.status):
+        case "Solved" | "AlmostSolved":
+            nu, mu = np.split(np.array(result.z), [equations])
+            return Optimum(np.array(result.x), mu[: len(program.b)], nu)
+        case "DualInfeasible":
+            return "unbounded"
+        case _:
+            return "failed"
+
+
+PEER_SOLVERS: dict[str, Solver] = {"admm": ADMM(), "ecos": ECOS(), "clarabel": Clarabel()}
+
+
+def by_name(name: str) -> str | Solver:
+    """What ``minimize`` takes for the solver of a name, one of these or one of the package."""
+    return PEER_SOLVERS.get(name, name)
