@@ -32,6 +32,7 @@ from icnn_rl.solvers import SOLVERS
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))
 from hard_problems import FUNCTIONS, SETS, Truth, entropic, hard_problem
 
+NAMES = (*SOLVERS, *PEER_SOLVERS)
 RESULTS = Path(__file__).parent / "results"
 TOL = 1e-4  # of the function's scale
 CAP = 200
@@ -82,7 +83,7 @@ def solve_batch(seed: int, solvers: list[str]) -> list[Row]:
 def summary(rows: list[Row]) -> str:
     """The table: a line for every method."""
     lines = []
-    for solver in SOLVERS:
+    for solver in NAMES:
         mine = [row for row in rows if row["solver"] == solver]
         if not mine:
             continue
@@ -124,11 +125,11 @@ def main() -> None:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=2500)
-    parser.add_argument("--solver", choices=SOLVERS)
+    parser.add_argument("--solver", choices=NAMES)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    solvers = [arguments.solver] if arguments.solver else [*SOLVERS, *PEER_SOLVERS]
+    solvers = [arguments.solver] if arguments.solver else list(NAMES)
     with (RESULTS / "robustness.csv").open("w", newline="") as file:
         run(arguments.problems, solvers, arguments.seed, file)
 
