@@ -2,73 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from icnn_rl import Solution
+from icnn_rl import PICNN, Solution
+from icnn_rl.solvers import solved_on_device
 from icnn_rl.solvers.problem import capturing
 
-WARM_UP = 3  # updates before the one that is recorded, as PyTorch asks for
+if TYPE_CHECKING:
+    from icnn_rl.agents.concave_q import ConcaveQ
+
+WARM_UP = 3  # updates before the recording, as PyTorch asks for
 
 Update = tuple[Tensor, list[Solution]]
 """The loss of an update, and how its argmins were found."""
 
 
 class CapturedUpdate:
-    """An update of networks as one graph, from the argmins of the target to the optimiser's step.
+    """The update of an agent as one graph, from the argmins of the target to the optimiser's step.
 
-    A graph knows no numbers but those of its recording. So a batch is copied to where the graph
-    reads it, and with it the learning rate, which may follow a schedule; results are copied from
-    where it writes them. The first updates are made as they are, on the stream of the recording,
-    so that libraries and the optimiser have made what they need. Outside of an update the
-    optimiser is as it would be without a graph.
+    A graph knows no numbers but those of its recording. So a batch and the learning rate, which may
+    follow a schedule, are copied to where the graph reads them, and results from where it writes
+    them. The first updates are made without a graph, on the stream of the recording, so that
+    libraries and the optimiser allocate what they need. Where a graph cannot hold the update, it is
+    made without one.
 
     Args:
-        update: makes an update of a batch; it does not wait for the device while that records.
-        optimizer: Adam or AdamW, fused.
-        settings: what else the update depends on.
+        model: the agent.
 
     Source: PyTorch, "CUDA semantics", section on CUDA graphs.
     """
 
-    def __init__(
-        self,
-        update: Callable[[ReplayBufferSamples], Update],
-        optimizer: torch.optim.Optimizer,
-        settings: tuple[object, ...],
-    ) -> None:
-        self._update, self._optimizer, self._settings = update, optimizer, settings
-        self._state = optimizer.state
-        self._batch: ReplayBufferSamples | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._calls = 0
+    def __init__(self, model: ConcaveQ) -> None:
+        self._model = model
+        self._optimizer = model.critic.optimizer
+        self.reset()
 
-    def fits(self, batch: ReplayBufferSamples, settings: tuple[object, ...]) -> bool:
-        """Whether a recording would be of the same update."""
-        # Loading an optimiser's state puts other tensors in the place of those recorded.
-        known = self._optimizer.state is self._state and self._settings == settings
-        return known and (self._batch is None or _forms(batch) == _forms(self._batch))
+    def reset(self) -> None:
+        """Forget the recording."""
+        self._settings = self._current_settings()
+        self._optimizer_state = self._optimizer.state
+        self._batch: ReplayBufferSamples | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self._calls = 0
 
     def __call__(self, batch: ReplayBufferSamples) -> Update:
         """Make an update."""
+        if not self.possible(batch):
+            return self._model._update(batch)
+        if not self.fits(batch):
+            self.reset()
         self.fill(batch)
         self._calls += 1
         if self._calls == 1:
             self._stream = torch.cuda.Stream()
         if self._calls <= WARM_UP:
             return self._warm_up()
-        if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=self._stream):
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, stream=self._stream):
                 self._outcome = self.run()
-        self._graph.replay()
+        self.graph.replay()
         loss, solutions = self._outcome
         copies = [{k: t.clone() for k, t in vars(solution).items()} for solution in solutions]
         return loss.clone(), [Solution(**copy) for copy in copies]
+
+    def possible(self, batch: ReplayBufferSamples) -> bool:
+        """Whether argmins, losses and steps are work that a CUDA graph can hold."""
+        model, critic = self._model, self._model.critic
+        return (
+            model.device.type == "cuda"
+            and model.action_set is None
+            and model.solver.name == "auto"
+            and solved_on_device(critic.dim, len(batch.rewards))
+            and critic.modes == 1
+            and isinstance(critic.net, PICNN)
+            and not critic.net.path.activation.piecewise_linear
+            # Other extractors may read numbers from the device, which a graph cannot.
+            and type(critic.features_extractor) in (FlattenExtractor, NatureCNN)
+            and isinstance(self._optimizer, (torch.optim.Adam, torch.optim.AdamW))
+            and bool(self._optimizer.defaults["fused"])
+        )
+
+    def fits(self, batch: ReplayBufferSamples) -> bool:
+        """Whether a recording would be of the same update."""
+        # Loading an optimiser's state replaces the recorded tensors by others.
+        same = self._optimizer.state is self._optimizer_state
+        same = same and self._settings == self._current_settings()
+        return same and (self._batch is None or _forms(batch) == _forms(self._batch))
 
     def fill(self, batch: ReplayBufferSamples) -> None:
         """Copy a batch and the learning rate to where the update reads them."""
@@ -85,7 +112,12 @@ class CapturedUpdate:
         """Make an update of what was copied, without a graph."""
         assert self._batch is not None
         with _rate_from(self._rate, self._optimizer):
-            return self._update(self._batch)
+            return self._model._update(self._batch)
+
+    def _current_settings(self) -> tuple[object, ...]:
+        model = self._model
+        weights = (model.gamma, model.tau, model.td_clip, model.action_l2, model.entropy)
+        return (*weights, model.target_noise, model.target_noise_clip, model.solver)
 
     def _warm_up(self) -> Update:
         current = torch.cuda.current_stream()

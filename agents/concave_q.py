@@ -23,29 +23,15 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from icnn_rl import Solution
-from icnn_rl.agents.action_sets import project_onto, scaled
 from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm
 from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
-from icnn_rl.agents.policies import CnnPolicy, ConcaveQPolicy, MlpPolicy, MultiInputPolicy
-from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, achieved
-from icnn_rl.agents.validation import (
-    require_at_least,
-    require_bounded_box,
-    require_drawing,
-    require_format,
-    require_none_of,
-    require_rates,
-    require_steps,
-)
-from icnn_rl.solvers import solved_on_device
+from icnn_rl.agents.policies import ALIASES, ConcaveQPolicy, held_by_policy
+from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, measures
+from icnn_rl.agents.validation import require_arguments, require_bounded_box, require_format
 
-FORMAT = 4  # of saved models; raise it when an older archive can no longer be read
-FALLING = LinearSchedule(1e-3, 5e-5, 1.0)  # learning rate, by the progress that remains
-OF_POLICY = {"action_l2": "action_l2", "entropy": "entropy", "acting_solver": "solver"}  # its names
-OWN = {*OF_POLICY.values(), "target_network"}  # set for the policy, not by the user
-GIVEN = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs")  # setting up adds to them
-HOME = 0.1  # weight of the loss of the mode at home at an action, next to that of the winner
+DEFAULT_LEARNING_RATE = LinearSchedule(1e-3, 5e-5, 1.0)  # by the progress that remains
+FORMAT = 5  # of saved models; raise it when an older archive can no longer be read
 
 
 class ConcaveQ(ConstrainedOffPolicyAlgorithm):
@@ -109,21 +95,19 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     critics: Fujimoto et al., ICML 2018; ``action_l2``: Plappert et al., 2018.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": MlpPolicy,
-        "CnnPolicy": CnnPolicy,
-        "MultiInputPolicy": MultiInputPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = ALIASES
     policy: ConcaveQPolicy
     critic: ConcaveCritic
     critic_target: ConcaveCritic | None
-    default_noise = ""  # the noise that the constructor chose, in words
+    action_l2 = held_by_policy("action_l2", "action_l2")
+    entropy = held_by_policy("entropy", "entropy")
+    acting_solver = held_by_policy("acting_solver", "solver")
 
     def __init__(
         self,
         policy: str | type[ConcaveQPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = FALLING,
+        learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
         batch_size: int = 256,
@@ -157,8 +141,6 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         if env is not None:
             env = maybe_make_env(env, verbose)
             require_bounded_box(env.action_space)
-            require_steps(n_steps, env.observation_space)
-        require_none_of(OWN, policy_kwargs or {})
         super().__init__(
             policy,
             env,
@@ -193,106 +175,58 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self.action_l2 = action_l2
         self.entropy = entropy
         self.td_clip = td_clip
-        self.solver = TARGET.changed_by(solver)
-        self.acting_solver = ACTING.changed_by(acting_solver)
+        self.solver = solver
+        self.acting_solver = acting_solver
         self.compile = compile
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self._check_arguments()
-        given = {name: getattr(self, name) for name in GIVEN}
-        own = {theirs: getattr(self, name) for name, theirs in OF_POLICY.items()}
-        self.policy_kwargs = {**self.policy_kwargs, **own, "target_network": self.tau < 1}
-        self.replay_buffer_kwargs = {**self.replay_buffer_kwargs}
-        super()._setup_model()
-        for name, value in given.items():  # as they were, so that load() can derive them anew
-            setattr(self, name, value)
-        self.critic = self.policy.critic
-        self.critic_target = self.policy.critic_target
-        # Listed once: walking through the modules costs as much as the update itself.
-        self._weights = tuple(self.critic.parameters())
-        self._statistics = tuple(self.critic.buffers())  # of batch normalisation
-        if self.critic_target is not None:
-            self._target_weights = tuple(self.critic_target.parameters())
-            self._target_statistics = tuple(self.critic_target.buffers())
-        self._captured: CapturedUpdate | None = None
-        self._setup_noise()
-
-    def _check_arguments(self) -> None:
-        # Not in the constructor, after which load() sets what it was given by keyword.
-        require_at_least(1, batch_size=self.batch_size)
-        require_rates(self.tau, self.gamma, self.td_clip)
-        weights = ("action_l2", "entropy", "exploration_noise", "target_noise", "target_noise_clip")
-        require_at_least(0, **{name: getattr(self, name) for name in weights})
+        # Not in the constructor, as load() sets arguments after it.
         self.solver = TARGET.changed_by(self.solver)
         self.acting_solver = ACTING.changed_by(self.acting_solver)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in OF_POLICY and "policy" in vars(self):
-            setattr(self.policy, OF_POLICY[name], value)
-
-    def _setup_noise(self) -> None:
-        temperature = self.exploration_temperature
+        require_arguments(self)
+        # With n_steps stable-baselines3 chooses another buffer, which load() may have to undo.
+        buffer = self.replay_buffer_class, self.replay_buffer_kwargs.copy()
+        super()._setup_model()
+        self.replay_buffer_class, self.replay_buffer_kwargs = buffer
         if isinstance(self.action_noise, VectorizedActionNoise):
-            self.action_noise = self.action_noise.base_noise  # learn() makes one for each again
-        if repr(self.action_noise) == self.default_noise:
-            self.action_noise = None  # loaded, it may be one of another exploration_noise
-        self.default_noise = ""
-        if temperature is not None:
-            require_drawing(temperature, self.action_noise, self.policy.modes)
-        elif self.action_noise is None and self.exploration_noise > 0:
-            std = np.full_like(self.action_space.low, self.exploration_noise)
-            self.action_noise = NormalActionNoise(np.zeros_like(std), std)
-            self.default_noise = repr(self.action_noise)
+            self.action_noise = self.action_noise.base_noise  # learn() makes one per environment
+        if self.tau < 1:
+            self.policy.add_target_network()
+        self.policy.action_l2, self.policy.entropy = self.action_l2, self.entropy
+        self.policy.solver = self.acting_solver
+        self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
+        self._captured = CapturedUpdate(self)
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         """Make ``gradient_steps`` updates of the critics, each followed by one of the targets."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.critic.optimizer)
-
+        update = self._captured if self.compile else self._update
         losses: list[Tensor] = []
         solutions: list[Solution] = []
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            loss, found = self._compiled(batch) if self.compile else self._update(batch)
+            loss, found = update(batch)
             losses.append(loss)
             solutions += found
         self.policy.set_training_mode(False)
-
         self._n_updates += gradient_steps
-        self._record(losses, solutions)
-
-    def _compiled(self, batch: ReplayBufferSamples) -> Update:
-        """An update of the networks, as a CUDA graph where one can hold it."""
-        plain = self.action_set is None and self.solver.method == "auto"
-        known = plain and self.policy.capturable
-        if not (known and solved_on_device(self.policy.critic.dim, len(batch.rewards))):
-            return self._update(batch)
-        settings = (
-            *(self.gamma, self.tau, self.td_clip, self.solver),
-            *(self.policy.action_l2, self.policy.entropy),
-            *(self.target_noise, self.target_noise_clip),
-        )
-        if self._captured is None or not self._captured.fits(batch, settings):
-            self._captured = CapturedUpdate(self._update, self.critic.optimizer, settings)
-        return self._captured(batch)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, value in measures(losses, solutions).items():
+            self.logger.record(name, value)
 
     def _update(self, batch: ReplayBufferSamples) -> Update:
-        critics, following = self._condition(batch)
+        critics, following = self.policy.condition(batch.observations, batch.next_observations)
         target, found = self._td_target(batch, following)
-        loss, found_too = self._update_critics(batch, critics, target)
-        self._update_targets()
-        return loss, found + found_too
-
-    def _condition(self, batch: ReplayBufferSamples) -> tuple[Critics, Critics]:
-        """The critics at s, and at s' those that the target is made of."""
-        if self.critic_target is None:
-            return self.critic.condition_both(batch.observations, batch.next_observations)
-        with torch.no_grad():
-            following = self.critic_target.condition(batch.next_observations)
-        return self.critic.condition(batch.observations), following
+        loss, more = self._loss(batch, critics, target)
+        self.critic.optimizer.zero_grad()
+        loss.backward()
+        self.critic.optimizer.step()
+        self.critic.net.project_()
+        self.policy.update_target(self.tau)
+        return loss.detach(), found + more
 
     @torch.no_grad()
     def _td_target(
@@ -311,29 +245,10 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         reward, done = batch.rewards.squeeze(-1), batch.dones.squeeze(-1)
         return reward + discount * (1 - done) * next_q.amin(0), found
 
-    def _greedy(self, critics: Critics, observations: Any) -> Solution:
-        """The best scaled actions that the environment allows."""
-        allowed = None if self.action_set is None else self._set_after(observations)
-        return self.policy.greedy(critics, self.solver, allowed)
-
-    def _smooth(self, actions: Tensor, observations: Any) -> Tensor:
-        """Scaled actions with the target's noise, put back where the environment allows them."""
-        if self.target_noise == 0:
-            return actions
-        noise = torch.randn_like(actions).mul_(self.target_noise)
-        noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
-        actions = (actions + noise).clamp_(-1, 1)
-        if self.action_set is None:
-            return actions
-        low, high = self.policy.bounds()
-        noisy = low + (actions + 1) / 2 * (high - low)
-        noisy = project_onto(self._set_after(observations), noisy, low, high)
-        return scaled(noisy, low, high).to(actions)
-
-    def _update_critics(
+    def _loss(
         self, batch: ReplayBufferSamples, critics: Critics, target: Tensor
     ) -> tuple[Tensor, list[Solution]]:
-        """One step of the optimiser on the loss; returns it, and how argmins were found for it."""
+        """Σ_i mean (Q_i(s, a) - y)², and how a* was found where it enters."""
         best, found = batch.actions, []
         if self.policy.dueling:
             with torch.no_grad():
@@ -344,40 +259,36 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         if self.td_clip is not None:
             target = target.clamp(q.detach() - self.td_clip, q.detach() + self.td_clip)
         loss: Tensor = (q - target).square().mean(-1).sum()
-        if self.policy.modes > 1:  # a mode that never wins must learn too, or it never will
-            errors = (each - target.unsqueeze(-2)).square()
-            loss = loss + HOME * (errors * self.critic.at_home(batch.actions)).mean(-1).sum()
-        self.critic.optimizer.zero_grad()
-        loss.backward()
-        self.critic.optimizer.step()
-        self.critic.net.project_()
-        return loss.detach(), found
+        if self.policy.modes > 1:
+            loss = loss + self.critic.home_loss(each, target, batch.actions)
+        return loss, found
 
-    @torch.no_grad()
-    def _update_targets(self) -> None:
-        if self.critic_target is None:
-            return
-        torch._foreach_lerp_(self._target_weights, self._weights, self.tau)
-        for target, current in zip(self._target_statistics, self._statistics, strict=True):
-            target.copy_(current)
+    def _greedy(self, critics: Critics, observations: Any) -> Solution:
+        """The best scaled actions that the environment allows."""
+        return self.policy.greedy(critics, self.solver, self._allowed_after(observations))
 
-    def _record(self, losses: list[Tensor], solutions: list[Solution]) -> None:
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        numbers = {"train/critic_loss": torch.stack(losses).mean(), **achieved(solutions)}
-        # Tensors until here: reading a number in the loop of train would wait for the device.
-        values = torch.stack(list(numbers.values())).tolist()
-        for name, value in zip(numbers, values, strict=True):
-            self.logger.record(name, value)
+    def _smooth(self, actions: Tensor, observations: Any) -> Tensor:
+        """Scaled actions with the target's noise, where the environment allows them."""
+        if self.target_noise == 0:
+            return actions
+        noise = torch.randn_like(actions).mul_(self.target_noise)
+        noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
+        return self._keep_allowed((actions + noise).clamp_(-1, 1), observations)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Actions that explore, and the same scaled."""
-        if self.exploration_temperature is None or self.num_timesteps < learning_starts:
-            return super()._sample_action(learning_starts, action_noise, n_envs)
-        assert self._last_obs is not None
-        drawn = self.policy.draw(self._last_obs, self.exploration_temperature)
-        return self._allowed(self.policy.unscale_action(drawn), drawn)
+        temperature = self.exploration_temperature
+        if temperature is not None and self.num_timesteps >= learning_starts:
+            assert self._last_obs is not None
+            drawn = self.policy.draw(self._last_obs, temperature)
+            return self._explore_at(self.policy.unscale_action(drawn), drawn)
+        if temperature is None and action_noise is None and self.exploration_noise > 0:
+            shape = (n_envs, *self.action_space.shape)
+            sigma = np.full(shape, self.exploration_noise, np.float32)
+            action_noise = NormalActionNoise(np.zeros_like(sigma), sigma)
+        return super()._sample_action(learning_starts, action_noise, n_envs)
 
     def learn(
         self,
@@ -404,9 +315,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        critics = ("critic", "critic_target", "_captured")
-        parts = ("_weights", "_target_weights", "_statistics", "_target_statistics")
-        return [*super()._excluded_save_params(), *critics, *parts]
+        return [*super()._excluded_save_params(), "critic", "critic_target", "_captured"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "critic.optimizer"], []

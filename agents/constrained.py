@@ -12,52 +12,53 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-
-from icnn_rl.agents.action_sets import (
-    allowed,
-    announced_set,
-    is_method,
-    project_onto,
-    unknown_set,
-    unnormalized,
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecNormalize,
+    VecTransposeImage,
 )
+from torch import Tensor
+
 from icnn_rl.agents.policies import ConcaveQPolicy, Observation, State
-from icnn_rl.agents.validation import require_finite, require_set
-from icnn_rl.envs.constraints import ActionSet
+from icnn_rl.agents.solver import project_onto, scaled
+from icnn_rl.agents.validation import require, require_finite, require_set
+from icnn_rl.envs.constraints import ActionSet, Both, announced, same_spaces
 from icnn_rl.sets import ConvexSet
 
 
 class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     """An off-policy algorithm that acts and explores within the set its environment announces.
 
-    Numbers from the environment that are not finite are refused, but for an infinity in the final
-    observation of an episode under VecNormalize, which keeps the clipped one alone. How to learn,
-    and within the set of the next state, is for a subclass to say.
+    It refuses numbers from the environment that are not finite, except an infinity in the final
+    observation of an episode under VecNormalize, of which only the clipped value is kept. A
+    subclass defines how to learn, by ``_allowed_after`` within the set of the next state.
     """
 
     policy: ConcaveQPolicy
     action_space: spaces.Box
     replay_buffer: ReplayBuffer
     action_set: ActionSet | None = None
-    set_is_method = False
+    set_is_method = False  # of an environment, with which it is not saved
     normalized_observations = False
 
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.env is not None:
-            self._announce()
+            self._find_action_set()
         elif self.set_is_method:
-            self.action_set = unknown_set
+            self.action_set = _unknown_set
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on in another environment, and within its set if it announces one."""
         super().set_env(env, force_reset)
-        self._announce()
+        self._find_action_set()
 
-    def _announce(self) -> None:
+    def _find_action_set(self) -> None:
         assert self.env is not None
         self.action_set = announced_set(self.env)
-        self.set_is_method = is_method(self.action_set)
+        self.set_is_method = _is_method(self.action_set)
         normalizer = self._vec_normalize_env
         self.normalized_observations = normalizer is not None and normalizer.norm_obs
 
@@ -75,28 +76,39 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         """
         require_set(action_set)
         if self.action_set is not None:
-            observations, _ = self.policy.obs_to_tensor(observation)
-            own = self._set_after(observations)
+            own = self._allowed_after(self.policy.obs_to_tensor(observation)[0])
             action_set = own if action_set is None else action_set & own
         return self.policy.predict(observation, state, episode_start, deterministic, action_set)
 
-    def _set_after(self, observations: Any) -> ConvexSet:
-        """What the environment allows after a batch of observations."""
-        assert self.action_set is not None
-        if self.normalized_observations and self._vec_normalize_env is None:
+    def _allowed_after(self, observations: Any) -> ConvexSet | None:
+        """The actions that the environment allows after observations; None for all."""
+        if self.action_set is None:
+            return None
+        if (normalizer := self._vec_normalize_env) is not None:
+            observations = _unnormalized(observations, normalizer)
+        elif self.normalized_observations:
             raise ValueError(
                 "env: expected the VecNormalize of training, as the environment's action_set is "
                 "one of its own observations, got none; load the model with env=..."
             )
-        return allowed(self.action_set, unnormalized(observations, self._vec_normalize_env))
+        return _checked(self.action_set(observations))
+
+    def _keep_allowed(self, actions: Tensor, observations: Any) -> Tensor:
+        """The nearest scaled actions that the environment allows after observations."""
+        allowed = self._allowed_after(observations)
+        if allowed is None:
+            return actions
+        low, high = self.policy.bounds()
+        original = low + (actions + 1) / 2 * (high - low)
+        return scaled(project_onto(allowed, original, low, high), low, high).to(actions)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Actions that explore, and the same scaled."""
-        return self._allowed(*super()._sample_action(learning_starts, action_noise, n_envs))
+        return self._explore_at(*super()._sample_action(learning_starts, action_noise, n_envs))
 
-    def _allowed(self, actions: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _explore_at(self, actions: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The nearest actions that the environment allows now, and the same scaled."""
         if self.action_set is None:
             return self.policy.in_space(actions), scaled
@@ -105,7 +117,8 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         assert exact is not None
         observations: Any = self.policy.obs_to_tensor(exact)[0]
         flat = torch.as_tensor(actions, device=self.device).flatten(1)
-        nearest = project_onto(allowed(self.action_set, observations), flat, *self.policy.bounds())
+        allowed = _checked(self.action_set(observations))
+        nearest = project_onto(allowed, flat, *self.policy.bounds())
         actions = self.policy.in_space(nearest.cpu().numpy().reshape(actions.shape))
         return actions, self.policy.scale_action(actions)
 
@@ -124,13 +137,11 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        obs, step = new_obs, self.num_timesteps
+        obs, rewards, step = new_obs, reward, self.num_timesteps
         if self._vec_normalize_env is not None:
             # Normalised values are clipped, which would hide an infinity.
             obs = self._vec_normalize_env.get_original_obs()
             rewards = self._vec_normalize_env.get_original_reward()
-        else:
-            rewards = reward
         require_finite("observation", obs, step)
         require_finite("reward", rewards, step)
         for i in np.flatnonzero(dones):
@@ -140,3 +151,80 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         excluded = super()._excluded_save_params()
         return [*excluded, "action_set"] if self.set_is_method else excluded
+
+
+def announced_set(env: VecEnv) -> ActionSet | None:
+    """The attribute ``action_set`` of the environments, found through their wrappers, if any.
+
+    It reads observations without what a VecNormalize did to them, and images channels first.
+
+    Raises:
+        ValueError: the environments do not all announce the same set, or wrappers around the one
+            that announces it change actions or observations. In environments of other processes
+            such wrappers are not found.
+    """
+    announcing = env.env_method("has_wrapper_attr", "action_set")
+    if not any(announcing):
+        return None
+    count = f"one in {sum(announcing)} of {len(announcing)}"
+    require(all(announcing), "env", "an action_set in all environments or in none", count)
+    try:
+        first, *others = env.get_attr("action_set")
+    except (EOFError, OSError) as error:
+        raise ValueError(
+            "env: expected an action_set that other processes can send, an object of a module that "
+            "they import; got one that they cannot pickle"
+        ) from error
+    expected = "an action_set that is a function of a batch of observations"
+    require(callable(first), "env", expected, first)
+    same = all(_identity(other) == _identity(first) for other in others)
+    require(same, "env", "one action_set in all environments", f"{first}, {others}")
+    for each in getattr(env.unwrapped, "envs", []):
+        announced(each)
+    while isinstance(env, VecEnvWrapper):
+        looked_through = isinstance(env, (VecNormalize, VecTransposeImage))
+        if not looked_through and not same_spaces(env, env.venv):
+            raise ValueError(
+                f"env: expected the environments' own observations, as they announce an action_set;"
+                f" got those of {type(env).__name__}; change them inside the environments, and "
+                f"limit the actions outside of that"
+            )
+        env = env.venv
+    action_set: ActionSet = first
+    return action_set
+
+
+def _unknown_set(observations: Tensor) -> ConvexSet:
+    """Stands for a method of an environment that is not there."""
+    raise ValueError(
+        "env: expected the environment, whose method action_set says which actions it allows; got "
+        "none; load the model with env=..."
+    )
+
+
+def _is_method(action_set: ActionSet | None) -> bool:
+    if isinstance(action_set, Both):
+        return _is_method(action_set.first) or _is_method(action_set.second)
+    return hasattr(action_set, "__self__")
+
+
+def _identity(action_set: ActionSet) -> object:
+    """Equal for sets that are the same function: methods are, whichever object they belong to."""
+    if isinstance(action_set, Both):
+        return _identity(action_set.first), _identity(action_set.second)
+    return getattr(action_set, "__func__", action_set)
+
+
+def _checked(action_set: ConvexSet) -> ConvexSet:
+    require_set(action_set)
+    return action_set
+
+
+def _unnormalized(observations: Any, normalizer: VecNormalize) -> Any:
+    """The environments' own observations, from those that a normaliser returned."""
+    if isinstance(observations, dict):
+        arrays: Any = {key: t.cpu().numpy() for key, t in observations.items()}
+        device = next(iter(observations.values())).device
+    else:
+        arrays, device = observations.cpu().numpy(), observations.device
+    return obs_as_tensor(normalizer.unnormalize_obs(arrays), device)

@@ -87,13 +87,25 @@ class ConcaveCritic(BaseModel):
         return critics.take(first), critics.take(second)
 
     def at_home(self, actions: Tensor) -> Tensor:
-        """1 where mode k's home is nearest to an action, else 0, of shape (K, B).
+        """1 where mode k's home is the nearest to an action, else 0, of shape (K, B).
 
-        The homes are the first K points of a scrambled Sobol' sequence in [-1, 1]ⁿ. Learning from
-        the actions around its home keeps a mode alive that is the best one nowhere.
+        The homes are the first K points of a scrambled Sobol' sequence in [-1, 1]ⁿ.
         """
         nearest = torch.cdist(self.homes, actions).argmin(0)
         return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
+
+    def home_loss(self, q: Tensor, target: Tensor, actions: Tensor) -> Tensor:
+        """A tenth of the squared errors of the modes at home at the actions.
+
+        By it a mode learns around its home even if it is the best one nowhere.
+
+        Args:
+            q: Q_ik(s, a), shape (E, K, B).
+            target: shape (B,) or (E, B).
+            actions: scaled, shape (B, n).
+        """
+        errors = (q - target.unsqueeze(-2)).square()
+        return 0.1 * (errors * self.at_home(actions)).mean(-1).sum()
 
 
 def state_values(critics: Critics) -> Tensor:

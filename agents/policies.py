@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,13 +19,19 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
-from icnn_rl import PICNN, Box, ConvexFunction, Solution, negative_entropy, quadratic, sample
-from icnn_rl.agents.action_sets import minimize_within, scaled
+from icnn_rl import Box, ConvexFunction, Solution, negative_entropy, quadratic, sample
 from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
-from icnn_rl.agents.solver import ACTING, SolverSettings, vertex
-from icnn_rl.agents.validation import require_at_least, require_keys, require_set
+from icnn_rl.agents.solver import (
+    ACTING,
+    SolverSettings,
+    minimize_quadratic,
+    minimize_within,
+    scaled,
+)
+from icnn_rl.agents.validation import require, require_keys, require_set
 from icnn_rl.networks import ConditionedQuadratic
 from icnn_rl.networks.normalization import Norm
+from icnn_rl.runs.configuration import require_at_least
 from icnn_rl.sets import ConvexSet
 
 SCALED = Box(-1.0, 1.0)  # where scaled actions lie
@@ -48,20 +55,22 @@ class ConcaveQPolicy(BasePolicy):
         observation_space: space of the observations.
         action_space: a bounded Box.
         lr_schedule: learning rate as a function of the remaining progress.
-        context: widths of the critics' context path (on the features of the observation).
-        convex: widths of the critics' convex path (on the action), where they are PICNNs.
-        activation: name of the convex path's activation, likewise.
-        reads: which levels of the context it reads, ``"last"`` or ``"aligned"``, likewise.
-        form: ``"picnn"``, or ``"quadratic"`` for normalised advantage functions (NAF).
-        n_critics: E.
+        context: widths of the path on the features of the observation.
+        convex: widths of the path on the action, where critics are PICNNs.
+        activation: of the path on the action.
+        reads: whether all of the path on the action reads the last level of the context, or each
+            of its layers the level aligned with it.
+        form: of the function of the action: ``picnn`` for any concave one, ``quadratic`` for
+            normalised advantage functions (NAF).
+        n_critics: E, the networks in the ensemble.
         modes: K, the number of concave functions whose maximum a critic is.
         dueling: whether the part of f_i that the action does not enter is the state's value,
             V_i(s) = -c_i(s), and the rest, g_i, tells only by how much a falls short of the greedy
             action a*: Q_i(s, a) = V_i(s) - (g_i(a | s) - g_i(a* | s)). Else Q_i = -f_i, and targets
             need the greedy actions of the target networks. By default where there is one mode.
-        target_network: whether there are critics beside, for targets, that follow slowly.
-        norm: of the context path: ``"layer"``, ``"batch"`` (batch renormalisation) or ``"none"``.
-        nonnegativity: ``"projection"`` or ``"softplus"``, of the convex path.
+        target_network: whether there are further critics, for targets, that follow slowly.
+        norm: of the path on the observation: LayerNorm, batch renormalisation or none.
+        nonnegativity: how the weights of the path on the action are kept non-negative.
         action_l2: λ ≥ 0, in units of Q.
         entropy: α ≥ 0, in units of Q.
         solver: precision of the actions that ``predict`` returns.
@@ -69,7 +78,11 @@ class ConcaveQPolicy(BasePolicy):
         features_extractor_kwargs: its arguments.
         normalize_images: whether images are divided by 255.
         optimizer_class: optimiser of the critics.
-        optimizer_kwargs: its arguments besides the learning rate.
+        optimizer_kwargs: arguments of the optimiser besides the learning rate, such as ``betas``
+            and ``weight_decay`` of Adam.
+
+    Raises:
+        ValueError: an argument is wrong.
     """
 
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -83,14 +96,14 @@ class ConcaveQPolicy(BasePolicy):
         context: tuple[int, ...] = (256, 256),
         convex: tuple[int, ...] = (64,),
         activation: str = "squareplus",
-        reads: str = "last",
-        form: str = "picnn",
+        reads: Literal["last", "aligned"] = "last",
+        form: Literal["picnn", "quadratic"] = "picnn",
         n_critics: int = 2,
         modes: int = 1,
         dueling: bool | None = None,
         target_network: bool = False,
         norm: Norm = "layer",
-        nonnegativity: str = "projection",
+        nonnegativity: Literal["projection", "softplus"] = "projection",
         action_l2: float = 0.0,
         entropy: float = 0.0,
         solver: SolverSettings = ACTING,
@@ -110,10 +123,6 @@ class ConcaveQPolicy(BasePolicy):
             normalize_images=normalize_images,
             squash_output=True,
         )
-        require_at_least(1, n_critics=n_critics, modes=modes)
-        require_at_least(0, action_l2=action_l2, entropy=entropy)
-        if dueling and modes > 1:
-            raise ValueError(f"dueling: expected one mode with it, got {modes}")
         self.network: dict[str, Any] = {
             "context": tuple(context),
             "convex": tuple(convex),
@@ -125,20 +134,28 @@ class ConcaveQPolicy(BasePolicy):
             "norm": norm,
             "nonnegativity": nonnegativity,
         }
+        self.n_critics = n_critics
         self.modes = modes
         self.dueling = modes == 1 if dueling is None else dueling
         self.action_l2 = action_l2
         self.entropy = entropy
         self.solver = solver
+        require_at_least(1, "", self, "n_critics", "modes")
+        require_at_least(0, "", self, "action_l2", "entropy")
+        require(modes == 1 or not dueling, "dueling", "one mode with it", modes)
 
         self.critic = self._make_critic()
         self.critic_target: ConcaveCritic | None = None
         if target_network:
-            self.critic_target = self._make_critic()
-            self.critic_target.load_state_dict(self.critic.state_dict())
-            self.critic_target.set_training_mode(False)
+            self.add_target_network()
         self.critic.optimizer = self._make_optimizer(lr_schedule(1))
         self.set_training_mode(False)
+
+    def add_target_network(self) -> None:
+        """Have further critics for targets, which are copies at first."""
+        self.critic_target = self._make_critic()
+        self.critic_target.load_state_dict(self.critic.state_dict())
+        self.critic_target.set_training_mode(False)
 
     def _make_critic(self) -> ConcaveCritic:
         arguments = {
@@ -161,22 +178,32 @@ class ConcaveQPolicy(BasePolicy):
         """The policy itself: it acts, though no network of it is an actor."""
         return self
 
-    @property
-    def capturable(self) -> bool:
-        """Whether argmins, losses and steps are work that a CUDA graph can hold."""
-        smooth = isinstance(self.critic.net, PICNN) and not (
-            self.critic.net.path.activation.piecewise_linear
-        )
-        adam = isinstance(self.critic.optimizer, (torch.optim.Adam, torch.optim.AdamW))
-        known = type(self.critic.features_extractor) in (FlattenExtractor, NatureCNN)
-        return (
-            self.device.type == "cuda"
-            and smooth
-            and self.modes == 1
-            and known  # others may read numbers, which a graph cannot
-            and adam
-            and bool(self.critic.optimizer.defaults["fused"])
-        )
+    def condition(self, obs: PyTorchObs, next_obs: PyTorchObs) -> tuple[Critics, Critics]:
+        """The critics at s, and at s' those that a target is made of."""
+        if self.critic_target is None:
+            return self.critic.condition_both(obs, next_obs)
+        with torch.no_grad():
+            following = self.critic_target.condition(next_obs)
+        return self.critic.condition(obs), following
+
+    @torch.no_grad()
+    def update_target(self, tau: float) -> None:
+        """Move the target networks towards the critics: θ' ← θ' + τ (θ - θ')."""
+        if self.critic_target is None:
+            return
+        weights, target_weights, statistics, target_statistics = self._followed
+        torch._foreach_lerp_(target_weights, weights, tau)
+        for target, current in zip(target_statistics, statistics, strict=True):
+            target.copy_(current)
+
+    @cached_property
+    def _followed(self) -> tuple[tuple[Tensor, ...], ...]:
+        # Listed once: to walk through the modules takes as long as the update itself.
+        assert self.critic_target is not None
+        critics = (self.critic, self.critic_target)
+        weights = (tuple(critic.parameters()) for critic in critics)
+        statistics = (tuple(critic.buffers()) for critic in critics)  # of batch normalisation
+        return (*weights, *statistics)
 
     def objective(self, critics: Critics) -> ConvexFunction:
         """What the greedy action minimises, of batch shape (B,), or (K, B) for K modes."""
@@ -200,7 +227,7 @@ class ConcaveQPolicy(BasePolicy):
             solution = minimize_within(f, action_set, low, high, solver)
             return replace(solution, y=scaled(solution.y, low, high).to(solution.value))
         if isinstance(f, ConditionedQuadratic):
-            return vertex(f)  # inside the box, always
+            return minimize_quadratic(f)  # its centre is always in the box
         return solver.minimize(f, SCALED)
 
     def q(self, obs: PyTorchObs, actions: Tensor, action_set: ConvexSet | None = None) -> Tensor:
@@ -229,8 +256,7 @@ class ConcaveQPolicy(BasePolicy):
         obs, _ = self.obs_to_tensor(observation)
         critics = self.critic.condition(obs)
         start = self.greedy(critics, self.solver).y
-        drawn = sample(self.objective(critics), SCALED, temperature, start=start)
-        return drawn.cpu().numpy().reshape(-1, *self.action_space.shape)
+        return self._array(sample(self.objective(critics), SCALED, temperature, start=start))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.solve(observation).y
@@ -264,17 +290,23 @@ class ConcaveQPolicy(BasePolicy):
             ValueError: the observation has the wrong shape, or ``action_set`` is no ConvexSet, has
                 the wrong dimension or misses the action space.
         """
-        if action_set is None:
-            actions, state = super().predict(observation, state, episode_start, deterministic)
-            return self.in_space(actions), state
         require_set(action_set)
         self.set_training_mode(False)
         obs, vectorized = self.obs_to_tensor(observation)
         with torch.no_grad():
-            f = self.objective(self.critic.condition(obs))
-            y = minimize_within(f, action_set, *self.bounds(), self.solver).y
-        actions = self.in_space(y.cpu().numpy().reshape(-1, *self.action_space.shape))
+            critics = self.critic.condition(obs)
+            if action_set is None:
+                actions = self.unscale_action(self._array(self.greedy(critics, self.solver).y))
+            else:
+                f = self.objective(critics)
+                solution = minimize_within(f, action_set, *self.bounds(), self.solver)
+                actions = self._array(solution.y)
+        actions = self.in_space(actions)
         return actions if vectorized else actions[0], state
+
+    def _array(self, actions: Tensor) -> np.ndarray:
+        """Actions of shape (B, n) in the shape of the action space."""
+        return actions.cpu().numpy().reshape(-1, *self.action_space.shape)
 
     def obs_to_tensor(self, observation: Observation) -> tuple[PyTorchObs, bool]:
         """The observation as a batch, and whether it came as one."""
@@ -314,6 +346,25 @@ class ConcaveQPolicy(BasePolicy):
         }
 
 
+def held_by_policy(name: str, of_policy: str) -> property:
+    """An argument of an algorithm that its policy acts by: set later, it changes in both.
+
+    Args:
+        name: of the algorithm's argument.
+        of_policy: name of the policy's attribute.
+    """
+
+    def get(model: Any) -> Any:
+        return vars(model)[name]  # where stable-baselines3 saves it from and loads it to
+
+    def set_both(model: Any, value: Any) -> None:
+        vars(model)[name] = value
+        if "policy" in vars(model):
+            setattr(model.policy, of_policy, value)
+
+    return property(get, set_both)
+
+
 MlpPolicy = ConcaveQPolicy
 
 
@@ -327,3 +378,10 @@ class MultiInputPolicy(ConcaveQPolicy):
     """``ConcaveQPolicy`` on Dict observations."""
 
     default_features_extractor = CombinedExtractor
+
+
+ALIASES: dict[str, type[BasePolicy]] = {
+    "MlpPolicy": MlpPolicy,
+    "CnnPolicy": CnnPolicy,
+    "MultiInputPolicy": MultiInputPolicy,
+}

@@ -1,4 +1,4 @@
-"""How precisely an agent solves for its actions."""
+"""How an agent solves for its actions: how precisely, over the action space or a set in it."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icnn_rl import ConvexFunction, Solution, minimize, minimize_modes
-from icnn_rl.agents.validation import require_at_least
+from icnn_rl import Box, ConvexFunction, Solution, minimize, minimize_modes
+from icnn_rl.agents.validation import require
 from icnn_rl.networks import ConditionedQuadratic
+from icnn_rl.runs.configuration import require_at_least
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers import SOLVERS
+from icnn_rl.solvers import SOLVERS, NonFiniteError
 
 
 @dataclass(frozen=True)
 class SolverSettings:
     """Arguments of ``icnn_rl.minimize``, small and plain so that they travel in saved models.
 
-    Attributes:
-        method: the solver, as in ``minimize(solver=...)``.
-        tol: certified gap, in units of Q, at which a sample is done.
-        max_evaluations: cap on the evaluations of the critics per call.
+    Args:
+        name: the solver, as in ``minimize(solver=...)``.
+        tol: certified gap, in units of Q, at which an action is good enough.
+        max_evaluations: cap on the evaluations of the critics per call. Newton's method, which
+            solves for smooth critics, takes three on average; piecewise-linear ones need twenty
+            and more.
 
     Raises:
         ValueError: there is no such solver, or a number is too small.
     """
 
-    method: str = "auto"
+    name: str = "auto"
     tol: float = 1e-3
     max_evaluations: int = 50
 
     def __post_init__(self) -> None:
-        if self.method not in ("auto", *SOLVERS):
-            raise ValueError(
-                f"method: expected 'auto' or one of {tuple(SOLVERS)}, got {self.method!r}"
-            )
-        require_at_least(0, tol=self.tol)
-        require_at_least(1, max_evaluations=self.max_evaluations)
+        known = self.name in ("auto", *SOLVERS)
+        require(known, "solver name", f"'auto' or one of {tuple(SOLVERS)}", repr(self.name))
+        require_at_least(0, "", self, "tol")
+        require_at_least(1, "", self, "max_evaluations")
 
     def changed_by(self, settings: SolverSettings | dict[str, Any]) -> SolverSettings:
         """The settings given, or these where a dict names others.
@@ -49,22 +50,26 @@ class SolverSettings:
         if isinstance(settings, SolverSettings):
             return settings
         names = [field.name for field in fields(self)]
-        if not isinstance(settings, dict) or not settings.keys() <= set(names):
-            raise ValueError(
-                f"solver, acting_solver: expected SolverSettings or a dict of {names}, "
-                f"got {settings}"
-            )
+        known = isinstance(settings, dict) and settings.keys() <= set(names)
+        expected = f"SolverSettings or a dict of {names}"
+        require(known, "solver, acting_solver", expected, settings)
         return replace(self, **settings)
 
     def minimize(self, f: ConvexFunction, over: ConvexSet) -> Solution:
         """Minimise functions of batch shape (B,), or the least of K for (K, B), over a set."""
         limit = self.max_evaluations
         if len(f.batch_shape) > 1:
-            return minimize_modes(f, over, self.tol, solver=self.method, max_evaluations=limit)[0]
-        return minimize(f, over, self.tol, self.method, max_evaluations=limit)
+            return minimize_modes(f, over, self.tol, solver=self.name, max_evaluations=limit)[0]
+        return minimize(f, over, self.tol, self.name, max_evaluations=limit)
 
 
-def vertex(f: ConditionedQuadratic) -> Solution:
+TARGET = SolverSettings(tol=1e-2, max_evaluations=10)
+"""Default of updates."""
+ACTING = SolverSettings(tol=1e-4, max_evaluations=200)
+"""Default of acting."""
+
+
+def minimize_quadratic(f: ConditionedQuadratic) -> Solution:
     """The minima of quadratics over any set that holds their centres, in closed form."""
     exact = torch.ones_like(f.level, dtype=torch.bool)
     return Solution(
@@ -78,18 +83,100 @@ def vertex(f: ConditionedQuadratic) -> Solution:
     )
 
 
-def achieved(solutions: list[Solution]) -> dict[str, Tensor]:
-    """How precisely argmins were solved for, and at what cost, by the names of the log."""
+def minimize_within(
+    f: ConvexFunction, action_set: ConvexSet, low: Tensor, high: Tensor, solver: SolverSettings
+) -> Solution:
+    """Minimise functions of scaled actions over a set in the environment's units.
+
+        argmin { f(S u + t) : u ∈ action_set, low ≤ u ≤ high },
+        S u + t = 2 (u - low) / (high - low) - 1
+
+    Args:
+        f: functions of actions scaled to [-1, 1]ⁿ, of batch shape (B,), or of shape (K, B) for K
+            modes of which the least counts.
+        action_set: any set, in the environment's units; its part in the action space counts.
+        low: lower bounds of the action space, shape (n,), in double precision.
+        high: upper bounds, likewise.
+        solver: how precisely to solve.
+
+    Returns:
+        Actions in the environment's units, shape (B, n), in double precision, with their
+        certificates.
+
+    Raises:
+        ValueError: the set has the wrong dimension or misses the action space.
+    """
+    batch = low.new_zeros(f.batch_shape[-1], len(low))
+    scale, shift = 2 / (high - low), -(high + low) / (high - low)
+    if isinstance(action_set, Box):
+        lower, upper = _intersection(action_set, low, high, batch)
+        bounds = (scaled(bound, low, high).float() for bound in (lower, upper))
+        solution = solver.minimize(f, Box(*bounds))
+        return replace(solution, y=((solution.y - shift) / scale).clamp(lower, upper))
+    try:
+        within = _inside(action_set, low.float(), high.float(), batch.float())
+        identity = bool((scale == 1).all() and (shift == 0).all())  # faster without the map
+        g = f if identity else f.affine(torch.diag(scale).float(), shift.float())
+        solution = solver.minimize(g, within)
+    except NonFiniteError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"action_set: expected a set of {len(low)} dimensions for {len(batch)} observations; "
+            f"got {action_set} ({error})"
+        ) from error
+    _require_met(not bool(solution.infeasible.any()), str(action_set), low, high)
+    # Solvers stay inside the set to a tolerance relative to its width; actions to rounding.
+    return replace(solution, y=project_onto(action_set, solution.y.double(), low, high))
+
+
+def measures(losses: list[Tensor], solutions: list[Solution]) -> dict[str, float]:
+    """The mean loss of updates, and how precise their argmins are, by the names of the log."""
     gaps = torch.cat([s.gap for s in solutions])
-    converged = torch.cat([s.converged for s in solutions]).float()
-    evaluations = torch.cat([s.evaluations for s in solutions]).float()
-    return {
-        "solver/evaluations": evaluations.mean(),
+    numbers = {
+        "train/critic_loss": torch.stack(losses).mean(),
+        "solver/evaluations": torch.cat([s.evaluations for s in solutions]).float().mean(),
         "solver/gap_mean": gaps.mean(),
         "solver/gap_max": gaps.max(),
-        "solver/not_converged": 1 - converged.mean(),
+        "solver/not_converged": 1 - torch.cat([s.converged for s in solutions]).float().mean(),
     }
+    # Together, as each number that is read waits for the device.
+    return dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
 
 
-TARGET = SolverSettings(tol=1e-2, max_evaluations=10)  # for smooth critics, by Newton's method
-ACTING = SolverSettings(tol=1e-4, max_evaluations=200)
+def scaled(actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Actions between bounds, scaled to [-1, 1]."""
+    return 2 * (actions - low) / (high - low) - 1
+
+
+def project_onto(action_set: ConvexSet, actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The nearest actions in a set and the action space, Euclidean, in the environment's units."""
+    exact = actions.double()
+    nearest = _inside(action_set, low.double(), high.double(), exact).project(exact)
+    return nearest.to(actions.dtype)
+
+
+def _inside(action_set: ConvexSet, low: Tensor, high: Tensor, like: Tensor) -> ConvexSet:
+    """The part of a set in the action space: itself, if that is known, as it projects faster."""
+    lower, upper = action_set.own_bounds(like)
+    contained = bool(((low <= lower) & (upper <= high)).all())
+    return action_set if contained else action_set & Box(low, high)
+
+
+def _intersection(box: Box, low: Tensor, high: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    n = batch.shape[-1]
+    for bound in (box.lower, box.upper):
+        shape = torch.as_tensor(bound).shape
+        fits = not shape or shape[-1] == n
+        expected = f"a box in {n} dimensions, as the action space"
+        require(fits, "action_set", expected, f"bounds of shape {tuple(shape)}")
+    lower, upper = box.bounds(batch)
+    lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+    met = bool((lower <= upper).all())
+    _require_met(met, f"bounds {box.lower} and {box.upper}", low, high)
+    return lower, upper
+
+
+def _require_met(met: bool, got: str, low: Tensor, high: Tensor) -> None:
+    space = f"from {low.tolist()} to {high.tolist()}"
+    require(met, "action_set", f"a set that meets the action space, {space}", got)

@@ -6,80 +6,77 @@ import io
 import json
 import pathlib
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import open_path
 
+from icnn_rl.runs.configuration import require_at_least
 from icnn_rl.sets import ConvexSet
+
+if TYPE_CHECKING:
+    from icnn_rl.agents.concave_q import ConcaveQ
 
 Values = np.ndarray | dict[str, np.ndarray]
 
 
+def require(holds: bool, argument: str, expected: str, got: object) -> None:
+    """Raise a ValueError that names the argument, what was expected and what came.
+
+    Raises:
+        ValueError: the condition does not hold.
+    """
+    if not holds:
+        raise ValueError(f"{argument}: expected {expected}, got {got}")
+
+
+def require_arguments(model: ConcaveQ) -> None:
+    """Accept the arguments of an agent.
+
+    Raises:
+        ValueError: one is out of its range, or excludes another.
+    """
+    require_at_least(1, "", model, "buffer_size", "batch_size", "n_steps")
+    weights = ("action_l2", "entropy", "exploration_noise", "target_noise", "target_noise_clip")
+    require_at_least(0, "", model, "learning_starts", *weights)
+    require_at_least(-1, "", model, "gradient_steps")
+    require(0 < model.tau <= 1, "tau", "a number in (0, 1]", model.tau)
+    require(0 <= model.gamma <= 1, "gamma", "a number in [0, 1]", model.gamma)
+    freq: Any = model.train_freq
+    freq = freq if isinstance(freq, int) else freq[0]
+    require(freq >= 1, "train_freq", "at least 1", freq)
+    clip, temperature, noise = model.td_clip, model.exploration_temperature, model.action_noise
+    require(clip is None or clip > 0, "td_clip", "a number > 0, or None", clip)
+    if temperature is not None:
+        positive = 0 < temperature < np.inf
+        expected = "a finite number > 0, or None"
+        require(positive, "exploration_temperature", expected, temperature)
+        expected = f"None beside exploration_temperature {temperature}"
+        require(noise is None, "action_noise", expected, noise)
+        modes = model.policy_kwargs.get("modes", 1)
+        got = f"{temperature} for {modes} modes"
+        require(modes == 1, "exploration_temperature", "None where critics have modes", got)
+    one_step = model.n_steps == 1 or not isinstance(model.observation_space, spaces.Dict)
+    require(one_step, "n_steps", "1 where observations are a Dict", model.n_steps)
+    own = {"action_l2", "entropy", "solver", "target_network"} & model.policy_kwargs.keys()
+    require(not own, "policy_kwargs", "no arguments of ConcaveQ", sorted(own))
+
+
 def require_bounded_box(space: spaces.Space[Any]) -> None:
-    """Accept an action space that is a Box with finite, distinct bounds.
+    """Accept an action space that is a Box of floats with finite, distinct bounds.
 
     Raises:
         ValueError: the space is anything else.
     """
-    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(f"env: expected a Box action space, with continuous actions; got {space}")
-    if not space.shape:
-        raise ValueError(f"env: expected an action space of one axis or more, got {space}")
-    bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
-    if not bounded.all():
-        raise ValueError(
-            f"env: expected an action space with finite bounds, low < high; got {space} with "
-            f"low {space.low[~bounded][0]} and high {space.high[~bounded][0]}"
-        )
-
-
-def require_at_least(least: float, **numbers: float) -> None:
-    """Accept arguments, by name, that are finite numbers of at least ``least``.
-
-    Raises:
-        ValueError: one is less, infinite or NaN.
-    """
-    for name, number in numbers.items():
-        if not least <= number < np.inf:
-            raise ValueError(f"{name}: expected a finite number >= {least}, got {number}")
-
-
-def require_rates(tau: float, gamma: float, td_clip: float | None) -> None:
-    """Accept a step of the target networks, a discount factor, and how far a target may lie.
-
-    Raises:
-        ValueError: one is out of its range, or NaN.
-    """
-    if not 0 < tau <= 1:
-        raise ValueError(f"tau: expected a number in (0, 1], got {tau}")
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma: expected a number in [0, 1], got {gamma}")
-    if td_clip is not None and not td_clip > 0:
-        raise ValueError(f"td_clip: expected a number > 0, or None; got {td_clip}")
-
-
-def require_steps(n_steps: int, observations: spaces.Space[Any]) -> None:
-    """Accept the steps of returns that stable-baselines3 has a buffer for.
-
-    Raises:
-        ValueError: there are none, or there are several, and observations are a Dict.
-    """
-    require_at_least(1, n_steps=n_steps)
-    if n_steps > 1 and isinstance(observations, spaces.Dict):
-        raise ValueError(f"n_steps: expected 1 where observations are a Dict, got {n_steps}")
-
-
-def require_none_of(own: set[str], policy_kwargs: dict[str, Any]) -> None:
-    """Accept arguments of a policy that are not set by the algorithm.
-
-    Raises:
-        ValueError: some are.
-    """
-    if found := sorted(own & set(policy_kwargs)):
-        raise ValueError(f"policy_kwargs: expected no arguments of ConcaveQ, got {found}")
+    box = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+    require(box, "env", "a Box action space, with continuous actions", space)
+    assert isinstance(space, spaces.Box)
+    require(bool(space.shape), "env", "an action space of one axis or more", space)
+    bad = ~(np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high))
+    if bad.any():
+        got = f"{space} with low {space.low[bad][0]} and high {space.high[bad][0]}"
+        require(False, "env", "an action space with finite bounds, low < high", got)
 
 
 def require_finite(what: str, values: Values, step: int) -> None:
@@ -93,31 +90,8 @@ def require_finite(what: str, values: Values, step: int) -> None:
         finite = np.isfinite(array)
         if not finite.all():
             where = f"{what} {key!r}" if key else what
-            raise ValueError(
-                f"env: expected finite numbers, got {np.asarray(array)[~finite][0]} in the "
-                f"{where} at step {step}"
-            )
-
-
-def require_drawing(temperature: float, noise: ActionNoise | None, modes: int) -> None:
-    """Accept a temperature at which to draw the actions that explore.
-
-    Raises:
-        ValueError: it is not positive, there is noise as well, or Q has several modes.
-    """
-    if not (temperature > 0 and np.isfinite(temperature)):
-        raise ValueError(
-            f"exploration_temperature: expected a finite number > 0, or None; got {temperature}"
-        )
-    if noise is not None:
-        raise ValueError(
-            f"action_noise: expected None beside exploration_temperature {temperature}; got {noise}"
-        )
-    if modes > 1:
-        raise ValueError(
-            f"exploration_temperature: expected None where critics have modes; got {temperature} "
-            f"for {modes} modes"
-        )
+            got = f"{np.asarray(array)[~finite][0]} in the {where} at step {step}"
+            require(False, "env", "finite numbers", got)
 
 
 def require_set(action_set: object) -> None:
@@ -126,10 +100,8 @@ def require_set(action_set: object) -> None:
     Raises:
         ValueError: it is something else.
     """
-    if not (action_set is None or isinstance(action_set, ConvexSet)):
-        raise ValueError(
-            f"action_set: expected a ConvexSet, such as icnn_rl.Box, or None; got {action_set!r}"
-        )
+    known = action_set is None or isinstance(action_set, ConvexSet)
+    require(known, "action_set", "a ConvexSet, such as icnn_rl.Box, or None", repr(action_set))
 
 
 def require_keys(observation: object, space: spaces.Space[Any]) -> None:
@@ -138,13 +110,12 @@ def require_keys(observation: object, space: spaces.Space[Any]) -> None:
     Raises:
         ValueError: it is not, or is what Gymnasium's ``reset`` returns.
     """
-    if isinstance(observation, tuple):
-        raise ValueError("observation: expected one alone; got a tuple, as reset returns it")
+    single = not isinstance(observation, tuple)
+    require(single, "observation", "one alone", "a tuple, as reset returns it")
     expected = sorted(space.keys()) if isinstance(space, spaces.Dict) else None
     found = sorted(observation) if isinstance(observation, dict) else None
-    if found != expected:
-        kinds = ["an array" if keys is None else f"a dict of {keys}" for keys in (expected, found)]
-        raise ValueError(f"observation: expected {kinds[0]}, got {kinds[1]}")
+    kinds = ["an array" if keys is None else f"a dict of {keys}" for keys in (expected, found)]
+    require(found == expected, "observation", *kinds)
 
 
 def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) -> None:
@@ -167,8 +138,7 @@ def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) 
             file.seek(start)
         else:
             file.close()
-    if found != expected:
-        raise ValueError(
-            f"path: expected a ConcaveQ model of format {expected}, got {path} with "
-            f"{'no format number' if found is None else f'format {found}'}"
-        )
+    named = "no format number" if found is None else f"format {found}"
+    require(
+        found == expected, "path", f"a ConcaveQ model of format {expected}", f"{path} with {named}"
+    )

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from icnn_rl.agents.runs.environments import Vectorize
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
-OWN = {"--env", "--track"}  # mean something else, or can do with less, as keys
-TRACK = "send metrics to Weights & Biases"
-WORK, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")
-ENVIRONMENTS = "where an agent's environments are stepped"
-RESULTS_HELP = f"folder of the results (default: {RESULTS})"
+RUNS, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")  # of benchmarks, by default
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,27 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.handlers = [_LogHandler(console)]
     log.setLevel(logging.INFO)
     try:
-        arguments, overrides = _parse(list(sys.argv[1:] if argv is None else argv))
-        match arguments.command:
-            case "train":
-                return _train(arguments, overrides, console)
-            case "fit":
-                return _fit(arguments, overrides, console)
-            case "resume":
-                return _resume(arguments, console)
-            case "evaluate":
-                return _evaluate(arguments, console)
-            case "benchmark":
-                return _benchmark(arguments, console)
-            case "report":
-                return _report(arguments, console)
-            case _:
-                return _presets(console)
+        arguments = _parse(list(sys.argv[1:] if argv is None else argv))
+        exit_code: int = arguments.execute(arguments, console)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"icnn-rl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+    return exit_code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,38 +49,66 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments; of ``train`` and ``fit`` the keys of the configuration in ``overrides``."""
     parser = _Parser(prog="icnn-rl", description="Convex energies, and agents that have no actor.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train_and_fit(commands)
+    _add_resume_and_evaluate(commands)
+    _add_benchmark_and_report(commands)
+    listing = commands.add_parser("presets", help="list the presets and suites")
+    listing.set_defaults(execute=_presets)
 
+    # Before argparse sees it, for which the value of an unknown option would be a preset too.
+    begins = bool(argv) and argv[0] in ("train", "fit")
+    preset = argv.pop(1) if begins and argv[1:] and argv[1][:1] != "-" else None
+    arguments, overrides = parser.parse_known_args(argv)
+    if not begins and overrides:
+        raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
+    arguments.preset, arguments.overrides = preset, overrides
+    if begins and arguments.help:
+        _print_help(arguments.command, commands.choices[arguments.command])
+        raise SystemExit(0)
+    return arguments
+
+
+def _add_train_and_fit(commands: argparse._SubParsersAction[_Parser]) -> None:
     usage = "icnn-rl {} [PRESET|FILE.yaml] {}[--run-dir DIR] [--track] [--KEY VALUE]"
-    train = commands.add_parser(
-        "train",
-        help="train an agent",
-        usage=usage.format("train", "[--env ID] "),
-        allow_abbrev=False,
-        add_help=False,
-    )
-    train.add_argument("--env", metavar="ID", help="a Gymnasium task with continuous actions")
-    _add_backend(train, ENVIRONMENTS)
-    fit = commands.add_parser(
-        "fit",
-        help="fit an energy to data",
-        usage=usage.format("fit", ""),
-        allow_abbrev=False,
-        add_help=False,
-    )
-    for command in (train, fit):
+    for name, what, own, execute in (
+        ("train", "train an agent", "[--env ID] ", _train),
+        ("fit", "fit an energy to data", "", _fit),
+    ):
+        command = commands.add_parser(
+            name, help=what, usage=usage.format(name, own), allow_abbrev=False, add_help=False
+        )
+        if name == "train":
+            task = "a Gymnasium task with continuous actions"
+            command.add_argument("--env", metavar="ID", help=task)
+            _add_backend(command, "where an agent's environments are stepped")
         command.add_argument("--run-dir", type=Path, metavar="DIR", help="folder for all files")
-        command.add_argument("--track", action="store_true", help=TRACK)
+        _add_track(command)
         command.add_argument("-h", "--help", action="store_true", help="show this, and every KEY")
+        command.set_defaults(execute=execute)
 
+
+def _print_help(name: str, command: argparse.ArgumentParser) -> None:
+    command.print_help()
+    own = {option for action in command._actions for option in action.option_strings}
+    keys = config_parser(_kind(name), prog="icnn-rl", usage=argparse.SUPPRESS)
+    for action in keys._actions:
+        if not own.isdisjoint(action.option_strings):
+            action.help = argparse.SUPPRESS
+    keys.print_help()
+
+
+def _add_resume_and_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
     resume = commands.add_parser("resume", help="go on with a run that was stopped")
     resume.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     resume.add_argument("--steps", type=int, help="new total of steps, of an agent")
     resume.add_argument("--epochs", type=int, help="new total of epochs, of a fit")
-    resume.add_argument("--track", action="store_true", help=TRACK)
-    _add_backend(resume, ENVIRONMENTS)
+    _add_track(resume)
+    _add_backend(resume, "where an agent's environments are stepped")
+    resume.set_defaults(execute=_resume)
 
     evaluate = commands.add_parser("evaluate", help="play with a trained agent, or measure a fit")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
@@ -107,7 +118,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     agent.add_argument("--env", metavar="ID", help="the task, if it is in a module of its own")
     _add_backend(agent, "where episodes are played")
     agent.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode")
+    evaluate.set_defaults(execute=_evaluate)
 
+
+def _add_benchmark_and_report(commands: argparse._SubParsersAction[_Parser]) -> None:
     benchmark = commands.add_parser("benchmark", help="run a grid of tasks, algorithms and seeds")
     benchmark.add_argument("suite", metavar="SUITE|FILE.yaml", help="what to run")
     benchmark.add_argument("--tasks", nargs="+", metavar="ID", help="these alone")
@@ -115,39 +129,22 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     benchmark.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="these instead")
     benchmark.add_argument("--jobs", type=int, metavar="N", help="at a time (default: cores)")
     benchmark.add_argument("--list", action="store_true", help="show what is there, run nothing")
-    benchmark.add_argument("--work-dir", type=Path, metavar="DIR", help=f"for runs ({WORK}/SUITE)")
-    benchmark.add_argument(
-        "--results", type=Path, metavar="DIR", default=RESULTS, help=RESULTS_HELP
-    )
+    benchmark.add_argument("--work-dir", type=Path, metavar="DIR", help=f"for runs ({RUNS}/SUITE)")
     _add_backend(benchmark, "where cells run")
+    benchmark.set_defaults(execute=_benchmark)
 
     report = commands.add_parser("report", help="tables and figures of a benchmark's results")
     report.add_argument("suite", metavar="SUITE|FILE.yaml", help="what was run")
-    report.add_argument("--results", type=Path, metavar="DIR", default=RESULTS, help=RESULTS_HELP)
-    report.add_argument(
-        "--out", type=Path, metavar="DIR", help=f"for the report ({WORK}/SUITE/report)"
-    )
+    out = f"for the report ({RUNS}/SUITE/report)"
+    report.add_argument("--out", type=Path, metavar="DIR", help=out)
+    report.set_defaults(execute=_report)
+    for command in (benchmark, report):
+        what = f"folder of the results (default: {RESULTS})"
+        command.add_argument("--results", type=Path, metavar="DIR", default=RESULTS, help=what)
 
-    commands.add_parser("presets", help="list the presets and suites")
 
-    # Before argparse sees it, for which the value of an unknown option would be a preset too.
-    begins = bool(argv) and argv[0] in ("train", "fit")
-    preset = argv.pop(1) if begins and argv[1:] and argv[1][:1] != "-" else None
-    arguments, overrides = parser.parse_known_args(argv)
-    if begins:
-        if arguments.help:
-            commands.choices[arguments.command].print_help()
-            kind = _kind(arguments.command)
-            keys = config_parser(kind, prog="icnn-rl", usage=argparse.SUPPRESS)
-            for action in keys._actions:
-                if not OWN.isdisjoint(action.option_strings):
-                    action.help = argparse.SUPPRESS
-            keys.print_help()
-            raise SystemExit(0)
-        arguments.preset = preset
-    elif overrides:
-        raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
-    return arguments, overrides
+def _add_track(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--track", action="store_true", help="send metrics to Weights & Biases")
 
 
 def _add_backend(command: argparse._ActionsContainer, what: str) -> None:
@@ -156,9 +153,9 @@ def _add_backend(command: argparse._ActionsContainer, what: str) -> None:
     command.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
 
 
-def _train(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
+def _train(arguments: argparse.Namespace, console: Console) -> int:
     task = [] if arguments.env is None else [f"--env.id={arguments.env}"]
-    config, preset = _config(arguments, task + overrides)
+    config, preset = _config(arguments, task + arguments.overrides)
 
     from icnn_rl.agents.runs.training import train
 
@@ -179,8 +176,8 @@ def _vectorize(arguments: argparse.Namespace) -> Vectorize:
     return DummyVecEnv
 
 
-def _fit(arguments: argparse.Namespace, overrides: list[str], console: Console) -> int:
-    config, preset = _config(arguments, overrides)
+def _fit(arguments: argparse.Namespace, console: Console) -> int:
+    config, preset = _config(arguments, arguments.overrides)
 
     from icnn_rl.experiments.fitting import fit
 
@@ -290,7 +287,7 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
         for cell in cells:
             _say(console, f"{cell_state(cell, arguments.results):8}  {cell}")
         return 0
-    work = (arguments.work_dir or WORK / name).absolute()
+    work = (arguments.work_dir or RUNS / name).absolute()
     backend = _backend(arguments)
     try:
         failed = run_grid(cells, arguments.results, work, backend, console)
@@ -323,7 +320,7 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     from icnn_rl.agents.benchmark.suite import read_suite
 
     name, suite = read_suite(arguments.suite)
-    out = arguments.out or WORK / name / "report"
+    out = arguments.out or RUNS / name / "report"
     write_report(name, suite, arguments.results, out)
     _say(console, f"done: {out / 'report.md'}")
     return 0
@@ -341,7 +338,7 @@ def _refuse(arguments: argparse.Namespace, what: str, *options: str) -> None:
             raise ValueError(f"--{option} is not for {arguments.run}, which is {what}")
 
 
-def _presets(console: Console) -> int:
+def _presets(arguments: argparse.Namespace, console: Console) -> int:
     for command in ("train", "fit", "benchmark"):
         _say(console, f"icnn-rl {command}")
         for name, description in presets(command).items():

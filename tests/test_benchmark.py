@@ -34,7 +34,7 @@ tasks:
   Pendulum-v1: {steps: 400, random: -1208, reference: -160}
 algorithms:
   concave-q:
-    settings: {agent: {batch_size: 16, network: {context: [16], convex: [8]}}}
+    settings: {agent: {batch_size: 16, policy_kwargs: {context: [16], convex: [8]}}}
     tasks: {Pendulum-v1: {agent: {learning_starts: 50}}}
   sac:
     settings: {algorithm: sac, baseline: {batch_size: 16, policy_kwargs: {net_arch: [16]}}}
@@ -326,7 +326,7 @@ def test_a_damaged_result_is_named(
         ("tasks: [", "is damaged"),
         ("just text", "is not a mapping"),
         (SUITE.replace("evaluate_every", "evaluate_evry"), "evaluate_evry"),
-        (SUITE.replace("steps: 400", "steps: 0"), "tasks.steps has to be at least 1"),
+        (SUITE.replace("steps: 400", "steps: 0"), "tasks.steps: expected a finite number >= 1"),
         (SUITE.replace("reference: -160", "reference: -2000"), "reference has to be above random"),
         (SUITE.replace("algorithm: sac", "algorithm: sax"), "sac on Pendulum-v1"),
         (SUITE.replace("  sac:", "  sac:\n    base: sax"), "no algorithm 'sax' to start from"),
@@ -393,7 +393,7 @@ def test_the_commit_is_that_of_the_code(tmp_path: Path) -> None:
 
 def begin(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "icnn_rl.cli", *arguments],
+        [sys.executable, "-m", "icnn_rl.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

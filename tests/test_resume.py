@@ -77,7 +77,7 @@ gym.register("DictObservations-v0", DictObservations)
         ),
         pytest.param(["--env=Pendulum-v1", "--agent.buffer_size=64"], id="full-buffer"),
         pytest.param(
-            ["--env=Pendulum-v1", "--agent.tau=1", "--agent.network.norm=batch"],
+            ["--env=Pendulum-v1", "--agent.tau=1", "--agent.policy_kwargs.norm=batch"],
             id="batch-renormalisation",
         ),
         pytest.param(

@@ -23,8 +23,8 @@ TINY = [
     "--agent.learning_rate_end_factor=1",  # else the first steps would depend on their total
     "--agent.batch_size=16",
     "--agent.buffer_size=1000",
-    "--agent.network.context=[16]",
-    "--agent.network.convex=[8]",
+    "--agent.policy_kwargs.context=[16]",
+    "--agent.policy_kwargs.convex=[8]",
     "--training.evaluation_episodes=2",
     "--training.video=false",
 ]
@@ -52,7 +52,7 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
     """A tiny training run without end, in a process of its own."""
     command = ["train", "--env", "Pendulum-v1", *TINY, "--training.steps=1000000"]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "icnn_rl.cli", *command, "--run-dir", str(run), *arguments],
+        [sys.executable, "-m", "icnn_rl.cli", *command, "--run-dir", str(run), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -92,7 +92,7 @@ def _command(cell: Cell, run: AgentFolder) -> list[str]:
 def _carry_out(command: list[str], log: Path, threads: int, stop: threading.Event) -> int:
     environ = os.environ | {name: str(threads) for name in THREADS}
     # -P: in a checkout, the folder icnn_rl/ there would hide the installed package.
-    arguments = [sys.executable, "-P", "-m", "icnn_rl.cli", *command]
+    arguments = [sys.executable, "-m", "icnn_rl.cli", *command]
     with (
         log.open("ab") as output,
         # In a session of its own: a Ctrl-C in the terminal is not for it, but for the grid.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from copy import deepcopy
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -57,21 +56,14 @@ def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> OffPolicyAlgo
 
 
 def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> ConcaveQ:
-    arguments = asdict(config.agent)
-    policy_kwargs = arguments.pop("network")
-    policy_kwargs["optimizer_kwargs"] = {
-        "betas": (arguments.pop("beta1"), 0.999),
-        "weight_decay": arguments.pop("weight_decay"),
-    }
-    rate, factor = config.agent.learning_rate, arguments.pop("learning_rate_end_factor")
-    arguments["learning_rate"] = LinearSchedule(rate, factor * rate, 1.0)
+    noise, arguments = config.noise, dict(vars(config.agent))
+    rate, factor = arguments["learning_rate"], arguments.pop("learning_rate_end_factor")
     arguments |= {
-        "action_noise": _noise(config.noise, envs) if config.noise.kind == "ou" else None,
-        "exploration_noise": config.noise.sigma,
-        "exploration_temperature": (
-            config.noise.temperature if config.noise.kind == "boltzmann" else None
-        ),
-        "policy_kwargs": policy_kwargs,
+        "learning_rate": LinearSchedule(rate, factor * rate, 1.0),
+        "policy_kwargs": dict(vars(config.agent.policy_kwargs)),
+        "action_noise": _noise(noise, envs) if noise.kind == "ou" else None,
+        "exploration_noise": noise.sigma,
+        "exploration_temperature": noise.temperature if noise.kind == "boltzmann" else None,
         "seed": config.seed,
         "device": config.device,
     }

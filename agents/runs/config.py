@@ -5,7 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icnn_rl.runs.configuration import require_at_least, require_positive
+from icnn_rl.agents.concave_q import ConcaveQ
+from icnn_rl.agents.policies import ConcaveQPolicy
+from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
+from icnn_rl.runs.configuration import arguments_of, require_at_least, require_positive
+
+NO_PLAIN_DATA = {
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+    "features_extractor_class",
+    "features_extractor_kwargs",
+    "optimizer_class",
+}
+SET_BY_THE_RUN = {
+    *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"),
+    *("action_noise", "exploration_noise", "exploration_temperature"),  # by the section noise
+    *("optimize_memory_usage", "stats_window_size"),
+}
+SET_BY_CONCAVE_Q = {
+    *("observation_space", "action_space", "lr_schedule", "normalize_images"),
+    *("target_network", "action_l2", "entropy", "solver"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,116 +79,31 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """The critics.
-
-    Args:
-        context: widths of the path on the observation.
-        convex: widths of the path on the action, where there is one.
-        activation: of the convex path.
-        reads: whether all of the convex path reads the last level of the context, or each of its
-            layers the level aligned with it.
-        form: of the function of the action: any concave one, or a quadratic (NAF).
-        n_critics: networks in the ensemble.
-        modes: concave functions whose maximum a critic is.
-        dueling: whether a head gives the state's value, and the rest only what an action loses; by
-            default where there is one mode.
-        norm: of the path on the observation: LayerNorm, batch renormalisation or none.
-        nonnegativity: how the weights of the convex path are kept non-negative.
-    """
-
-    context: tuple[int, ...] = (256, 256)
-    convex: tuple[int, ...] = (64,)
-    activation: str = "squareplus"
-    reads: Literal["last", "aligned"] = "last"
-    form: Literal["picnn", "quadratic"] = "picnn"
-    n_critics: int = 2
-    modes: int = 1
-    dueling: bool | None = None
-    norm: Literal["layer", "batch", "none"] = "layer"
-    nonnegativity: Literal["projection", "softplus"] = "projection"
-
-    def __post_init__(self) -> None:
-        require_at_least(1, "agent.network.", self, "n_critics", "modes")
+class PolicyConfig(arguments_of(ConcaveQPolicy, SET_BY_CONCAVE_Q | NO_PLAIN_DATA)):  # type: ignore[misc]
+    """The critics and their optimiser: the arguments of ``ConcaveQPolicy``."""
 
 
 @dataclass(frozen=True)
-class SolverConfig:
-    """How precisely an action is solved for.
-
-    Args:
-        method: solver of ``icnn_rl.minimize``.
-        tol: certified gap, in units of Q, at which an action is good enough.
-        max_evaluations: of the critics, per action; Newton's method, which solves for smooth
-            critics, takes three on the mean, while piecewise-linear ones need twenty and more.
-    """
-
-    method: Literal["auto", "bundle", "newton", "lp"] = "auto"
-    tol: float = 1e-2
-    max_evaluations: int = 10
-
-
-@dataclass(frozen=True)
-class AgentConfig:
+class AgentConfig(arguments_of(ConcaveQ, SET_BY_THE_RUN | NO_PLAIN_DATA)):  # type: ignore[misc]
     """The arguments of ``ConcaveQ``.
 
     Args:
-        learning_rate: of Adam, at the beginning.
-        learning_rate_end_factor: what of it is left at the last step, on a straight line from the
-            beginning; 1 for a constant rate.
-        beta1: of Adam, the decay of its mean gradient.
-        buffer_size: transitions that are kept.
-        learning_starts: random steps before the first update.
-        batch_size: transitions per update.
-        tau: step of the target networks towards the critics; with 1 there are none.
-        gamma: discount factor.
+        learning_rate: of the critics, at the beginning.
+        learning_rate_end_factor: share of the learning rate that is left at the last step, on a
+            straight line from the beginning; 1 for a constant rate.
         train_freq: steps between updates.
-        gradient_steps: updates at a time; -1 for as many as there were steps.
-        n_steps: steps of the return in the TD target.
-        target_noise: standard deviation of the noise on the target's action.
-        target_noise_clip: largest absolute value of that noise.
-        action_l2: weight of the greedy action's squared norm.
-        entropy: weight of the action's entropy.
-        td_clip: largest distance of the TD target from Q(s, a); null for no limit.
-        weight_decay: L2 penalty, as Adam's ``weight_decay``.
-        network: the critics.
-        solver: precision of the greedy actions of updates.
-        acting_solver: precision of the actions taken.
-        compile: whether on CUDA an update is recorded once and launched as one graph, where it can.
+        policy_kwargs: the critics and their optimiser.
     """
 
     learning_rate: float = 1e-3
     learning_rate_end_factor: float = 0.05
-    beta1: float = 0.9
-    buffer_size: int = 1_000_000
-    learning_starts: int = 1000
-    batch_size: int = 256
-    tau: float = 0.005
-    gamma: float = 0.99
     train_freq: int = 1
-    gradient_steps: int = 1
-    n_steps: int = 1
-    target_noise: float = 0.0
-    target_noise_clip: float = 0.5
-    action_l2: float = 0.0
-    entropy: float = 0.0
-    td_clip: float | None = None
-    weight_decay: float = 0.0
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    solver: SolverConfig = field(default_factory=SolverConfig)
-    acting_solver: SolverConfig = field(
-        default_factory=lambda: SolverConfig(tol=1e-4, max_evaluations=200)
-    )
-    compile: bool = True
+    policy_kwargs: PolicyConfig = field(default_factory=PolicyConfig)
+    solver: SolverSettings = TARGET
+    acting_solver: SolverSettings = ACTING
 
     def __post_init__(self) -> None:
-        positive = ("buffer_size", "batch_size", "train_freq", "n_steps")
-        require_at_least(1, "agent.", self, *positive)
-        if self.gradient_steps != -1:
-            require_at_least(1, "agent.", self, "gradient_steps")
-        rates = ("learning_rate", "learning_rate_end_factor", "beta1", "learning_starts")
-        weights = ("weight_decay", "action_l2", "entropy", "target_noise")
-        require_at_least(0, "agent.", self, *rates, *weights)
+        require_at_least(0, "agent.", self, "learning_rate", "learning_rate_end_factor")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def record_video(folder: Path, path: Path, seed: int = SEED) -> Path | None:
         if library is not None:
             environ["MUJOCO_GL"] = library
         # -P: in a checkout, the folder icnn_rl/ there would hide the installed package.
-        command = [sys.executable, "-P", "-m", __name__, str(folder), str(path), str(seed)]
+        command = [sys.executable, "-m", __name__, str(folder), str(path), str(seed)]
         try:
             done = subprocess.run(
                 command, env=environ, capture_output=True, text=True, timeout=TIMEOUT, check=False

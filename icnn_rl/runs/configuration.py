@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, is_dataclass
+from collections.abc import Collection
+from dataclasses import asdict, is_dataclass, make_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
+from inspect import getmodule, signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -56,6 +59,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise ValueError(f"{path} is not a mapping of keys to values")
     return plain
+
+
+def arguments_of(kind: type[Any], leave_out: Collection[str]) -> type[Any]:
+    """A frozen dataclass of the arguments of a class, with their types, defaults and docstring.
+
+    Args:
+        kind: the class.
+        leave_out: names of arguments that are no part of the dataclass.
+    """
+    arguments = {n: a for n, a in signature(kind).parameters.items() if n not in leave_out}
+    annotations = {name: argument.annotation for name, argument in arguments.items()}
+    # Of these alone, as others may be of types that are imported for type checkers only.
+    types = get_type_hints(SimpleNamespace(__annotations__=annotations), vars(getmodule(kind)))
+    fields = [(name, types[name], argument.default) for name, argument in arguments.items()]
+    namespace = {"__doc__": kind.__doc__}
+    return make_dataclass(f"{kind.__name__}Arguments", fields, namespace=namespace, frozen=True)
 
 
 def config_parser(kind: type[Any], **kwargs: Any) -> ArgumentParser:
@@ -150,25 +169,19 @@ def require_at_least(least: float, section: str, config: object, *names: str) ->
 
     Args:
         least: smallest value allowed.
-        section: where the configuration is in the whole, with its dot: ``"agent."``.
+        section: where the configuration is in the whole, with its dot: ``"training."``.
         config: holds the numbers.
         names: of the numbers.
     """
     for name in names:
         value = getattr(config, name)
         if not least <= value < math.inf:
-            raise ValueError(f"{section}{name} has to be at least {least}, not {value}")
+            raise ValueError(f"{section}{name}: expected a finite number >= {least}, got {value}")
 
 
 def require_positive(section: str, config: object, *names: str) -> None:
-    """Raise a ValueError if one of the numbers is not positive, infinite or NaN.
-
-    Args:
-        section: where the configuration is in the whole, with its dot: ``"agent."``.
-        config: holds the numbers.
-        names: of the numbers.
-    """
+    """Raise a ValueError if one of the numbers is not positive, infinite or NaN; see above."""
     for name in names:
         value = getattr(config, name)
         if not 0 < value < math.inf:
-            raise ValueError(f"{section}{name} has to be a finite number > 0, not {value}")
+            raise ValueError(f"{section}{name}: expected a finite number > 0, got {value}")

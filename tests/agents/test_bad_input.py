@@ -43,7 +43,7 @@ def test_actions_of_integers_or_without_axis() -> None:
     class Single(Bandit):
         action_space = spaces.Box(-1.0, 1.0, (), np.float32)
 
-    with pytest.raises(ValueError, match=r"continuous actions; got Box\(-2, 2, \(2,\), int64\)"):
+    with pytest.raises(ValueError, match=r"continuous actions, got Box\(-2, 2, \(2,\), int64\)"):
         ConcaveQ("MlpPolicy", Counting())
     with pytest.raises(ValueError, match=r"one axis or more, got Box\(-1.0, 1.0, \(\), float32\)"):
         ConcaveQ("MlpPolicy", Single())
@@ -80,12 +80,12 @@ def test_environment_that_breaks(part: str, at: int, value: float, normalise: bo
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"td_clip": -1.0}, "td_clip: expected a number > 0, or None; got -1.0"),
-        ({"td_clip": np.nan}, "td_clip: expected a number > 0, or None; got nan"),
+        ({"td_clip": -1.0}, "td_clip: expected a number > 0, or None, got -1.0"),
+        ({"td_clip": np.nan}, "td_clip: expected a number > 0, or None, got nan"),
         ({"n_steps": 0}, "n_steps: expected a finite number >= 1, got 0"),
         ({"batch_size": 0}, "batch_size: expected a finite number >= 1, got 0"),
         ({"exploration_noise": np.inf}, "exploration_noise: expected a finite .* got inf"),
-        ({"solver": {"method": "newtn"}}, "method: expected 'auto' or one of"),
+        ({"solver": {"name": "newtn"}}, "solver name: expected 'auto' or one of"),
         ({"solver": {"tol": np.nan}}, "tol: expected a finite number >= 0, got nan"),
         (
             {"acting_solver": {"max_evaluations": 0}},
@@ -164,7 +164,7 @@ def test_what_is_announced_is_no_function_to_sets(action_set: Any, message: str)
 @pytest.mark.parametrize("solver", ["newton", {"tolerance": 0.1}])
 @pytest.mark.parametrize("name", ["solver", "acting_solver"])
 def test_solver_settings_of_another_kind(name: str, solver: Any) -> None:
-    with pytest.raises(ValueError, match=r"solver: expected SolverSettings or a dict of \['method"):
+    with pytest.raises(ValueError, match=r"solver: expected SolverSettings or a dict of \['name"):
         ConcaveQ("MlpPolicy", Bandit(), **{name: solver})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def numbers(model: ConcaveQ) -> dict[str, Tensor]:
 def test_updates_on_static_memory_are_the_updates(options: dict[str, Any]) -> None:
     plain, static = agent(**options), agent(**options)
     batches = [plain.replay_buffer.sample(32) for _ in range(5)]
-    captured = CapturedUpdate(static._update, static.critic.optimizer, ())
+    captured = CapturedUpdate(static)
     for i, batch in enumerate(batches):
         for model in (plain, static):  # as a schedule would
             model.critic.optimizer.param_groups[0]["lr"] = 1e-3 / (i + 1)
@@ -70,19 +71,24 @@ def test_updates_on_static_memory_are_the_updates(options: dict[str, Any]) -> No
 def test_a_recording_serves_the_same_update_only() -> None:
     model = agent()
     batch = model.replay_buffer.sample(32)
-    captured = CapturedUpdate(model._update, model.critic.optimizer, (0.99,))
-    assert captured.fits(batch, (0.99,))
+    captured = CapturedUpdate(model)
+    assert captured.fits(batch)
     captured.fill(batch)
     captured.run()
-    assert captured.fits(model.replay_buffer.sample(32), (0.99,))
-    assert not captured.fits(model.replay_buffer.sample(16), (0.99,))
-    assert not captured.fits(batch, (0.9,))
+    assert captured.fits(model.replay_buffer.sample(32))
+    assert not captured.fits(model.replay_buffer.sample(16))
+    for name in ("gamma", "tau", "td_clip", "action_l2", "entropy", "target_noise", "solver"):
+        before = getattr(model, name)
+        setattr(model, name, replace(before, tol=0.5) if name == "solver" else 0.5)
+        assert not captured.fits(batch), name
+        setattr(model, name, before)
+    assert captured.fits(batch)
     model.set_parameters(model.get_parameters())  # the optimiser's state is in new memory now
-    assert not captured.fits(batch, (0.99,))
+    assert not captured.fits(batch)
 
 
 def test_on_the_cpu_nothing_is_recorded() -> None:
     model = agent(compile=True)
-    assert not model.policy.capturable
+    assert not model._captured.possible(model.replay_buffer.sample(64))
     model.learn(5, reset_num_timesteps=False)
-    assert model._captured is None
+    assert model._captured.graph is None

@@ -126,7 +126,7 @@ def test_the_target_keeps_to_the_next_set() -> None:
     plain = OPTIONS | {"policy_kwargs": OPTIONS["policy_kwargs"] | {"dueling": False}}
     model = ConcaveQ("MlpPolicy", ramp(), **plain).learn(60)
     batch = model.replay_buffer.sample(16)
-    _, free = model._condition(batch)
+    _, free = model.policy.condition(batch.observations, batch.next_observations)
     _, (solution,) = model._td_target(batch, free)
     low, high = batch.next_observations[:, 3:] - 0.3, batch.next_observations[:, 3:] + 0.3
     assert ((low - 1e-6 <= 2 * solution.y) & (2 * solution.y <= high + 1e-6)).all()

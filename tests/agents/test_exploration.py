@@ -112,7 +112,7 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
 
 
 def test_bad_configurations_are_named() -> None:
-    with pytest.raises(ValueError, match=r"noise\.temperature has to be a finite number > 0"):
+    with pytest.raises(ValueError, match=r"noise\.temperature: expected a finite number > 0"):
         NoiseConfig("boltzmann", temperature=0)
     with pytest.raises(ValueError, match=r"noise\.kind: boltzmann is for concave_q alone, not td3"):
         Config(algorithm="td3", noise=NoiseConfig("boltzmann"))

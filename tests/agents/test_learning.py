@@ -102,7 +102,7 @@ def test_targets_bootstrap_at_time_limits_and_not_at_terminal_states(dueling: bo
         model = ConcaveQ("MlpPolicy", env, learning_starts=50, policy_kwargs=network, seed=0)
         model.learn(40)
         batch = model.replay_buffer.sample(32)
-        _, critics = model._condition(batch)
+        _, critics = model.policy.condition(batch.observations, batch.next_observations)
         target, _ = model._td_target(batch, critics)
         with torch.no_grad():
             best = model.policy.greedy(critics, model.solver).y
@@ -126,7 +126,7 @@ def test_without_target_networks_both_states_are_normalised_as_one_batch() -> No
     assert model.critic_target is None
     batch, before = model.replay_buffer.sample(32), deepcopy(model.critic.state_dict())
     model.policy.set_training_mode(True)
-    critics, following = model._condition(batch)
+    critics, following = model.policy.condition(batch.observations, batch.next_observations)
     model.critic.load_state_dict(before)
     with torch.no_grad():
         both = model.critic.condition(torch.cat([batch.observations, batch.next_observations]))
@@ -149,7 +149,8 @@ def test_td_clip_keeps_the_target_near_the_estimate() -> None:
     model = ConcaveQ("MlpPolicy", ConstantReward(True), td_clip=1e-3, policy_kwargs=SMALL, seed=0)
     model.learn(40)
     batch = model.replay_buffer.sample(32)
-    loss, _ = model._update_critics(batch, model._condition(batch)[0], torch.full((32,), 100.0))
+    critics, _ = model.policy.condition(batch.observations, batch.next_observations)
+    loss, _ = model._loss(batch, critics, torch.full((32,), 100.0))
     assert loss.item() == pytest.approx(2 * 1e-6, rel=1e-2)
 
 

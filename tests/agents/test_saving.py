@@ -79,8 +79,17 @@ def test_the_number_of_environments_may_change(tmp_path: Path) -> None:
 def test_the_noise_may_change(tmp_path: Path) -> None:
     network = {"context": [8], "convex": [8]}
     ConcaveQ("MlpPolicy", "Pendulum-v1", policy_kwargs=network).save(tmp_path / "model")
-    assert ConcaveQ.load(tmp_path / "model", policy_kwargs=network).action_noise is not None
-    assert ConcaveQ.load(tmp_path / "model", exploration_noise=0.0).action_noise is None
+    for options, spread in (
+        ({"policy_kwargs": network}, 0.2),
+        ({"exploration_noise": 0.1}, 0.1),
+        ({"exploration_noise": 0.0}, 0.0),
+        ({"action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.05))}, 0.05),
+    ):
+        # So large an entropy puts the greedy action in the middle, where no noise is clipped.
+        loaded = ConcaveQ.load(tmp_path / "model", entropy=1e3, **options)
+        loaded._last_obs = OBSERVATIONS[:1]
+        scaled = [loaded._sample_action(0, loaded.action_noise, 1)[1] for _ in range(300)]
+        assert np.std(scaled) == pytest.approx(spread, rel=0.15)
     drawing = ConcaveQ.load(tmp_path / "model", exploration_temperature=0.5)
     assert drawing.action_noise is None
     own = NormalActionNoise(np.zeros(1), np.ones(1))
@@ -96,8 +105,8 @@ def test_what_is_given_to_load_is_read_as_by_the_constructor(
     assert loaded.gamma == 0.5
     with pytest.raises(ValueError, match=r"gamma: expected a number in \[0, 1\], got 7"):
         ConcaveQ.load(tmp_path / "model", gamma=7.0)
-    with pytest.raises(ValueError, match="method: expected 'auto' or one of"):
-        ConcaveQ.load(tmp_path / "model", solver={"method": "newtn"})
+    with pytest.raises(ValueError, match="solver name: expected 'auto' or one of"):
+        ConcaveQ.load(tmp_path / "model", solver={"name": "newtn"})
 
 
 def test_returns_of_several_steps_are_as_load_is_told(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor], rtol: float) 
 def test_a_graph_is_made_only_if_asked_for() -> None:
     model = ConcaveQ("MlpPolicy", "Pendulum-v1", **OPTIONS | {"compile": False}).learn(110)
     assert model._n_updates == 10
-    assert model._captured is None
+    assert model._captured.graph is None
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,11 @@ def test_updates_by_a_graph_are_the_updates(options: dict[str, Any]) -> None:
         for model in (eager, graph):
             model.critic.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + update)
         loss, solutions = eager._update(batch)
-        captured_loss, captured_solutions = graph._compiled(batch)
+        captured_loss, captured_solutions = graph._captured(batch)
         torch.testing.assert_close(captured_loss, loss, rtol=1e-4, atol=1e-4)
         for a, b in zip(captured_solutions, solutions, strict=True):
             torch.testing.assert_close(a.y, b.y, rtol=1e-3, atol=1e-3)
-    assert graph._captured is not None
-    assert graph._captured._graph is not None
+    assert graph._captured.graph is not None
     assert_alike(numbers(graph), numbers(eager), 1e-4)
 
 
@@ -125,7 +124,7 @@ def test_noise_of_the_target_differs_from_replay_to_replay() -> None:
     batch = model.replay_buffer.sample(256)
     model.critic.optimizer.param_groups[0]["lr"] = 0.0  # so that nothing else changes
     model.tau = 0.0
-    losses = [float(model._compiled(batch)[0]) for _ in range(WARM_UP + 3)]
+    losses = [float(model._captured(batch)[0]) for _ in range(WARM_UP + 3)]
     assert len(set(losses[WARM_UP:])) == 3
 
 
