@@ -202,7 +202,8 @@ def test_a_bad_checkpoint_is_refused_and_kept(
         case "other":
             config = run / "config.yaml"
             config.write_text(config.read_text().replace("- 16", "- 24"))
-    (run / "evaluations.csv").open("a").write("60,-1.0,1.0,-1.0,-1.0,200.0,1.5\n")
+    with (run / "evaluations.csv").open("a") as table:
+        table.write("60,-1.0,1.0,-1.0,-1.0,200.0,1.5\n")
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     capsys.readouterr()
     assert main(["resume", str(run), "--steps", "100"]) == 2

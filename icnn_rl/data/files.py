@@ -76,7 +76,7 @@ class DataSet:
         archive = place if place.suffix == ".npz" else place / f"{self.name}.npz"
         try:
             if archive.is_file():
-                with np.load(archive) as stored:
+                with archive.open("rb") as file, np.load(file) as stored:
                     arrays: Arrays = dict(stored)
             else:
                 arrays = self.decode([self._read(file, place, path is None) for file in self.files])

@@ -111,7 +111,7 @@ class Exemplars(MNIST):
         grid = figure.subplots(len(rows), CLASSES)
         for line, (label, images) in zip(grid, rows.items(), strict=True):
             for axes, image in zip(line, images.cpu(), strict=True):
-                axes.imshow(image.view(self.image), cmap="gray_r", vmin=0, vmax=1)
+                axes.imshow(image.view(self.image).numpy(), cmap="gray_r", vmin=0, vmax=1)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
             line[0].set_ylabel(label, rotation=0, ha="right", va="center")

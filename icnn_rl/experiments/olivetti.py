@@ -98,7 +98,7 @@ class Olivetti(Experiment):
         grid = np.atleast_2d(figure.subplots(len(rows), SHOWN))
         for line, (name, images) in zip(grid, rows.items(), strict=True):
             for axes, image in zip(line, images.cpu(), strict=True):
-                axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+                axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
             line[0].set_ylabel(name)

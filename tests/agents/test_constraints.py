@@ -270,9 +270,9 @@ class Unit(Quadratic):
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda env: RescaleAction(env, -0.5, 0.5),
+        lambda env: RescaleAction(env, *np.float32([-0.5, 0.5])),
         lambda env: FrameStackObservation(env, 2),
-        lambda env: RescaleObservation(env, -1.0, 1.0),
+        lambda env: RescaleObservation(env, *np.float32([-1, 1])),
         NormalizeObservation,
     ],
 )

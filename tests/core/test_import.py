@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import icnn_rl
 
+ROOT = Path(__file__).parents[2]
 HEAVY = (
-    "stable_baselines3",
     "gymnasium",
-    "wandb",
-    "numba",
-    "scipy",
     "highspy",
     "matplotlib",
+    "numba",
+    "pooch",
+    "ray",
+    "scipy",
     "sklearn",
+    "stable_baselines3",
+    "triton",
+    "wandb",
 )
 
 
 def loaded(code: str) -> set[str]:
+    """The heavy packages that a program loads, started in the root of the checkout."""
     script = f"{code}\nimport sys; print(*(m for m in {HEAVY} if m in sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
@@ -46,6 +49,19 @@ f.hessian(torch.zeros(2))
 
 def test_agents_need_no_solver_package() -> None:
     assert loaded("import icnn_rl.agents") == {"stable_baselines3", "gymnasium"}
+
+
+def test_the_checkout_has_all_packages_that_are_installed() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        packages = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    loaded(f"import {', '.join(packages)}")
+    folders = {path.parent for path in (ROOT / "icnn_rl").glob("**/*.py")}
+    for top in ("agents", "envs", "configs"):
+        folders |= {
+            ROOT / "icnn_rl" / path.parent.relative_to(ROOT)
+            for path in (ROOT / top).glob("**/*.py")
+        }
+    assert {".".join(f.relative_to(ROOT).parts) for f in folders} == set(packages)
 
 
 def test_every_public_name_is_there() -> None:

@@ -94,6 +94,7 @@ def numbers(path: Path) -> dict[str, Mapping[str, float]]:
     return {name: {k: float(v) for k, v in row.items() if v} for name, row in rows.items()}
 
 
+@pytest.mark.filterwarnings("ignore:.*Early stopping criterion")  # a competitor's
 @pytest.mark.usefixtures("stand_ins")
 @pytest.mark.parametrize("preset", presets("fit"))
 def test_a_preset_from_its_command_to_its_last_file(

@@ -105,6 +105,7 @@ def test_dropout_acts_while_training_alone() -> None:
     assert torch.equal(value(), value())
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize("loss", ["log_likelihood", "max_margin"])
 def test_scikit_learn_contract(loss: str) -> None:
     check_estimator(clone(QUICK).set_params(loss=loss, epochs=5))
