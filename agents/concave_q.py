@@ -35,7 +35,7 @@ FORMAT = 5  # of saved models; raise it when an older archive can no longer be r
 
 
 class ConcaveQ(ConstrainedOffPolicyAlgorithm):
-    """Deep Q-learning without an actor: Q(s, ·) is concave, a network f convex in a turned over.
+    """Deep Q-learning without an actor: Q(s, ·) is the negative of a network f convex in a.
 
         a*(s) = argmin_a  1/E Σ_i f_i(a | s) + λ/2 ‖a‖² - α H(a)      over a in [-1, 1]ⁿ
         Q_i(s, a) = V_i(s) - (f_i(a | s) - f_i(a*(s) | s)),      V_i(s) = -c_i(s)
@@ -45,8 +45,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     with c_i the part of f_i that a does not enter, and primes for the target networks; see
     ``ConcaveQPolicy`` for the plain form, Q_i = -f_i. Every argmin is a convex problem, solved to a
     certified gap that is logged (``solver/gap_max``). Where the environment announces an
-    ``action_set``, every action keeps to it, and so does a*. The defaults are a modern recipe:
-    twin critics, dueling, LayerNorm, a convex path of one layer.
+    ``action_set``, all actions stay in it, a* included. The defaults are twin critics, dueling,
+    LayerNorm and a convex path of one layer.
 
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
@@ -175,14 +175,14 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self.action_l2 = action_l2
         self.entropy = entropy
         self.td_clip = td_clip
-        self.solver = solver
-        self.acting_solver = acting_solver
+        self.solver = TARGET.changed_by(solver)
+        self.acting_solver = ACTING.changed_by(acting_solver)
         self.compile = compile
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        # Not in the constructor, as load() sets arguments after it.
+        # Again after the constructor, as load() sets arguments then.
         self.solver = TARGET.changed_by(self.solver)
         self.acting_solver = ACTING.changed_by(self.acting_solver)
         require_arguments(self)

@@ -77,6 +77,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         require_set(action_set)
         if self.action_set is not None:
             own = self._allowed_after(self.policy.obs_to_tensor(observation)[0])
+            assert own is not None
             action_set = own if action_set is None else action_set & own
         return self.policy.predict(observation, state, episode_start, deterministic, action_set)
 

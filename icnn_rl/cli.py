@@ -166,8 +166,7 @@ def _train(arguments: argparse.Namespace, console: Console) -> int:
 
 def _vectorize(arguments: argparse.Namespace) -> Vectorize:
     """What puts the environments of an agent side by side."""
-    _require_ray_for_address(arguments)
-    if arguments.backend == "ray":
+    if _on_ray(arguments):
         from icnn_rl.agents.cluster.environments import RayVecEnv
 
         return lambda makers: RayVecEnv(makers, arguments.address, os.cpu_count() or 1)
@@ -245,10 +244,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
 
     episodes = 20 if arguments.episodes is None else arguments.episodes
     seed = arguments.seed or 0
-    if episodes < 1:
-        raise ValueError(f"--episodes has to be at least 1, not {episodes}")
-    if seed < 0:
-        raise ValueError(f"--seed has to be at least 0, not {seed}")
+    _require_at_least(1, "--episodes", episodes)
+    _require_at_least(0, "--seed", seed)
     if arguments.video is not None and not arguments.video.parent.is_dir():
         raise ValueError(f"--video: there is no folder {arguments.video.parent}")
 
@@ -258,8 +255,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from icnn_rl.agents.runs.video import record_video
 
     model, config = load_portable(arguments.run, arguments.env)
-    _require_ray_for_address(arguments)
-    if arguments.backend == "ray":
+    if _on_ray(arguments):
         from icnn_rl.agents.cluster.evaluation import evaluate_remotely
 
         evaluation = evaluate_remotely(
@@ -274,8 +270,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise ValueError(f"--jobs has to be at least 1, not {arguments.jobs}")
+    if arguments.jobs is not None:
+        _require_at_least(1, "--jobs", arguments.jobs)
 
     from icnn_rl.agents.benchmark.cell import suite_cells
     from icnn_rl.agents.benchmark.grid import cell_state, run_grid
@@ -299,9 +295,8 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _backend(arguments: argparse.Namespace) -> Backend:
-    _require_ray_for_address(arguments)
     jobs = arguments.jobs or os.cpu_count() or 1
-    if arguments.backend == "ray":
+    if _on_ray(arguments):
         from icnn_rl.agents.cluster.cells import RayBackend
 
         return RayBackend(arguments.address, jobs)
@@ -310,9 +305,11 @@ def _backend(arguments: argparse.Namespace) -> Backend:
     return LocalBackend(jobs)
 
 
-def _require_ray_for_address(arguments: argparse.Namespace) -> None:
-    if arguments.address is not None and arguments.backend != "ray":
+def _on_ray(arguments: argparse.Namespace) -> bool:
+    ray: bool = arguments.backend == "ray"
+    if arguments.address is not None and not ray:
         raise ValueError("--address is for --backend ray")
+    return ray
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
@@ -324,6 +321,11 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     write_report(name, suite, arguments.results, out)
     _say(console, f"done: {out / 'report.md'}")
     return 0
+
+
+def _require_at_least(least: int, option: str, number: int) -> None:
+    if number < least:
+        raise ValueError(f"{option} has to be at least {least}, not {number}")
 
 
 def _is_fit(path: Path) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icnn_rl.agents.benchmark.suite import SuiteConfig, cell_config
 from icnn_rl.agents.runs.config import Config
+from icnn_rl.runs.configuration import to_plain
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ def suite_cells(
     return sorted(cells, key=lambda cell: cell.config.seed)
 
 
-def _what_matters(config: Config) -> Config:
-    period = Config().training.checkpoint_every
-    config = replace(config, training=replace(config.training, checkpoint_every=period))
-    agent = replace(config.agent, compile=Config().agent.compile)
-    return replace(config, agent=agent if config.algorithm == "concave_q" else Config().agent)
+def _what_matters(config: Config) -> dict[str, Any]:
+    plain = to_plain(config)
+    del plain["training"]["checkpoint_every"], plain["agent"]["compile"]
+    if config.algorithm != "concave_q":
+        del plain["agent"]
+    return plain
 
 
 def _require_known(option: str, names: list[str] | None, suite: str, known: list[str]) -> None:

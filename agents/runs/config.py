@@ -1,4 +1,4 @@
-"""The parts of a training run's configuration, with the modern recipe as defaults."""
+"""The configuration of a training run; the agent's section has the arguments of ``ConcaveQ``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from icnn_rl.agents.policies import ConcaveQPolicy
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
 from icnn_rl.runs.configuration import arguments_of, require_at_least, require_positive
 
+# Arguments that are no keys of a configuration.
 NO_PLAIN_DATA = {
-    "replay_buffer_class",
-    "replay_buffer_kwargs",
-    "features_extractor_class",
-    "features_extractor_kwargs",
-    "optimizer_class",
+    *("replay_buffer_class", "replay_buffer_kwargs", "optimizer_class"),
+    *("features_extractor_class", "features_extractor_kwargs"),
 }
 SET_BY_THE_RUN = {
     *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"),
