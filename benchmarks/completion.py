@@ -28,7 +28,7 @@ COLUMNS = (
     "seed",
     "method",
     "mse",
-    "mse without expert",
+    "mse, network alone",
     "largest gap",
     "evaluations",
     "training seconds",

@@ -1,8 +1,8 @@
-"""Digits by their class: dense and convolutional networks, on MNIST and on a set at hand."""
+"""Digits by their class, on MNIST and on the digits of scikit-learn: dense and convolutional."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -10,31 +10,36 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-from matplotlib.figure import Figure
+import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from icnn_rl.data import load_mnist
-from icnn_rl.experiments.baselines import FeedForward, cross_entropy
 from icnn_rl.experiments.config import FitConfig
-from icnn_rl.experiments.experiment import Experiment
+from icnn_rl.experiments.experiment import certificate, image_grid
+from icnn_rl.experiments.supervised import FeedForward, Supervised
 from icnn_rl.networks import FICNN, PICNN, Conv, ConvFICNN, Dense, Encoder, MaxPool
 from icnn_rl.runs.pictures import save
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.classifier import classification_loss, vertex_energies
+from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.structured.training import Objective, Row, Trainer
+from icnn_rl.structured.training import Objective, Row
 
 Array = npt.NDArray[Any]
 Classifier = FeedForward | PICNN | FICNN | ConvFICNN
 
 CLASSES = 10
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
-BATCH = 500  # images measured side by side
-GRID = (3, 8)  # of the hardest images
+BATCH = 500  # images measured in one pass
 
 
-class Classification(Experiment):
+def cross_entropy(net: nn.Module, x: Tensor, y: Tensor, start: Tensor | None = None) -> LossValue:
+    """The loss of a softmax for targets y on the simplex."""
+    return LossValue(F.cross_entropy(net(x), y, reduction="none"), None, 1.0, 0.0)
+
+
+class Classification(Supervised):
     """Networks of every convexity asked for, on the same images.
 
     Args:
@@ -51,22 +56,18 @@ class Classification(Experiment):
         test: tuple[Array, Array],
         lenet: bool = False,
     ) -> None:
-        super().__init__(config)
         self.lenet = lenet
         self.image = train[0].shape[1:]
         self.shape = (1, *self.image) if lenet else (prod(self.image),)
-        self.moments = (train[0].mean(), train[0].std()) if config.standardize else (0.0, 1.0)
-        x, y = self._tensors(*train)
-        self.x_test, self.y_test = self._tensors(*test)
-        generator = torch.Generator().manual_seed(config.seed)
-        held_out = round(config.training.validation * len(x))
-        rows = torch.randperm(len(x), generator=generator).to(x.device)
-        (self.x_val, self.y_val), (self.x, self.y) = (
-            (x[part], y[part]) for part in rows.tensor_split([held_out])
-        )
-        self.models: dict[str, StructuredModel] = {}
         self.scores: dict[str, Callable[[Tensor], Tensor]] = {}
-        self.parts = {name: self._trainer(name) for name in self._names()}
+        mean, deviation = (train[0].mean(), train[0].std()) if config.standardize else (0.0, 1.0)
+
+        def tensors(images: Array, digits: Array) -> tuple[Tensor, Tensor]:
+            x = torch.as_tensor((images - mean) / deviation, dtype=torch.float32)
+            y = torch.eye(CLASSES)[torch.as_tensor(digits, dtype=torch.int64)]
+            return x.view(-1, *self.shape), y
+
+        super().__init__(config, tensors(*train), tensors(*test))
 
     def measure(self) -> Mapping[str, Row]:
         """Errors, and for convex networks how the minimum over the simplex compares."""
@@ -80,26 +81,15 @@ class Classification(Experiment):
             for name, picture in names.items()
         }
 
-    def _names(self) -> Sequence[str]:
-        """Of the parts."""
-        return self.config.convexity
-
-    def _tensors(self, images: Array, digits: Array) -> tuple[Tensor, Tensor]:
-        device = self.config.device
-        mean, deviation = self.moments
-        x = torch.as_tensor((images - mean) / deviation, dtype=torch.float32).view(-1, *self.shape)
-        y = torch.eye(CLASSES)[torch.as_tensor(digits, dtype=torch.int64)]
-        return x.to(device), y.to(device)
-
-    def _network(self, convexity: str) -> Classifier:
+    def _network(self, name: str) -> Classifier:
         network = self.config.network
         context, convex = (
             LENET if self.lenet else [Dense(width) for width in widths]
             for widths in (network.context, network.convex)
         )
         activation, dropout = network.activation, network.dropout
-        if convexity == "full":
-            # Features of x do without y: only the last layer has to know it.
+        if name == "full":
+            # The layers before compute features of x alone.
             return ConvFICNN(
                 self.shape,
                 (CLASSES,),
@@ -110,27 +100,22 @@ class Classification(Experiment):
                 dropout=dropout,
             )
         encoder = Encoder(self.shape, context, dropout, norm="batch")
-        if convexity == "none":
-            return FeedForward(encoder, CLASSES)
+        if name == "none":
+            return FeedForward(encoder, nn.Linear(encoder.width, CLASSES))
         return PICNN(encoder.width, CLASSES, (), network.convex, activation, encoder=encoder)
 
-    def _trainer(self, convexity: str) -> Trainer:
-        config = self.config
-        net = self._network(convexity).to(config.device)
-        objective: Objective
+    def _objective(self, name: str, net: nn.Module) -> Objective:
         if isinstance(net, FeedForward):
-            objective, self.scores[convexity] = partial(cross_entropy, net), net
-        else:
-            self.require_hessian(net, convexity)
-            model = self.models[convexity] = StructuredModel(net, Simplex())
-            objective = partial(classification_loss(config.loss, CLASSES, config.device), model)
-            self.scores[convexity] = lambda x: -vertex_energies(model, x)
+            self.scores[name] = net
+            return partial(cross_entropy, net)
+        self.require_hessian(net, name)
+        assert isinstance(net, PICNN | FICNN | ConvFICNN)
+        model = self.models[name] = StructuredModel(net, Simplex())
+        self.scores[name] = lambda x: -vertex_energies(model, x)
+        return partial(classification_loss(self.config.loss, CLASSES, self.config.device), model)
 
-        def validate() -> Row:
-            return {"score": 1 - self._error(convexity, self.x_val, self.y_val)}
-
-        held_out = validate if len(self.x_val) else None
-        return Trainer(net, objective, self.x, self.y, self.options, held_out, config.seed)
+    def _validate(self, name: str) -> Row:
+        return {"score": 1 - self._error(name, self.x_val, self.y_val)}
 
     @torch.no_grad()
     def _scores(self, name: str, x: Tensor) -> Tensor:
@@ -151,9 +136,7 @@ class Classification(Experiment):
             mistaken = solution.y.argmax(1) != self.y_test.argmax(1)
             row |= {
                 "test error, simplex": mistaken.double().mean().item(),
-                "largest gap": solution.gap.max().item(),
-                "evaluations": solution.evaluations.double().mean().item(),
-            }
+            } | certificate(solution)
         return row
 
     def _draw_hardest(self, name: str, path: Path) -> Path:
@@ -161,12 +144,12 @@ class Classification(Experiment):
         of_truth = scores.gather(1, truth[:, None]).squeeze(1)
         rivals = scores.scatter(1, truth[:, None], -torch.inf)
         margin = of_truth - rivals.amax(1)
-        rows, columns = GRID
-        figure = Figure(figsize=(1.1 * columns, 1.3 * rows), layout="constrained", dpi=150)
-        for axes, k in zip(figure.subplots(*GRID).flat, margin.argsort(), strict=False):
-            axes.imshow(self.x_test[k].cpu().view(self.image).numpy(), cmap="gray_r")
+        hardest = margin.argsort()[:24]
+        images = self.x_test[hardest].view(-1, *self.image)
+        rows = [("", line) for line in images.split(8)]
+        figure, grid = image_grid(rows, (8.8, 3.9), cmap="gray_r")
+        for axes, k in zip(grid.flat, hardest, strict=True):
             axes.set_title(f"{truth[k].item()} as {rivals[k].argmax().item()}", fontsize="small")
-            axes.set_axis_off()
         figure.suptitle(f"hardest of the test images, convexity: {name}", fontsize="medium")
         return save(figure, path)
 

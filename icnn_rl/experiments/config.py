@@ -1,4 +1,4 @@
-"""The parts of a structured fit's configuration."""
+"""The configuration of ``icnn-rl fit``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from icnn_rl.runs.configuration import require_at_least
+from icnn_rl.structured.training import TrainingOptions
 
 Convexity = Literal["partial", "full", "none"]
 
@@ -18,7 +19,7 @@ class FitNetworkConfig:
         context: widths of the path on x, where it need not be convex.
         convex: widths of the convex path.
         activation: of the convex path.
-        dropout: share of the hidden units that are left out at random while training.
+        dropout: share of the hidden units that training leaves out at random.
     """
 
     context: tuple[int, ...] = (200, 200)
@@ -31,29 +32,19 @@ class FitNetworkConfig:
 
 
 @dataclass(frozen=True)
-class FitTrainingConfig:
-    """How long to train, and how.
+class FitTrainingConfig(TrainingOptions):
+    """How to train.
 
     Args:
-        epochs: passes over the data, at most.
-        batch_size: samples per step, at most.
-        learning_rate: of AdamW, at first; lowered to 0 over all epochs.
-        weight_decay: of AdamW.
         validation: share of the training data that is set aside to end with the best epoch.
-        patience: epochs without a better validation score after which training ends; null for
-            never.
+        **: the others as for ``TrainingOptions``.
     """
 
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
     validation: float = 0.1
-    patience: int | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, "training.", self, "epochs", "batch_size")
-        require_at_least(0, "training.", self, "learning_rate", "weight_decay", "validation")
+        super().__post_init__()
+        require_at_least(0, "training.", self, "validation")
 
 
 @dataclass(frozen=True)
@@ -66,8 +57,8 @@ class FitConfig:
             ``full`` for convex in x and y, ``none`` for the feed-forward network to compare with.
         loss: what is minimised.
         network: the networks.
-        training: how long, and how.
-        standardize: whether images have mean 0 and variance 1; or else their entries are in [0, 1].
+        training: how to train.
+        standardize: whether images have mean 0 and variance 1; otherwise entries are in [0, 1].
         data: folder or archive of the data; null for the cache, to which it is downloaded once.
         seed: of every random generator.
         threads: of PyTorch.

@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from icnn_rl.experiments.classification import CLASSES, MNIST, Classifier
 from icnn_rl.experiments.config import FitConfig
+from icnn_rl.experiments.experiment import certificate, image_grid
 from icnn_rl.networks import FICNN
 from icnn_rl.runs.pictures import save
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.exemplars import ExemplarLoss, exemplars
-from icnn_rl.structured.training import Row, Trainer
+from icnn_rl.structured.training import Objective, Row
 
 LEARNED, PLAIN = "exemplars", "classifier"
 PIXELS = Box(0.0, 1.0)
-CURVATURE = 0.05  # γ: two images, 50 to 100 apart in ‖·‖², then differ by twice the class margin
+CURVATURE = 0.05  # γ: two images, at ‖·‖² = 50 to 100, then differ by twice the class margin
 WEIGHT = 0.1  # of the exemplars' margins
 
 
 class Exemplars(MNIST):
-    """A network that learns exemplars beside the classes, and one that learns only these."""
+    """A network that learns exemplars beside the classes, and one that learns only the classes."""
 
     unused = ("network.context",)
 
@@ -44,7 +44,7 @@ class Exemplars(MNIST):
         super().__init__(config)
 
     def measure(self) -> Mapping[str, Row]:
-        """Errors, and whether exemplars are like the images of their class."""
+        """Errors, and whether the other network recognises the exemplars."""
         rows = super().measure()
         return {name: row | self._measure_exemplars(name) for name, row in rows.items()}
 
@@ -55,24 +55,20 @@ class Exemplars(MNIST):
     def _names(self) -> Sequence[str]:
         return LEARNED, PLAIN
 
-    def _network(self, convexity: str) -> Classifier:
-        # Not normalised: with it the ten exemplars became one, near the mean of all images.
+    def _network(self, name: str) -> Classifier:
+        # Not normalised: with normalisation all ten exemplars are near the mean of all images.
         network = self.config.network
         net = FICNN(self.shape[0], CLASSES, network.convex, network.activation)
-        if convexity == LEARNED:  # before a trainer keeps a copy of the network's state
+        if name == LEARNED:  # before the trainer copies the network's state
             net.register_buffer("rivals", self.y.T @ self.x / self.y.sum(0).unsqueeze(1))
         return net
 
-    def _trainer(self, convexity: str) -> Trainer:
-        trainer = super()._trainer(convexity)
-        if convexity == LEARNED:
-            net = trainer.net
-            assert isinstance(net, FICNN)
-            rivals = net.get_buffer("rivals")
-            trainer.objective = ExemplarLoss(
-                trainer.objective, net, PIXELS, CURVATURE, WEIGHT, rivals
-            )
-        return trainer
+    def _objective(self, name: str, net: nn.Module) -> Objective:
+        answers = super()._objective(name, net)
+        if name != LEARNED:
+            return answers
+        assert isinstance(net, FICNN)
+        return ExemplarLoss(answers, net, PIXELS, CURVATURE, WEIGHT, net.get_buffer("rivals"))
 
     def _exemplars(self, name: str, curvature: float = CURVATURE) -> Solution:
         net = self.parts[name].net
@@ -87,34 +83,25 @@ class Exemplars(MNIST):
         return nearest
 
     def _measure_exemplars(self, name: str) -> Row:
-        """How many exemplars the other network takes for their class, and how sure they are."""
+        """How many exemplars the other network assigns to their class, and their certificates."""
         found = self._exemplars(name)
         (other,) = set(self.parts) - {name}
         seen_as = self._scores(other, found.y).argmax(1)
         recognised = seen_as == torch.arange(CLASSES, device=seen_as.device)
-        return {
-            "recognised exemplars": float(recognised.sum()),
-            "largest gap, exemplars": found.gap.max().item(),
-            "evaluations, exemplars": found.evaluations.double().mean().item(),
-        }
+        proof = {f"{column}, exemplars": value for column, value in certificate(found).items()}
+        return {"recognised exemplars": float(recognised.sum())} | proof
 
     def _draw_exemplars(self, path: Path) -> Path:
         found = self._exemplars(LEARNED)
-        rows = {
-            "exemplars": found.y,
-            "nearest image": self.x[self._nearest(found.y)],
-            "the same, γ = 0": self._exemplars(LEARNED, 0.0).y,
-            "classifier": self._exemplars(PLAIN).y,
-            "the same, γ = 0 ": self._exemplars(PLAIN, 0.0).y,
-        }
-        figure = Figure(figsize=(10.5, 5.2), layout="constrained", dpi=150)
-        grid = figure.subplots(len(rows), CLASSES)
-        for line, (label, images) in zip(grid, rows.items(), strict=True):
-            for axes, image in zip(line, images.cpu(), strict=True):
-                axes.imshow(image.view(self.image).numpy(), cmap="gray_r", vmin=0, vmax=1)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        rows = [
+            ("exemplars", found.y),
+            ("nearest image", self.x[self._nearest(found.y)]),
+            ("the same, γ = 0", self._exemplars(LEARNED, 0.0).y),
+            ("classifier", self._exemplars(PLAIN).y),
+            ("the same, γ = 0", self._exemplars(PLAIN, 0.0).y),
+        ]
+        images = [(label, row.view(-1, *self.image)) for label, row in rows]
+        figure, grid = image_grid(images, (10.5, 5.2), cmap="gray_r", vmin=0, vmax=1)
         for axes, gap in zip(grid[0], found.gap.tolist(), strict=True):
             axes.set_title(f"gap {gap:.0e}", fontsize="small")
         figure.suptitle(

@@ -1,19 +1,23 @@
-"""What an experiment is: networks to train, numbers to measure, pictures to draw."""
+"""An experiment: networks to train, numbers to measure, pictures to draw."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import nn
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 from icnn_rl.experiments.config import FitConfig
 from icnn_rl.networks import FICNN, PICNN
-from icnn_rl.structured.training import Row, Trainer, TrainingOptions
+from icnn_rl.solvers import Solution
+from icnn_rl.structured.losses import mean_evaluations
+from icnn_rl.structured.training import Row, Trainer
 
 EXPERIMENTS = {
     "synthetic": "synthetic.Synthetic",
@@ -34,7 +38,7 @@ class Experiment(ABC):
     Attributes:
         config: its configuration.
         parts: trainers by name, which run one after the other.
-        unused: keys of the configuration, dotted, that would change nothing.
+        unused: keys of the configuration, dotted, that have no effect.
     """
 
     unused: ClassVar[tuple[str, ...]] = ()
@@ -43,20 +47,8 @@ class Experiment(ABC):
     def __init__(self, config: FitConfig) -> None:
         self.config = config
 
-    @property
-    def options(self) -> TrainingOptions:
-        """How the configuration has networks trained."""
-        training = self.config.training
-        return TrainingOptions(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            patience=training.patience,
-        )
-
     def require_hessian(self, net: nn.Module, convexity: str) -> None:
-        """Refuse to differentiate implicitly where the energy of a network has none.
+        """Refuse implicit differentiation of an energy with kinks.
 
         Raises:
             ValueError: ``loss`` is ``"implicit"``, and the energy has kinks.
@@ -78,6 +70,35 @@ class Experiment(ABC):
         """Pictures for people to judge by, written into a folder; their paths by name."""
 
 
+def certificate(solution: Solution) -> Row:
+    """How good a batch of answers is proven to be, and at what cost."""
+    return {
+        "largest gap": solution.gap.max().item(),
+        "evaluations": mean_evaluations(solution),
+    }
+
+
+def image_grid(
+    rows: Sequence[tuple[str, Tensor]], size: tuple[float, float], **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure with a row of images for each label, and its axes.
+
+    Args:
+        rows: labels and images, ``(K, height, width)``.
+        size: width and height of the figure, in inches.
+        options: of ``imshow``.
+    """
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    grid = figure.subplots(len(rows), len(rows[0][1]), squeeze=False)
+    for line, (label, images) in zip(grid, rows, strict=True):
+        for axes, image in zip(line, images.cpu().numpy(), strict=True):
+            axes.imshow(image, **options)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    return figure, grid
+
+
 def build(config: FitConfig) -> Experiment:
     """The experiment that a configuration names.
 
@@ -90,7 +111,7 @@ def build(config: FitConfig) -> Experiment:
             f"experiment: expected one of {', '.join(EXPERIMENTS)}; got {config.experiment!r}"
         )
     module, name = EXPERIMENTS[config.experiment].split(".")
-    # Imported when it is needed: each brings libraries of its own.
+    # Imported when needed: each needs other libraries.
     kind: type[Experiment] = getattr(import_module(f"icnn_rl.experiments.{module}"), name)
     for key in kind.unused:
         given, default = (attrgetter(key)(c) for c in (config, FitConfig()))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Lines
@@ -19,9 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment, build
-from icnn_rl.experiments.training_curves import draw_training_curves
 from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.device import require_device
+from icnn_rl.runs.pictures import finish, line_styles, save
 from icnn_rl.runs.progress import ProgressDisplay
 from icnn_rl.runs.run_folder import RunFolder
 from icnn_rl.runs.signals import Interrupted, stop_requests
@@ -204,7 +206,7 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
         _save(experiment, folder)
         metrics = experiment.measure()
         _show(metrics, experiment, console)
-        curves = draw_training_curves(history.rows, folder.path / "training.png")
+        curves = _draw_curves(history.rows, folder.path / "training.png")
         pictures = {**experiment.draw(folder.path), "training": curves}
         if tracker is not None:
             last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}
@@ -259,6 +261,26 @@ def _show(metrics: Mapping[str, Row], experiment: Experiment, console: Console) 
     for name, row in metrics.items():
         lines.add_row(name, *(_number(row.get(column)) for column in columns))
     console.print(lines)
+
+
+def _draw_curves(history: Sequence[Mapping[str, str]], path: Path) -> Path:
+    """Loss and validation score against epochs, a line for each part."""
+    columns = [c for c in ("loss", "score") if any(row.get(c) for row in history)]
+    figure = Figure(figsize=(4.8 * len(columns), 3.6), layout="constrained", dpi=150)
+    titles = {"loss": "training loss", "score": "validation score"}
+    styles = line_styles(row["part"] for row in history)
+    for axes, column in zip(np.ravel(figure.subplots(1, len(columns))), columns, strict=True):
+        for part, style in styles.items():
+            rows = [row for row in history if row["part"] == part and row.get(column)]
+            epochs, values = ([float(row[key]) for row in rows] for key in ("epoch", column))
+            axes.plot(epochs, values, label=part, **style)
+        if column == "loss":
+            axes.set_yscale("log")
+        finish(axes, title=titles[column], xlabel="epoch")
+    if len(styles) > 1:
+        lines = axes.get_legend_handles_labels()
+        figure.legend(*lines, frameon=False, fontsize="small", loc="outside right center")
+    return save(figure, path)
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:

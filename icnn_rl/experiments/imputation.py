@@ -99,16 +99,14 @@ class Imputation(Experiment):
         return Holes(table, np.random.default_rng(self.config.seed).random(table.shape) < share)
 
     def _imputer(self) -> ICNNImputer:
-        config, training = self.config, self.config.training
+        config = self.config
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay")
         return ICNNImputer(
             context=config.network.context,
             convex=config.network.convex,
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
             random_state=config.seed,
             device=config.device,
+            **{name: getattr(config.training, name) for name in names},
         )
 
     def _measure(self, name: str) -> Row:

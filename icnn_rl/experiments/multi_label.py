@@ -12,61 +12,63 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from icnn_rl.data import MultiLabelSplit, load_bibtex, load_delicious
 from icnn_rl.experiments.config import FitConfig
-from icnn_rl.experiments.experiment import Experiment
+from icnn_rl.experiments.experiment import certificate
+from icnn_rl.experiments.supervised import FeedForward, Supervised
+from icnn_rl.networks import PICNN
 from icnn_rl.runs.pictures import finish, line_styles, save
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.losses import LossValue
-from icnn_rl.structured.metrics import THRESHOLDS, Threshold, f1_scores, tune_threshold
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.multi_label import (
-    SIGNS,
+    LABEL_BOX,
+    THRESHOLDS,
     LabelErrors,
+    Threshold,
     answers,
     choose,
+    f1_scores,
     label_encoder,
     label_loss,
     label_network,
     probabilities,
+    tune_threshold,
 )
-from icnn_rl.structured.training import Objective, Row, Trainer
+from icnn_rl.structured.training import Objective, Row
 
 Array = npt.NDArray[Any]
 
 # Chosen for the convex network on validation rows of BibTeX, and kept for Delicious.
-ERRORS = LabelErrors(missed=15.0, extra=0.0)
-TICKS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)  # thresholds that are marked
-TOL = 0.05  # the energies are in the hundreds
-
-
-class Sigmoid(nn.Sequential):
-    """A feed-forward network θ(x), as the energy -θ(x)ᵀy: a sigmoid a label, to compare with."""
-
-    def project_(self) -> None:
-        """Nothing has a sign to keep."""
+MARGIN = LabelErrors(missed=15.0, extra=0.0)
 
 
 def sigmoid_loss(
     net: nn.Module, margin: LabelErrors | None, x: Tensor, y: Tensor, start: Tensor | None = None
 ) -> LossValue:
-    """The log-likelihood of labels y in {-1, 1}ᴸ, with the margin Δ as the convex network has it.
+    """The log-likelihood of labels y in {-1, 1}ᴸ under the energy -θ(x)ᵀy, θ a plain network.
 
-    It infers nothing, so y is its answer.
+    Args:
+        net: θ.
+        margin: Δ, as for a convex network, or None.
+        x: inputs.
+        y: targets.
+        start: not used.
     """
     theta: Tensor = net(x)
     if margin is not None:
         theta = theta - margin.slope(y)
-    return LossValue(F.softplus(-2 * y * theta).sum(1), y, 1.0, 0.0)
+    return LossValue(F.softplus(-2 * y * theta).sum(1), None, 1.0, 0.0)
 
 
-class MultiLabel(Experiment):
+class MultiLabel(Supervised):
     """A network convex in the labels, and a feed-forward one, on the standard split.
 
-    Rows of features are scaled to the length √m. Thresholds are tuned, and the best epoch chosen,
-    by example-F1 on rows of the training part that are set aside.
+    Rows of features are scaled to the length √m. Example-F1 on the rows set aside chooses the
+    threshold and the best epoch.
 
     Args:
         config: of the experiment; its loss is one of ``ICNNMultiLabelClassifier``.
@@ -79,25 +81,17 @@ class MultiLabel(Experiment):
     unused = ("standardize",)
 
     def __init__(self, config: FitConfig, data: MultiLabelSplit) -> None:
-        super().__init__(config)
         if "full" in config.convexity:
             raise ValueError(f"convexity: expected partial, none or both, got {config.convexity}")
-        x, y = self._tensors(data.x_train, data.y_train)
-        self.x_test, self.y_test = self._tensors(data.x_test, data.y_test)
-        held_out = round(config.training.validation * len(x))
-        if not 0 < held_out < len(x):
+        rows = len(data.y_train)
+        if not 0 < round(config.training.validation * rows) < rows:
             raise ValueError(
                 "training.validation: expected a share of rows to tune thresholds on, got "
                 f"{config.training.validation}"
             )
-        generator = torch.Generator().manual_seed(config.seed)
-        rows = torch.randperm(len(x), generator=generator).to(x.device)
-        (self.x_val, self.y_val), (self.x, self.y) = (
-            (x[part], y[part]) for part in rows.tensor_split([held_out])
-        )
-        self.models: dict[str, StructuredModel] = {}
         self.predict: dict[str, Callable[[Tensor], Array]] = {}
-        self.parts = {name: self._trainer(name) for name in config.convexity}
+        train, test = _tensors(data.x_train, data.y_train), _tensors(data.x_test, data.y_test)
+        super().__init__(config, train, test)
 
     def measure(self) -> Mapping[str, Row]:
         """F1 by three ways to choose the labels, and for convex networks the certified gaps."""
@@ -116,47 +110,37 @@ class MultiLabel(Experiment):
                 label = f"{name}, {'test' if line == '-' else 'validation'}"
                 axes.plot(THRESHOLDS, scores, line, color=style["color"], label=label)
         finish(axes, xscale="logit", xlabel="threshold", ylabel="example-F1")
-        axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        ticks = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize="small")
         return {"thresholds": save(figure, folder / "thresholds.png")}
 
-    def _tensors(self, features: Any, labels: Array) -> tuple[Tensor, Tensor]:
-        x = F.normalize(torch.as_tensor(features.toarray(), dtype=torch.float32), dim=1)
-        y = 2 * torch.as_tensor(labels, dtype=torch.float32) - 1
-        device = self.config.device
-        return (x * x.shape[1] ** 0.5).to(device), y.to(device)
-
-    def _trainer(self, convexity: str) -> Trainer:
-        config, network = self.config, self.config.network
+    def _network(self, name: str) -> nn.Module:
+        network = self.config.network
         features, labels = self.x.shape[1], self.y.shape[1]
-        loss = label_loss(config.loss, ERRORS)
-        net: nn.Module
-        objective: Objective
-        if convexity == "none":
+        if name == "none":
             encoder, width = label_encoder(features, network.context, network.dropout)
-            net = Sigmoid(encoder, nn.Linear(width, labels)).to(config.device)
-            margin = ERRORS if config.loss == "soft_margin" else None
-            objective = partial(sigmoid_loss, net, margin)
-            self.predict[convexity] = partial(_sigmoid, net)
-        else:
-            net = label_network(
-                features,
-                labels,
-                network.context,
-                network.convex,
-                network.activation,
-                network.dropout,
-            ).to(config.device)
-            self.models[convexity] = StructuredModel(net, SIGNS, tol=TOL)
-            objective = partial(loss, self.models[convexity])
-            self.predict[convexity] = lambda x: probabilities(self._infer(convexity, x).y)
+            return FeedForward(encoder, nn.Linear(width, labels))
+        return label_network(
+            features, labels, network.context, network.convex, network.activation, network.dropout
+        )
 
-        def validate() -> Row:
-            threshold = self._tuned(convexity)
-            return {"score": threshold.score, "threshold": threshold.value}
+    def _objective(self, name: str, net: nn.Module) -> Objective:
+        config = self.config
+        loss = label_loss(config.loss, MARGIN)
+        if isinstance(net, FeedForward):
+            self.predict[name] = partial(_sigmoid, net)
+            return partial(sigmoid_loss, net, MARGIN if config.loss == "soft_margin" else None)
+        assert isinstance(net, PICNN)
+        # The energies are in the hundreds, so a gap of 0.05 is small.
+        self.models[name] = StructuredModel(net, LABEL_BOX, tol=0.05)
+        self.predict[name] = lambda x: probabilities(self._infer(name, x).y)
+        return partial(loss, self.models[name])
 
-        return Trainer(net, objective, self.x, self.y, self.options, validate, config.seed)
+    def _validate(self, name: str) -> Row:
+        threshold = self._tuned(name)
+        return {"score": threshold.score, "threshold": threshold.value}
 
     def _infer(self, name: str, x: Tensor) -> Solution:
         return answers(self.config.loss, self.models[name], x)
@@ -178,12 +162,13 @@ class MultiLabel(Experiment):
                 "threshold": np.nan if threshold is None else threshold,
             }
             if name in self.models:
-                solution = self._infer(name, self.x_test)
-                rows[way] |= {
-                    "largest gap": solution.gap.max().item(),
-                    "evaluations": solution.evaluations.double().mean().item(),
-                }
+                rows[way] |= certificate(self._infer(name, self.x_test))
         return rows
+
+
+def _tensors(features: csr_array, labels: Array) -> tuple[Tensor, Tensor]:
+    x = F.normalize(torch.as_tensor(features.toarray(), dtype=torch.float32), dim=1)
+    return x * x.shape[1] ** 0.5, 2 * torch.as_tensor(labels, dtype=torch.float32) - 1
 
 
 @torch.no_grad()

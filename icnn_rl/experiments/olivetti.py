@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 
 from icnn_rl.data import load_olivetti
 from icnn_rl.experiments.config import FitConfig
-from icnn_rl.experiments.experiment import Experiment
+from icnn_rl.experiments.experiment import Experiment, certificate, image_grid
 from icnn_rl.runs.pictures import save
-from icnn_rl.structured.completion import (
-    CompletionNetwork,
-    Form,
-    complete,
-    completion_loss,
-    halves,
-    joined,
-    learn_expert,
-)
+from icnn_rl.structured.completion import CompletionNetwork, Form, complete, completion_loss
+from icnn_rl.structured.half_images import Variations, fit_kernel_regression, halves, joined
 from icnn_rl.structured.training import Row, Trainer
-from icnn_rl.structured.variations import Variations
 
 TRAINING = 350  # images, of 35 people; the other 50 are of 5 others
 A_PERSON = 10  # images
 FORMS: dict[str, tuple[Form, ...]] = {"partial": ("convex",), "none": ("free", "plain")}
-RIDGE, NEIGHBOURS = 0.1, 40  # chosen on people among those to train on
+RIDGE, NEIGHBOURS = 0.1, 40  # chosen on people of the training set
 SHOWN = 10  # faces
 
 
 class Olivetti(Experiment):
-    """Completion by a network convex in the missing half, and by what it is compared with."""
+    """Completion by a network convex in the missing half, and by methods to compare it with."""
 
     unused = (
         *("loss", "standardize", "network.context", "network.convex"),
@@ -56,24 +45,21 @@ class Olivetti(Experiment):
         self.train, self.val, self.test = faces.tensor_split([TRAINING - held_out, TRAINING])
         self.x, self.y = halves(self.test)
         self.variations = Variations()
-        self.expert = learn_expert(self.train, self.variations)
-        self.opinion = self.expert.predict(self.x)
+        regression = fit_kernel_regression(self.train, self.variations)
+        self.estimate = regression.predict(self.x)
         self.nets: dict[str, CompletionNetwork] = {}
         forms = [form for name in config.convexity for form in FORMS[name]]
         self.parts = {form: self._trainer(form) for form in forms}
 
     def measure(self) -> Mapping[str, Row]:
-        """Mean squared errors on the scale 0-255, of the networks with and without the expert."""
+        """Mean squared errors on the scale 0-255, with and without the kernel regression."""
         rows: dict[str, Row] = {}
         for name, net in self.nets.items():
-            alone, both = complete(net, self.x), complete(net, self.x, self.opinion)
-            rows[name] = {"mse": self._error(both.y), "mse without expert": self._error(alone.y)}
+            alone, both = complete(net, self.x), complete(net, self.x, self.estimate)
+            rows[name] = {"mse": self._error(both.y), "mse, network alone": self._error(alone.y)}
             if net.form == "convex":
-                rows[name] |= {
-                    "largest gap": both.gap.max().item(),
-                    "evaluations": both.evaluations.double().mean().item(),
-                }
-        rows["expert"] = {"mse": self._error(self.opinion)}
+                rows[name] |= certificate(both)
+        rows["kernel regression"] = {"mse": self._error(self.estimate)}
         x, y = self._given_and_missing(torch.cat([self.train, self.train.flip(-1)]))
         for label, model in (
             ("ridge", Ridge(RIDGE * len(x))),
@@ -88,27 +74,18 @@ class Olivetti(Experiment):
         """Given halves, completions and originals, two faces of each person."""
         chosen = torch.arange(0, len(self.test), len(self.test) // SHOWN)
         x = self.x[chosen]
-        rows = {"given": joined(x, torch.ones_like(self.y[chosen]))}
+        rows = [("given", joined(x, torch.ones_like(self.y[chosen])))]
         for name, net in self.nets.items():
-            rows[name] = joined(x, complete(net, x, self.opinion[chosen]).y)
-        rows["original"] = self.test[chosen]
-        figure = Figure(
-            figsize=(1.0 * SHOWN + 0.8, 1.05 * len(rows)), layout="constrained", dpi=150
-        )
-        grid = np.atleast_2d(figure.subplots(len(rows), SHOWN))
-        for line, (name, images) in zip(grid, rows.items(), strict=True):
-            for axes, image in zip(line, images.cpu(), strict=True):
-                axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            line[0].set_ylabel(name)
+            rows.append((name, joined(x, complete(net, x, self.estimate[chosen]).y)))
+        rows.append(("original", self.test[chosen]))
+        size = (SHOWN + 1.2, 1.05 * len(rows))
+        figure, _ = image_grid(rows, size, cmap="gray", vmin=0, vmax=1)
         return {"completions": save(figure, folder / "completions.png")}
 
     def _trainer(self, form: Form) -> Trainer:
-        torch.manual_seed(self.config.seed)  # all forms make the same first guess
+        torch.manual_seed(self.config.seed)  # all forms begin with the same U-Net
         net = CompletionNetwork((1, *self.x.shape[2:]), form).to(self.config.device)
         self.nets[form] = net
-        options = replace(self.options, warm_start=False)
 
         def validate() -> Row:
             x, y = halves(self.val)
@@ -116,7 +93,8 @@ class Olivetti(Experiment):
 
         held_out = validate if len(self.val) else None
         loss = completion_loss(net, self.variations)
-        return Trainer(net, loss, *halves(self.train), options, held_out, self.config.seed)
+        options, seed = self.config.training, self.config.seed
+        return Trainer(net, loss, *halves(self.train), options, held_out, seed)
 
     def _error(self, y: Tensor) -> float:
         return _mse(y.to(self.y), self.y)

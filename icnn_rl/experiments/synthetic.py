@@ -50,7 +50,7 @@ class Synthetic(Experiment):
         }
 
     def measure(self) -> Mapping[str, Row]:
-        """Accuracies on the points that were trained on: of the least vertex, of the minimum."""
+        """Accuracies on the points that were trained on: by vertex and by minimum."""
         return {part: self._measure(part) for part in self.parts}
 
     def draw(self, folder: Path) -> Mapping[str, Path]:
@@ -83,7 +83,7 @@ class Synthetic(Experiment):
         self.require_hessian(net, convexity)
         model = self.models[f"{name}-{convexity}"] = StructuredModel(net, Simplex())
         loss = classification_loss(config.loss, classes, config.device)
-        return Trainer(net, partial(loss, model), x, y, self.options, seed=config.seed)
+        return Trainer(net, partial(loss, model), x, y, config.training, seed=config.seed)
 
     def _classes(self, part: str, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -18,11 +18,18 @@ from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Simplex
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator, all_or_nothing
-from icnn_rl.structured.losses import ArgMinError, FenchelYoung, Hamming, Loss, MaxMargin
+from icnn_rl.structured.losses import (
+    ArgMinError,
+    FenchelYoung,
+    Hamming,
+    Loss,
+    MaxMargin,
+    select_loss,
+)
 from icnn_rl.structured.model import StructuredModel
 
 ENTROPY = negative_shannon_entropy(1.0)
-ZERO_ONE = Hamming(0.5)  # on the simplex
+ZERO_ONE = Hamming(0.5)  # the zero-one loss, at the vertices of the simplex
 
 
 def vertex_energies(model: StructuredModel, x: Tensor) -> Tensor:
@@ -59,9 +66,7 @@ def classification_loss(name: str, n: int, device: str = "cpu") -> Loss:
         "implicit": ArgMinError(regularizer=ENTROPY),
         "unrolled": ArgMinError(steps=10, step=0.1, regularizer=quadratic(4.0, center)),
     }
-    if name not in losses:
-        raise ValueError(f"loss: expected one of {tuple(losses)}, got {name!r}")
-    return losses[name]
+    return select_loss(name, losses)
 
 
 class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
@@ -69,9 +74,9 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
 
         class(x) = argminₖ f(x, eₖ),      ŷ(x) = argmin { f(x, y) : y ≥ 0, Σₖ yₖ = 1 }
 
-    Learnt by margins, the minimum over the simplex lies at a vertex for all but the most doubtful
-    x, and then the two agree; ``infer`` gives ŷ with its certified gap. Learnt by the
-    log-likelihood, the class is the most probable one.
+    With ``max_margin`` the minimum over the simplex lies at a vertex for all but the most doubtful
+    x, and then the two agree; ``infer`` gives ŷ with its certified gap. With ``log_likelihood`` the
+    class is the most probable one.
 
     Args:
         loss: ``max_margin``; ``log_likelihood``, which gives probabilities; ``implicit`` or

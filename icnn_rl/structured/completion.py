@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, final
 
 import torch
+import torch.nn.functional as F
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
@@ -14,39 +16,81 @@ from icnn_rl.networks import Conv, ConvPICNN
 from icnn_rl.networks.layers import Layer, Shape
 from icnn_rl.sets import Box, Euclidean
 from icnn_rl.solvers import Solution, minimize
-from icnn_rl.structured.hourglass import Hourglass
-from icnn_rl.structured.local_kernel import LocalKernelRegression
+from icnn_rl.structured.half_images import (
+    Variations,
+    fit_kernel_regression,
+    halves,
+    joined,
+    require_images,
+)
 from icnn_rl.structured.losses import ArgMinError, LossValue
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Objective, Trainer, TrainingOptions
-from icnn_rl.structured.variations import Variations
 
 Form = Literal["convex", "free", "plain"]
 
 PIXELS = Box(0.0, 1.0)
 LAYERS: tuple[Layer, ...] = (Conv(8, 5, stride=2, padding=2), Conv(16, 5, stride=2, padding=2))
-STEP = 1.0  # of gradient descent, 1 / γ
-TRAINING_STEPS, DESCENT_STEPS = 2, 20  # those differentiated; those taken where f is not convex
-COPIES = 12  # variants of each image that the expert learns
+STEP = 1.0  # of gradient descent: one over the curvature of the quadratic term
 
 
-def halves(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The given right half, mirrored to lie over the missing left half, and that one, flat.
+@final
+class UNet(nn.Module):
+    """Three convolutions down, a short code, three convolutions up that also read the way down.
+
+    The code is the only path from distant pixels: a few dozen numbers, so that the network cannot
+    memorise a small data set.
 
     Args:
-        images: ``(N, height, width)``.
+        shape: of the image, ``(1, height, width)``, both divisible by 8.
 
-    Returns:
-        x of shape ``(N, 1, height, width / 2)`` and y of shape ``(N, height * width / 2)``.
+    Raises:
+        ValueError: the image cannot be halved three times.
+
+    Source: Ronneberger, Fischer & Brox, "U-Net: Convolutional networks for biomedical image
+    segmentation", MICCAI 2015.
     """
-    middle = images.shape[2] // 2
-    return images[:, None, :, middle:].flip(-1), images[:, :, :middle].flatten(1)
 
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        _, height, width = shape
+        if height % 8 or width % 8:
+            raise ValueError(f"shape: expected height and width divisible by 8, got {shape}")
+        widths = (1, 8, 16, 32)
+        self.down = nn.ModuleList(
+            nn.Conv2d(below, above, 5, stride=2, padding=2) for below, above in pairwise(widths)
+        )
+        coarse = (32, height // 8, width // 8)
+        size, code, dropout = 32 * height * width // 64, 32, 0.3
+        self.code = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(size, code),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(code, size),
+            nn.ReLU(),
+            nn.Unflatten(1, coarse),
+        )
+        self.up = nn.ModuleList(
+            nn.Conv2d(above + level, level, 3, padding=1)
+            for above, level in ((32, 32), (32, 16), (16, 8))
+        )
+        self.output = nn.Conv2d(8 + 1, 1, 3, padding=1)
 
-def joined(x: Tensor, y: Tensor) -> Tensor:
-    """The images whose ``halves`` are x and y."""
-    given = x.squeeze(1)
-    return torch.cat([y.view_as(given), given.flip(-1)], -1)
+    def forward(self, x: Tensor) -> Tensor:
+        """The answer, flat, ``(B, height * width)``, for x of shape ``(B, *shape)``."""
+        centred = x - 0.5
+        z, levels = centred, []
+        for convolution in self.down:
+            z = F.relu(convolution(z))
+            levels.append(z)
+        z = self.code(z)
+        for convolution, level in zip(self.up, reversed(levels), strict=True):
+            z = F.relu(convolution(torch.cat([z, level], 1)))
+            z = F.interpolate(z, scale_factor=2.0, mode="bilinear")
+        answer: Tensor = self.output(torch.cat([z, centred], 1)).flatten(1)
+        return 0.5 + answer
 
 
 @final
@@ -55,14 +99,14 @@ class CompletionNetwork(nn.Module):
 
         f̃(x, y) = f(x, y) + 1/2 ‖y - r(x)‖²,      ŷ = argmin { f̃(x, y) : y in [0, 1]ⁿ }
 
-    f is a ``ConvPICNN`` and r an ``Hourglass``, so the answer is the proximal point of a convex
-    function at the guess of a plain network. For a convex network of y, r is one more linear term,
-    -r(x)ᵀy, whose coefficients come from a network that sees all of x.
+    f is a ``ConvPICNN`` and r a ``UNet``, so the answer is the proximal point of a convex function
+    at the guess of a plain network. In y, r adds a linear term, -r(x)ᵀy, whose coefficients come
+    from a network that sees all of x.
 
     Args:
         shape: of x and y, ``(1, height, width)``, height and width divisible by 8.
-        form: ``convex``; ``free``, the same network with Wᶻ of any sign, for comparison: no bound
-            on its minimum is true; ``plain``, without f, so that the answer is the guess.
+        form: ``convex``; ``free``, for comparison, the same network with Wᶻ of any sign, whose
+            minimum has no true bounds; ``plain``, without f: the answer is the guess.
 
     Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 6.3.
     """
@@ -72,10 +116,10 @@ class CompletionNetwork(nn.Module):
         if form not in ("convex", "free", "plain"):
             raise ValueError(f"form: expected 'convex', 'free' or 'plain', got {form!r}")
         self.form = form
-        self.guess = Hourglass(shape)
+        self.guess = UNet(shape)
         self.path = None if form == "plain" else ConvPICNN(shape, shape, LAYERS, LAYERS, "softplus")
         if self.path is not None and form == "free":
-            self.path.path.nonnegativity = "none"  # not a choice of its users: it is not convex
+            self.path.path.nonnegativity = "none"  # no public option: f is not convex
 
     def condition(self, x: Tensor) -> ConvexFunction:
         """f̃(x, ·) for x of shape ``(B, *shape)``, a batch of functions of flat y."""
@@ -83,7 +127,7 @@ class CompletionNetwork(nn.Module):
         return near if self.path is None else self.path.condition(x) + near
 
     def project_(self) -> None:
-        """P₊ on f, where it is to be convex."""
+        """P₊ on f."""
         if self.path is not None:
             self.path.project_()
 
@@ -91,19 +135,19 @@ class CompletionNetwork(nn.Module):
 def completion_loss(net: CompletionNetwork, vary: Variations) -> Objective:
     """The squared error of answers to variants of the training images, for a ``Trainer``.
 
-    Answers are differentiated through gradient steps. f̃(x, yᵢ) - min f̃(x, y), the loss
-    without a margin, would teach f nothing: as f̃(x, yᵢ) - f̃(x, ŷ) ≥ 1/2 ‖yᵢ - ŷ‖², and equal only
-    where f is linear between the two, any curvature of f raises it.
+    Answers are differentiated through gradient steps. The loss without a margin,
+    f̃(x, yᵢ) - min f̃(x, y), would teach f nothing: it is at least 1/2 ‖yᵢ - ŷ‖², with equality only
+    where f is linear between the two, so any curvature of f raises it.
 
     Args:
         net: the energy.
         vary: makes the variants, new ones for every step.
     """
-    model = StructuredModel(net, Euclidean())  # an answer held at a bound would have no gradient
-    error = ArgMinError(steps=TRAINING_STEPS, step=STEP)
+    model = StructuredModel(net, Euclidean())  # at a bound an answer has no gradient
+    error = ArgMinError(steps=2, step=STEP)
 
     def loss(x: Tensor, y: Tensor, start: Tensor | None) -> LossValue:
-        return error(model, *halves(vary(joined(x, y))))
+        return error(model, *halves(vary(joined(x, y))))._replace(answer=None)
 
     return loss
 
@@ -112,7 +156,7 @@ def completion_loss(net: CompletionNetwork, vary: Variations) -> Objective:
 def complete(
     net: CompletionNetwork,
     x: Tensor,
-    opinion: Tensor | None = None,
+    estimate: Tensor | None = None,
     weight: float = 2.0,
     tol: float = 1e-3,
 ) -> Solution:
@@ -123,20 +167,20 @@ def complete(
     Args:
         net: the energy f̃.
         x: given halves, ``(B, *shape)``.
-        opinion: k(x), what someone else takes the missing halves to be, ``(B, n)``; None for none.
+        estimate: k(x), another estimate of the missing halves, ``(B, n)``; None for none.
         weight: w ≥ 0.
         tol: certified gap at which an answer is good enough; its distance from the true minimiser
             is at most √(2 tol), the length of a vector of all pixels.
 
     Returns:
-        A ``Solution``; of a ``free`` network it is the end of a descent, and proves nothing.
+        A ``Solution``; for a ``free`` network the end of a gradient descent, without a proof.
     """
     f = net.condition(x)
-    if opinion is not None:
-        f = f + quadratic(weight, opinion)
+    if estimate is not None:
+        f = f + quadratic(weight, estimate)
     if net.form == "free":
-        step = STEP / (1 + (0.0 if opinion is None else weight))
-        return unrolled(f, PIXELS, step, DESCENT_STEPS, tol=tol)
+        step = STEP / (1 + (0.0 if estimate is None else weight))
+        return unrolled(f, PIXELS, step, 20, tol=tol)
     return minimize(f, PIXELS, tol, "projected_gradient")
 
 
@@ -144,19 +188,19 @@ def complete(
 class ImageCompletion:
     """Fills the left half of images, given the right one.
 
-    The energy is that of a ``CompletionNetwork``, to which a term that pulls to the opinion of a
-    kernel regression is added once it is trained; energies add up, and stay convex.
+    The energy is a ``CompletionNetwork`` plus, once it is trained, a quadratic around the answer of
+    a kernel regression; the sum stays convex.
 
     Args:
         form: of the network.
-        weight: w ≥ 0, of the kernel regression's opinion; 0 for the network alone.
-        variations: how the images to learn from are varied.
+        weight: w ≥ 0, of the kernel regression; 0 for the network alone.
+        variations: random changes of the training images.
         options: how to train.
         seed: of every random number.
 
     Attributes:
         net: the fitted network.
-        expert: the fitted kernel regression, None without.
+        regression: the fitted kernel regression, None without.
         history: a row of numbers for every epoch.
     """
 
@@ -174,8 +218,7 @@ class ImageCompletion:
         self.form: Form = form
         self.weight = weight
         self.variations = Variations() if variations is None else variations
-        default = TrainingOptions(epochs=40, batch_size=32, warm_start=False)
-        self.options = default if options is None else options
+        self.options = TrainingOptions(epochs=40, batch_size=32) if options is None else options
         self.seed = seed
 
     def fit(self, images: Tensor) -> ImageCompletion:
@@ -192,14 +235,14 @@ class ImageCompletion:
         require_images(images)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            expert = None if self.weight == 0 else learn_expert(images, self.variations)
+            regression = fit_kernel_regression(images, self.variations) if self.weight else None
             x, y = halves(images)
             net = CompletionNetwork(x.shape[1:], self.form).to(images)
             loss = completion_loss(net, self.variations)
             trainer = Trainer(net, loss, x, y, self.options, seed=self.seed)
             for _ in trainer.run():
                 pass
-        self.net, self.expert, self.history = net, expert, trainer.history
+        self.net, self.regression, self.history = net, regression, trainer.history
         self._size = images.shape[1:]
         return self
 
@@ -215,42 +258,9 @@ class ImageCompletion:
             raise NotFittedError("this ImageCompletion is not fitted yet: call fit first")
         require_images(images, self._size)
         x, _ = halves(images.to(next(self.net.parameters())))
-        opinion = None if self.expert is None else self.expert.predict(x)
-        return complete(self.net, x, opinion, self.weight)
+        estimate = None if self.regression is None else self.regression.predict(x)
+        return complete(self.net, x, estimate, self.weight)
 
     def predict(self, images: Tensor) -> Tensor:
         """The images with their left halves filled, ``(B, height, width)``."""
         return joined(halves(images)[0], self.infer(images).y.to(images))
-
-
-def learn_expert(images: Tensor, vary: Variations) -> LocalKernelRegression:
-    """A kernel regression from half to half, learnt from several variants of each image."""
-    return LocalKernelRegression().fit(*halves(torch.cat([vary(images) for _ in range(COPIES)])))
-
-
-def require_images(images: Tensor, size: torch.Size | None = None) -> None:
-    """Refuse what are no grey images, to learn from or to complete.
-
-    Args:
-        images: the images.
-        size: height and width in training; None for images to learn from, which are read whole.
-
-    Raises:
-        ValueError: their type, number, shape or entries are wrong.
-    """
-    if not images.is_floating_point():
-        raise ValueError(f"images: expected floating point numbers, got {images.dtype}")
-    if images.dim() != 3 or not len(images) or images.shape[1] % 8 or images.shape[2] % 16:
-        raise ValueError(
-            "images: expected shape (N, height, width), N >= 1, the height divisible by 8, the "
-            f"width by 16, got {tuple(images.shape)}"
-        )
-    if size is not None and images.shape[1:] != size:
-        raise ValueError(
-            f"images: expected height and width {tuple(size)} as in training, "
-            f"got {tuple(images.shape[1:])}"
-        )
-    read = images if size is None else halves(images)[0]
-    if not bool(((read >= 0) & (read <= 1)).all()):
-        least, most = read.aminmax()
-        raise ValueError(f"images: expected entries in [0, 1], got {least:g} to {most:g}")

@@ -1,9 +1,10 @@
-"""What the scikit-learn estimators share: their parameters, and the way they are fitted."""
+"""What the scikit-learn estimators share: their parameters, and how they are fitted."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import partial, wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -25,11 +26,15 @@ from icnn_rl.structured.training import Row, Trainer, TrainingOptions
 
 Array = npt.NDArray[Any]
 DTYPES = (np.float64, np.float32)  # those that X may keep
-BATCH = 1024  # samples that are predicted side by side
+BATCH = 1024  # samples predicted in one pass
 Convexity = Literal["partial", "full"]
 
 E = TypeVar("E", bound=BaseEstimator)
 P = ParamSpec("P")
+
+# A dataclass declares a parameter once: its ``__init__`` has the explicit signature that
+# ``get_params`` and ``clone`` read, subclasses inherit the fields and override defaults.
+estimator = dataclass(kw_only=True, eq=False, repr=False)
 
 
 def all_or_nothing(fit: Callable[Concatenate[E, P], E]) -> Callable[Concatenate[E, P], E]:
@@ -48,26 +53,17 @@ def all_or_nothing(fit: Callable[Concatenate[E, P], E]) -> Callable[Concatenate[
     return whole
 
 
-class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
-    """Parameters of the network and of its training.
-
-    X is taken as it is: put a ``StandardScaler`` before the estimator. The network has the
-    precision of the X that it is fitted to, float32 or float64.
+@estimator
+class TrainedEstimator(BaseEstimator):  # type: ignore[misc]
+    """Parameters of a network and of its training.
 
     Args:
-        loss: name of the loss.
-        convexity: ``partial`` for a network convex in y, ``full`` for one convex in x and y.
-        context: widths of the path on x, for ``partial``.
+        context: widths of the path on x.
         convex: widths of the convex path.
-        activation: of the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
-            ``squareplus``.
         epochs: passes over the data, at most.
         batch_size: samples per step, at most.
         learning_rate: of AdamW, at first; lowered to 0 over all epochs.
         weight_decay: of AdamW.
-        validation_fraction: share of the data that is set aside to end with the best epoch; 0 for
-            none.
-        patience: epochs without a better validation score after which training ends, or None.
         tol: certified gap, in units of the energy, at which an answer is good enough.
         random_state: seed, generator or None.
         device: where the network lives.
@@ -79,40 +75,52 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         n_features_in_: width of X.
     """
 
-    def __init__(
-        self,
-        *,
-        loss: str = "max_margin",
-        convexity: Convexity = "partial",
-        context: Sequence[int] = (200, 200),
-        convex: Sequence[int] = (200,),
-        activation: str = "softplus",
-        epochs: int = 50,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1e-4,
-        validation_fraction: float = 0.0,
-        patience: int | None = None,
-        tol: float = 1e-3,
-        random_state: int | np.random.RandomState | None = None,
-        device: str = "cpu",
-        verbose: bool = False,
-    ) -> None:
-        self.loss = loss
-        self.convexity = convexity
-        self.context = context
-        self.convex = convex
-        self.activation = activation
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    context: Sequence[int] = (200, 200)
+    convex: Sequence[int] = (200,)
+    epochs: int = 50
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    tol: float = 1e-3
+    random_state: int | np.random.RandomState | None = None
+    device: str = "cpu"
+    verbose: bool = False
+
+    def _options(self) -> TrainingOptions:
+        names = [f.name for f in fields(TrainingOptions) if hasattr(self, f.name)]
+        return TrainingOptions(**{name: getattr(self, name) for name in names})
+
+    def _run(self, trainer: Trainer) -> None:
+        steps = track(trainer.run(), "training", total=trainer.steps, disable=not self.verbose)
+        for _ in steps:
+            pass
+        self.history_ = trainer.history
+
+
+@estimator
+class ICNNEstimator(TrainedEstimator):
+    """An estimator whose answer minimises a network f(x, y) over a set.
+
+    X is taken as it is: put a ``StandardScaler`` before the estimator. The network has the
+    precision of the X that it is fitted to, float32 or float64.
+
+    Args:
+        loss: name of the loss.
+        convexity: ``partial`` for a network convex in y, ``full`` for one convex in x and y.
+        context: widths of the path on x, for ``partial``.
+        activation: of the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
+            ``squareplus``.
+        validation_fraction: share of the data that is set aside to end with the best epoch; 0 for
+            none.
+        patience: epochs without a better validation score after which training ends, or None.
+        **: the others as for ``TrainedEstimator``.
+    """
+
+    loss: str = "max_margin"
+    convexity: Convexity = "partial"
+    activation: str = "softplus"
+    validation_fraction: float = 0.0
+    patience: int | None = None
 
     def _network(self, x_dim: int, y_dim: int) -> PICNN | FICNN:
         widths = tuple(self.convex)
@@ -131,9 +139,15 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
         score: Callable[[StructuredModel, Tensor, Tensor], float],
         curvature: float = 0.0,
     ) -> None:
-        """Train on numbers: x of shape ``(N, m)``, y of shape ``(N, n)``.
+        """Train on numbers.
 
-        The score of a model on held-out samples is the better the higher.
+        Args:
+            x: ``(N, m)``.
+            y: ``(N, n)``.
+            over: the set of answers.
+            loss: what is minimised.
+            score: of a model on held-out samples, the higher the better.
+            curvature: of the energy.
         """
         require_device(self.device)
         random = check_random_state(self.random_state)
@@ -158,28 +172,11 @@ class ICNNEstimator(BaseEstimator):  # type: ignore[misc]
             def validate() -> Row:
                 return {"score": score(model, x_val, y_val)}
 
-            options = TrainingOptions(
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                patience=self.patience,
-            )
-            trainer = Trainer(
-                net,
-                partial(loss, model),
-                x_train,
-                y_train,
-                options,
-                validate if held_out else None,
-                seed,
-            )
-            for _ in track(
-                trainer.run(), "training", total=trainer.steps, disable=not self.verbose
-            ):
-                pass
+            objective = partial(loss, model)
+            validation = validate if held_out else None
+            options = self._options()
+            self._run(Trainer(net, objective, x_train, y_train, options, validation, seed))
         self.model_ = model
-        self.history_ = trainer.history
 
     def _inputs(self, X: Any) -> Tensor:
         """X, checked, as the network wants it.

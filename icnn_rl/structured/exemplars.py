@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, linear, quadratic
-from icnn_rl.networks import FICNN
-from icnn_rl.sets import Box, ConvexSet, Polytope
+from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.training import Objective
@@ -71,15 +70,15 @@ def exemplars(
 @final
 @dataclass(frozen=True)
 class ExemplarLoss:
-    """Answers by a loss of their own, exemplars by a margin, in one step.
+    """The loss of the answers, plus a margin of the exemplars.
 
         L = 1/B Σᵢ Lᵢ + w/K Σₖ { f̃(mₖ, yₖ) - min [ f̃(x, yₖ) - γ/2 ‖x - mₖ‖² : x ∈ X ] }
 
-    with mₖ the mean of a class in the minibatch. A single sample would do as well on the mean, but
-    f̃(·, yₖ) cannot have its minimum at one after the other, and what it gives up for them it
-    takes from the answers. The margin is as curved as f̃, so what is minimised is convex,
-    f(x, yₖ) + γ mₖᵀx. Some tangents have to do, from the last minimiser of that class on: any x
-    bounds the loss from below, but a network whose minimiser is not followed learns to hide it.
+    with mₖ the mean of a class in the minibatch. Single samples instead of means would ask for a
+    minimum of f̃(·, yₖ) at each of them, and the answers would suffer. The margin is as curved as
+    f̃, so the function to minimise is convex: f(x, yₖ) + γ mₖᵀx. The solver makes few evaluations,
+    from the last minimiser of the class: any x bounds the loss from below, but if the start did
+    not follow the minimiser, the network would learn to move it away.
 
     Args:
         answers: the loss Lᵢ of a minibatch.
@@ -103,9 +102,9 @@ class ExemplarLoss:
     evaluations: int = 10
 
     def __call__(self, x: Tensor, y: Tensor, start: Tensor | None = None) -> LossValue:
-        loss = self.answers(x, y, None)  # at yᵢ, where most margins hold
+        loss = self.answers(x, y, None)
         value = loss.value + self.weight * self.margins(x, y).mean()
-        return loss._replace(value=value)
+        return loss._replace(value=value, answer=None)
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of each class that occurs among samples x, ``(B, m)``, with y, ``(B, n)``."""
@@ -125,33 +124,3 @@ class ExemplarLoss:
             ).y
         rival = self.rivals[present]
         return f.value(target) - f.value(rival) + (slope * (target - rival)).sum(-1)
-
-
-def joint_minimum(
-    net: FICNN, curvature: float = 0.0, tol: float = 1e-3, max_evaluations: int = 500
-) -> Solution:
-    """The most typical of all pairs of a class and an input, by one convex problem in both.
-
-        min { f(x, y) + γ/2 ‖x‖² : y ≥ 0, Σₖ yₖ = 1, x ∈ [0, 1]ᵐ }
-
-    As f is convex in both together, y may be a mixture of classes and x a blend, lower than every
-    exemplar: the value is a lower bound of theirs.
-
-    Args:
-        net: the network f.
-        curvature: γ ≥ 0.
-        tol: certified gap, in units of f, at which the pair is good enough.
-        max_evaluations: of f.
-
-    Returns:
-        A ``Solution`` whose ``y`` is the pair (y, x), ``(n + m,)``.
-
-    Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016, "Exemplars".
-    """
-    n, m = net.y_dim, net.x_dim
-    with torch.no_grad():
-        f = net.function()
-        identity = torch.eye(n + m, dtype=f.like.dtype, device=f.like.device)
-        energy = f + quadratic(curvature, f.like.new_zeros(m)).affine(identity[n:])
-        one = Polytope(E=identity[:n].sum(0, keepdim=True), d=f.like.new_ones(1))
-        return minimize(energy, Box(0.0, 1.0) & one, tol, max_evaluations=max_evaluations)

@@ -1,4 +1,4 @@
-"""Imputation: missing entries are those that minimise an energy, the known ones being fixed."""
+"""Imputation: missing entries minimise an energy, the known ones being fixed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -20,16 +19,19 @@ from icnn_rl.networks import PICNN
 from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
-from icnn_rl.structured.estimator import DTYPES, Array, all_or_nothing
-from icnn_rl.structured.gaussian import ENTRIES, best_ridge, normal_distribution
-from icnn_rl.structured.losses import LossValue
+from icnn_rl.structured.estimator import (
+    DTYPES,
+    Array,
+    TrainedEstimator,
+    all_or_nothing,
+    estimator,
+)
+from icnn_rl.structured.losses import LossValue, mean_evaluations
 from icnn_rl.structured.model import StructuredModel
-from icnn_rl.structured.training import Trainer, TrainingOptions
+from icnn_rl.structured.training import Trainer
 
-ROWS = 10_000  # more of them do not make the normal distribution better
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1)
-HIDDEN = 0.2  # share of the known entries by which a ridge is chosen
-LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65  # share of a row's known entries that training hides
+FACTORED_ENTRIES = 2**22  # of all matrices that are factored in one batch: bounds the memory
 
 
 class RowEnergy(nn.Module):
@@ -96,74 +98,46 @@ def hidden_error(model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | N
         x: rows, ``(B, n)``, NaN where missing.
         y, start: not used; a row is its own target.
     """
-    share = LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * torch.rand(len(x), 1).to(x)
+    share = 0.05 + 0.6 * torch.rand(len(x), 1).to(x)  # of a row's known entries, to be hidden
     hidden = ~x.isnan() & (torch.rand(x.shape).to(x) < share)
     f = model.energy(x.masked_fill(hidden, torch.nan))
     solution = argmin(f, model.over, model.tol, solver=model.solver)
     value = torch.where(hidden, solution.y - x.nan_to_num(0.0), 0.0).square().sum(-1) / 2
-    evaluations = solution.evaluations.double().mean().item()
-    return LossValue(value, solution.y.detach(), 1.0, evaluations)
+    return LossValue(value, None, 1.0, mean_evaluations(solution))
 
 
-class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+@estimator
+class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, TrainedEstimator):  # type: ignore[misc]
     """Fill missing entries with the minimisers of a learnt energy, in the range of their columns.
 
-    The energy of a row is that of a normal distribution, estimated from the known entries, plus an
-    input-convex network, trained to give back known entries that are hidden from it; see
-    ``RowEnergy``. Which entries are missing may differ from row to row, in training as well.
-    Columns are standardised inside.
+    The energy of a row is the energy of a normal distribution, estimated from the known entries,
+    plus an input-convex network, trained to restore known entries that are hidden from it; see
+    ``RowEnergy``. Any entries of a row may be missing, in training as well. Columns are
+    standardised internally.
 
     Args:
         context: widths of the network's path on the known entries.
-        convex: widths of its convex path.
-        ridge: variance > 0 that is added to that of the normal distribution, in standard units;
-            None for the one of ``RIDGES`` that best gives back known entries.
-        epochs: passes over the data; 0 leaves the normal distribution alone.
-        batch_size: rows per step.
-        learning_rate: of AdamW, at first; lowered to 0 over all epochs.
+        ridge: variance > 0 that is added to the variances of the normal distribution, in standard
+            units; None for the one of ``RIDGES`` that best restores known entries.
+        epochs: passes over the data; 0 for the normal distribution alone.
         weight_decay: of AdamW; pulls towards the normal distribution.
-        tol: certified gap, in units of the energy, at which an answer is good enough.
-        random_state: seed, generator or None.
-        device: where the network lives.
-        verbose: whether a progress bar is shown.
+        **: the others as for ``TrainedEstimator``.
 
     Attributes:
         model_: the energy and the range of the entries, standardised.
         center_: means of the columns, ``(n,)``.
         scale_: standard deviations of the columns, or 1 where that is 0, ``(n,)``.
-        history_: a row of numbers for every epoch.
-        n_features_in_: n.
         feature_names_in_: names of the columns, where X had names.
+        **: the others as for ``TrainedEstimator``.
 
     Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017.
     """
 
-    def __init__(
-        self,
-        *,
-        context: Sequence[int] = (128, 128),
-        convex: Sequence[int] = (64,),
-        ridge: float | None = None,
-        epochs: int = 50,
-        batch_size: int = 64,
-        learning_rate: float = 1e-2,
-        weight_decay: float = 0.3,
-        tol: float = 1e-3,
-        random_state: int | np.random.RandomState | None = None,
-        device: str = "cpu",
-        verbose: bool = False,
-    ) -> None:
-        self.context = context
-        self.convex = convex
-        self.ridge = ridge
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    context: Sequence[int] = (128, 128)
+    convex: Sequence[int] = (64,)
+    ridge: float | None = None
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.3
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> ICNNImputer:
@@ -181,23 +155,19 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
             trainer = self._begin(X)
             self.history_ = []
             if trainer is not None:
-                steps = track(
-                    trainer.run(), "training", total=trainer.steps, disable=not self.verbose
-                )
-                for _ in steps:
-                    pass
-                self.history_ = trainer.history
+                self._run(trainer)
         return self
 
     def trainer(self, X: Any) -> Trainer:
-        """What is left of ``fit`` once the normal distribution is estimated: run it to the end.
+        """Estimate the normal distribution; the ``Trainer`` returned does the rest of ``fit``.
 
-        For training that others follow, stop and go on with.
+        For callers who follow, stop or resume the training.
 
         Args:
             X: as for ``fit``.
 
-        Raises: as ``fit``; and ValueError: there are no epochs.
+        Raises:
+            ValueError: an argument has a wrong value or shape, or ``epochs`` is 0.
         """
         with torch.random.fork_rng():
             trainer = self._begin(X)
@@ -236,7 +206,7 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         net = self.model_.net
         assert isinstance(net, RowEnergy)
         rows = self._standardised(X).to(net.offset)  # its dtype and device
-        batch_size = max(1, ENTRIES // X.shape[1] ** 2)
+        batch_size = max(1, FACTORED_ENTRIES // X.shape[1] ** 2)
         return self.model_.infer(rows, batch_size=batch_size)
 
     def _begin(self, X: Any) -> Trainer | None:
@@ -258,25 +228,19 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         rows = self._standardised(X).to(torch.tensor(X[:0]).dtype)
         seed = int(check_random_state(self.random_state).randint(2**31))
         torch.manual_seed(seed)
-        some = rows[torch.randperm(len(rows))[:ROWS]].double()
-        ridge = best_ridge(some, RIDGES, HIDDEN) if self.ridge is None else self.ridge
+        some = rows[torch.randperm(len(rows))[:10_000]].double()  # more hardly change it
+        ridge = best_ridge(some, RIDGES, 0.2) if self.ridge is None else self.ridge
         mean, covariance = normal_distribution(some, ridge)
-        over = Box(_least(rows), -_least(-rows))
+        over = Box(_column_minima(rows), -_column_minima(-rows))
         net = RowEnergy(mean, covariance, over, tuple(self.context), tuple(self.convex))
         net.to(self.device, rows.dtype)
         # Newton's method also for many columns: a normal distribution has a Hessian at no cost.
         self.model_ = StructuredModel(net, over, tol=self.tol, solver="newton")
         if not self.epochs:
             return None
-        options = TrainingOptions(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warm_start=False,
-        )
         rows = rows.to(self.device)
-        return Trainer(net, partial(hidden_error, self.model_), rows, rows, options, seed=seed)
+        objective = partial(hidden_error, self.model_)
+        return Trainer(net, objective, rows, rows, self._options(), seed=seed)
 
     def _checked(self, X: Any, reset: bool) -> Array:
         checked: Array = validate_data(
@@ -295,6 +259,83 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         return tags
 
 
-def _least(rows: Tensor) -> Tensor:
-    """The least known entry of each column."""
+def _column_minima(rows: Tensor) -> Tensor:
+    """The smallest known entry of each column."""
     return rows.nan_to_num(torch.inf).amin(0)
+
+
+def normal_distribution(
+    rows: Tensor, ridge: float, tol: float = 1e-3, max_iterations: int = 100
+) -> tuple[Tensor, Tensor]:
+    """The most likely mean and covariance of rows with missing entries (expectation maximisation).
+
+        v̂ = μ + Σ_·o Σ_oo⁻¹ (v_o - μ_o),      C = Σ - Σ_·o Σ_oo⁻¹ Σ_o·
+        μ ← mean of v̂,      Σ ← mean of (v̂ - μ)(v̂ - μ)ᵀ + C, plus ridge · I
+
+    with o the entries of a row v that are known.
+
+    Args:
+        rows: ``(N, n)``, NaN where missing, of columns whose scales are about one.
+        ridge: a variance > 0 that is added to every column's.
+        tol: change of μ and Σ at which to stop.
+        max_iterations: passes over the rows at most.
+
+    Returns:
+        μ, ``(n,)``, and Σ, ``(n, n)``.
+
+    Source: Dempster, Laird & Rubin, "Maximum likelihood from incomplete data via the EM algorithm",
+    Journal of the Royal Statistical Society B 39, 1977.
+    """
+    number, n = rows.shape
+    known = ~rows.isnan()
+    mean = torch.where(known, rows, 0.0).sum(0) / known.sum(0).clamp(min=1)
+    identity = torch.eye(n).to(rows)
+    covariance = identity
+    chunk = max(1, FACTORED_ENTRIES // n**2)
+    for _ in range(max_iterations):
+        filled = []
+        explained = torch.zeros_like(covariance)  # the sum of Σ_oo⁻¹ Σ_o·, zero in missing rows
+        for v in rows.split(chunk):
+            deviation, gain = _conditional(v, mean, covariance)
+            filled.append(deviation)
+            explained += gain.sum(0)
+        deviations = torch.cat(filled)
+        shift = deviations.mean(0)
+        deviations = deviations - shift
+        spread = deviations.mT @ deviations / number
+        updated = spread + covariance - covariance @ explained / number + ridge * identity
+        updated = (updated + updated.mT) / 2
+        change = torch.maximum(shift.abs().max(), (updated - covariance).abs().max())
+        mean, covariance = mean + shift, updated
+        if change <= tol:
+            break
+    return mean, covariance
+
+
+def best_ridge(rows: Tensor, ridges: Sequence[float], share: float) -> float:
+    """The ridge that best restores known entries, some of them hidden at random.
+
+    Args:
+        rows: as for ``normal_distribution``.
+        ridges: candidates.
+        share: of the known entries that are hidden.
+    """
+    hidden = ~rows.isnan() & (torch.rand(rows.shape).to(rows) < share)
+    left = rows.masked_fill(hidden, torch.nan)
+
+    def error(ridge: float) -> float:
+        mean, covariance = normal_distribution(left, ridge)
+        chunks = left.split(max(1, FACTORED_ENTRIES // rows.shape[1] ** 2))
+        filled = mean + torch.cat([_conditional(v, mean, covariance)[0] for v in chunks])
+        return (filled - rows)[hidden].square().sum().item()
+
+    return min(ridges, key=error)
+
+
+def _conditional(rows: Tensor, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """v̂ - μ, and Σ_oo⁻¹ Σ_o· with zeros in the rows that are missing."""
+    k = (~rows.isnan()).to(rows)
+    block = covariance * k.unsqueeze(-1) * k.unsqueeze(-2) + torch.diag_embed(1 - k)
+    gain = torch.cholesky_solve(covariance * k.unsqueeze(-1), torch.linalg.cholesky(block))
+    deviation = torch.where(k > 0, rows - mean, 0.0)
+    return (deviation.unsqueeze(-2) @ gain).squeeze(-2), gain

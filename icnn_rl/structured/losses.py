@@ -1,14 +1,15 @@
-"""Losses that train a network by the minima it will be asked for.
+"""Losses that train a network by its minima.
 
-A loss takes a model, a minibatch x, its targets y, and points to start the solver from; it returns
-one number per sample, differentiable in the parameters, and the minimisers that it found, which are
-a good start for the next epoch.
+A loss takes a model, a minibatch x, its targets y, and points to start the solver from. It returns
+one number per sample, differentiable in the parameters, and the minimisers that it found: a good
+start for the next epoch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Protocol, final
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,10 @@ from torch import Tensor, nn
 from icnn_rl.adjoints import argmin, unrolled
 from icnn_rl.functions import ConvexFunction, linear
 from icnn_rl.networks.normalization import BatchRenorm
+from icnn_rl.solvers import Solution
 from icnn_rl.structured.model import Network, StructuredModel
 
-VERTEX_OPTIONS = {"solver": "bundle", "max_evaluations": 5}
-BATCH_NORMS = (BatchRenorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-AT_TARGET = 1e-3  # largest entry of y* - yᵢ that the solver's tolerance may have left
+L = TypeVar("L")
 
 
 class LossValue(NamedTuple):
@@ -28,13 +28,14 @@ class LossValue(NamedTuple):
 
     Attributes:
         value: one number per sample, ``(B,)``, differentiable.
-        answer: the minimisers behind it, ``(B, n)``.
+        answer: the minimisers behind it, ``(B, n)``, to start the solver from in the next epoch;
+            None if the loss takes no start.
         active: the share of samples that the parameters are changed for.
         evaluations: of f by the solver, mean over the samples.
     """
 
     value: Tensor
-    answer: Tensor
+    answer: Tensor | None
     active: float
     evaluations: float
 
@@ -100,9 +101,9 @@ class Hamming:
 class SquaredError:
     """Δ(yᵢ, y) = γ/2 ‖y - yᵢ‖² for continuous answers: f̃ - Δ is f̃ less curved, and γ yᵢᵀy.
 
-    Half of the curvature c of f̃ is a good γ: then f = -c mᵀy, a network linear in y, has the
-    squared error c ‖m - yᵢ‖² of its answer m as its loss; with γ = c it would have an absolute
-    error that depends on the bounds.
+    Half of the curvature c of f̃ is a good γ: the loss of a network linear in y, f = -c mᵀy, is then
+    the squared error c ‖m - yᵢ‖² of its answer m. With γ = c it would be an absolute error that
+    depends on the bounds.
 
     Args:
         gamma: 0 < γ ≤ c.
@@ -152,19 +153,19 @@ class MaxMargin:
     def __call__(
         self, model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None = None
     ) -> LossValue:
-        # Dropout and moments of a batch make a second pass another network's: then the first has to
-        # do for both.
+        # With dropout or batch normalisation a second pass would be another function of y: then
+        # one pass serves both the solver and the gradient.
         once = _passes_differ(model.net)
         with torch.set_grad_enabled(once):
             f = model.net.condition(x)
         with torch.no_grad():
-            # Tangents prove a vertex optimal in one evaluation; of the rivals that take many, a
-            # good one teaches as well as the best.
-            options = VERTEX_OPTIONS if self.margin.vertices else {}
+            # One evaluation proves a vertex optimal. Where more are needed, a good rival teaches as
+            # well as the best one.
+            options = {"solver": "bundle", "max_evaluations": 5} if self.margin.vertices else {}
             augmented = self.margin.augmented(model, f, y)
             first = y if self.margin.vertices or start is None else start
             solution = model.solve(augmented, first, **options)
-            away = (solution.y - y).abs().amax(-1) > AT_TARGET
+            away = (solution.y - y).abs().amax(-1) > 1e-3  # more than the solver's tolerance leaves
             answer = torch.where(away.unsqueeze(-1), solution.y, y)
             violated = away.nonzero().squeeze(-1)
         value = torch.zeros_like(solution.value)
@@ -173,8 +174,7 @@ class MaxMargin:
             f = model.curved(f.take(violated) if once else model.net.condition(x[violated]))
             hinge = f.value(target) - f.value(rival) + self.margin.distance(target, rival)
             value = value.index_put((violated,), hinge.relu())  # below 0 by the tolerance at most
-        evaluations = solution.evaluations.double().mean().item()
-        return LossValue(value, answer, len(violated) / len(x), evaluations)
+        return LossValue(value, answer, len(violated) / len(x), mean_evaluations(solution))
 
 
 @final
@@ -206,7 +206,7 @@ class FenchelYoung:
         f = f + self.regularizer
         solution = model.solve(f, start)
         value = f.value(y) - f.value(solution.y)
-        return LossValue(value, solution.y, 1.0, solution.evaluations.double().mean().item())
+        return LossValue(value, solution.y, 1.0, mean_evaluations(solution))
 
 
 @final
@@ -244,15 +244,30 @@ class ArgMinError:
         else:
             solution = argmin(f, model.over, model.tol, start=start)
         value = (solution.y - y).square().sum(-1) / 2
-        return LossValue(
-            value, solution.y.detach(), 1.0, solution.evaluations.double().mean().item()
-        )
+        return LossValue(value, solution.y.detach(), 1.0, mean_evaluations(solution))
+
+
+def select_loss(name: str, losses: Mapping[str, L]) -> L:
+    """The loss of a name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in losses:
+        raise ValueError(f"loss: expected one of {tuple(losses)}, got {name!r}")
+    return losses[name]
+
+
+def mean_evaluations(solution: Solution) -> float:
+    """Evaluations of f, mean over the samples."""
+    return solution.evaluations.double().mean().item()
 
 
 def _passes_differ(net: Network) -> bool:
-    """Whether f(xᵢ, ·) changes with the pass, or with the other samples in it."""
+    """Whether f(xᵢ, ·) depends on the pass, or on the other samples in it."""
     modules = net.modules() if isinstance(net, nn.Module) else ()
+    norms = (BatchRenorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     return any(
-        m.training and (isinstance(m, BATCH_NORMS) or (isinstance(m, nn.Dropout) and m.p > 0))
+        m.training and (isinstance(m, norms) or (isinstance(m, nn.Dropout) and m.p > 0))
         for m in modules
     )

@@ -15,28 +15,15 @@ from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import DTYPES, Array, ICNNEstimator, all_or_nothing
-from icnn_rl.structured.losses import ArgMinError, Loss, MaxMargin, SquaredError
+from icnn_rl.structured.losses import ArgMinError, Loss, MaxMargin, SquaredError, select_loss
 from icnn_rl.structured.model import StructuredModel
 
 CURVATURE = 1.0  # of the energy, in standard units
-MARGIN = CURVATURE / 2
-BEYOND = 1.0  # standard deviations that answers may lie beyond those seen
-
-
-def regression_loss(name: str) -> Loss:
-    """The loss of a name.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    losses: dict[str, Loss] = {
-        "max_margin": MaxMargin(SquaredError(MARGIN)),
-        "implicit": ArgMinError(),
-        "unrolled": ArgMinError(steps=10, step=0.3),
-    }
-    if name not in losses:
-        raise ValueError(f"loss: expected one of {tuple(losses)}, got {name!r}")
-    return losses[name]
+LOSSES: dict[str, Loss] = {
+    "max_margin": MaxMargin(SquaredError(CURVATURE / 2)),
+    "implicit": ArgMinError(),
+    "unrolled": ArgMinError(steps=10, step=0.3),
+}
 
 
 def negative_squared_error(model: StructuredModel, x: Tensor, y: Tensor) -> float:
@@ -49,9 +36,9 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
 
         ŷ(x) = argmin { f(x, y) + 1/2 ‖y‖² : lower ≤ y ≤ upper }
 
-    y are the targets in standard units, and the bounds lie one unit beyond those seen. A plain
-    network m(x) is the special case f(x, y) = -m(x)ᵀy; the rest of f says how the error of one
-    target bears on the others.
+    y are the targets in standard units; the bounds lie one standard deviation beyond those seen. A
+    plain network m(x) is the special case f(x, y) = -m(x)ᵀy; the rest of f says how the error of
+    one target affects the others.
 
     Args:
         loss: ``max_margin``, the margin being 1/4 ‖y - yᵢ‖²; ``implicit`` or ``unrolled``, which
@@ -86,9 +73,9 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
         deviation = targets.std(0)
         self.scale_ = np.where(deviation > 0, deviation, 1.0)
         targets = (targets - self.mean_) / self.scale_
-        bounds = (targets.min(0) - BEYOND, targets.max(0) + BEYOND)
+        bounds = (targets.min(0) - 1.0, targets.max(0) + 1.0)
         box = Box(*(torch.as_tensor(b, device=self.device) for b in bounds))
-        loss = regression_loss(self.loss)
+        loss = select_loss(self.loss, LOSSES)
         self._fit(X, targets, box, loss, negative_squared_error, CURVATURE)
         return self
 

@@ -1,4 +1,4 @@
-"""The training loop: minibatches, warm starts, validation, early stopping; stops at any step."""
+"""The training loop: minibatches, warm starts, validation, early stopping, exact resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from icnn_rl.runs.random_state import random_state, set_random_state
 from icnn_rl.structured.losses import LossValue
@@ -32,13 +32,11 @@ class TrainingOptions:
 
     Args:
         epochs: passes over the data, at most.
-        batch_size: samples per step, at most; the steps of an epoch get equally many, or nearly.
-        learning_rate: of the optimiser, at first; a cosine lowers it to 0 over all epochs.
-        weight_decay: of the optimiser: decoupled for AdamW, an L2 penalty for SGD.
-        optimizer: any class of ``torch.optim`` that takes a learning rate and a weight decay.
-        patience: epochs without a better validation score after which training ends; None for
-            never.
-        warm_start: whether the solver starts from a sample's answer of the epoch before.
+        batch_size: samples per step, at most; the minibatches of an epoch are of nearly one size.
+        learning_rate: of AdamW, at first; a cosine lowers it to 0 over all epochs.
+        weight_decay: of AdamW.
+        patience: epochs without a better validation score after which training ends; None (null)
+            for never.
 
     Raises:
         ValueError: a number is out of its range.
@@ -48,9 +46,7 @@ class TrainingOptions:
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    optimizer: Callable[..., Optimizer] = AdamW
     patience: int | None = None
-    warm_start: bool = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -69,16 +65,16 @@ class Trainer:
 
         θ ← P₊(θ - η (∂/∂θ 1/B Σᵢ Lᵢ + λ θ))
 
-    Where there is a validation score, the network ends as it was when the score was best.
+    The solver starts from a sample's answer of the epoch before, where the loss returns answers.
+    With a validation score, the network ends as it was when the score was best.
 
     Args:
-        net: the network.
+        net: the network, with a method ``project_``.
         objective: the loss.
         x: inputs, ``(N, …)``.
         y: targets, ``(N, n)``.
         options: how to train.
-        validate: measures the network between two epochs; of what it returns, ``score`` is
-            watched, the higher the better.
+        validate: measures the network after an epoch; its ``score`` counts, the higher the better.
         seed: of the order of the samples.
 
     Attributes:
@@ -107,8 +103,8 @@ class Trainer:
         self.x, self.y = x, y
         self.options = options
         self.validate = validate
-        self.optimizer = options.optimizer(
-            net.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        self.optimizer = AdamW(
+            net.parameters(), options.learning_rate, weight_decay=options.weight_decay
         )
         self.order = torch.Generator().manual_seed(seed)
         self.history: list[Row] = []
@@ -116,7 +112,7 @@ class Trainer:
         self.best_epoch = 0
         self.best = deepcopy(net.state_dict())
         self.answers: Tensor | None = None
-        self._rows: list[Tensor] = []  # minibatches that are left of this epoch
+        self._rows: list[Tensor] = []  # the minibatches left of this epoch
         self._sums = [0.0] * 3
         self._seconds = 0.0
 
@@ -132,12 +128,12 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether training has ended."""
         return self.epoch >= self.options.epochs or self.stopped
 
     @property
     def stopped(self) -> bool:
-        """Whether patience has ended it."""
+        """Whether patience has ended training."""
         patience = self.options.patience
         if patience is None or self.validate is None:
             return False
@@ -155,8 +151,8 @@ class Trainer:
         """Train to the end: None after a step, a row of the history after an epoch.
 
         Raises:
-            FloatingPointError: the loss, a weight or an energy is not finite; the network is put
-                back to its best.
+            FloatingPointError: the loss, a weight or an energy is not finite; the network gets
+                its best weights back.
         """
         while not self.done:
             start, epoch = time.perf_counter(), self.epoch + 1
@@ -178,7 +174,7 @@ class Trainer:
         self.net.eval()
 
     def state(self) -> State:
-        """All that is needed to go on as if training had not stopped."""
+        """Everything needed to continue as if training had not stopped."""
         state = {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -196,7 +192,7 @@ class Trainer:
         return deepcopy(state)  # training changes most of it in place
 
     def restore(self, state: State) -> None:
-        """Go on from a state.
+        """Continue from a state.
 
         Raises:
             ValueError: the state is of another network.
@@ -226,13 +222,15 @@ class Trainer:
         mean = loss.value.mean()
         if not math.isfinite(mean.item()):
             raise FloatingPointError(f"the loss is {mean.item()}")
-        if mean.requires_grad:  # or else no sample asks for a change
+        if mean.requires_grad:  # false where every margin holds
             self.optimizer.zero_grad()
             mean.backward()
             self.optimizer.step()
             self.net.project_()  # type: ignore[operator]
-        if self.options.warm_start:
-            self._remember(rows, loss.answer)
+        if loss.answer is not None:
+            if self.answers is None:
+                self.answers = self.y.to(loss.answer.dtype, copy=True)
+            self.answers[rows] = loss.answer
         share = len(rows) / len(self.x)
         for k, t in enumerate((mean.item(), loss.active, loss.evaluations)):
             self._sums[k] += share * t
@@ -256,14 +254,9 @@ class Trainer:
 
     def _shuffled(self) -> list[Tensor]:
         order = torch.randperm(len(self.x), generator=self.order).to(self.x.device)
-        # Of equal sizes, as a batch norm cannot do with a last one of a single sample.
+        # Of nearly one size: batch normalisation cannot use a last minibatch of one sample.
         return list(order.tensor_split(self._per_epoch))
 
     def _learning_rate(self) -> float:
         share = self.step / self.steps
         return self.options.learning_rate * (1 + math.cos(math.pi * share)) / 2
-
-    def _remember(self, rows: Tensor, answer: Tensor) -> None:
-        if self.answers is None:
-            self.answers = self.y.to(answer.dtype, copy=True)
-        self.answers[rows] = answer

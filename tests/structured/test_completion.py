@@ -7,20 +7,12 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from icnn_rl.structured.completion import (
-    CompletionNetwork,
-    ImageCompletion,
-    complete,
-    halves,
-    joined,
-)
-from icnn_rl.structured.hourglass import Hourglass
-from icnn_rl.structured.local_kernel import LocalKernelRegression
+from icnn_rl.structured.completion import CompletionNetwork, ImageCompletion, UNet, complete
+from icnn_rl.structured.half_images import LocalKernelRegression, Variations, halves, joined
 from icnn_rl.structured.training import TrainingOptions
-from icnn_rl.structured.variations import Variations
 
 SIDE = 16
-OPTIONS = TrainingOptions(epochs=20, batch_size=8, learning_rate=1e-3, warm_start=False)
+OPTIONS = TrainingOptions(epochs=20, batch_size=8, learning_rate=1e-3)
 STILL = Variations(turn=0.0, stretch=0.0, shift=0.0, mirrored=0.0, contrast=0.0, brightness=0.0)
 
 
@@ -105,7 +97,7 @@ def test_opinion_pulls_the_answer_by_its_weight() -> None:
 
 def test_free_network_may_leave_the_cone_and_the_convex_one_may_not() -> None:
     images = blobs(32, seed=0)
-    options = TrainingOptions(epochs=2, batch_size=16, learning_rate=1e-2, warm_start=False)
+    options = TrainingOptions(epochs=2, batch_size=16, learning_rate=1e-2)
     least = {}
     for form in ("convex", "free"):
         net = ImageCompletion(form, weight=0.0, options=options).fit(images).net
@@ -116,15 +108,15 @@ def test_free_network_may_leave_the_cone_and_the_convex_one_may_not() -> None:
 
 
 def test_fits_of_one_seed_agree() -> None:
-    images, options = blobs(32, seed=0), TrainingOptions(epochs=1, warm_start=False)
+    images, options = blobs(32, seed=0), TrainingOptions(epochs=1)
     first, second = (ImageCompletion(options=options, seed=3).fit(images) for _ in range(2))
     assert torch.equal(first.predict(images[:4]), second.predict(images[:4]))
 
 
 def test_kernel_regression_recalls_what_it_learnt() -> None:
     x, y = halves(blobs(20, seed=0))
-    expert = LocalKernelRegression(bands=4, ridge=1e-9).fit(x, y)
-    assert mse(expert.predict(x), y) < 1e-6
+    regression = LocalKernelRegression(bands=4, ridge=1e-9).fit(x, y)
+    assert mse(regression.predict(x), y) < 1e-6
 
 
 def test_variations_stay_images_and_may_change_nothing() -> None:
@@ -155,7 +147,7 @@ def test_what_is_completed_is_checked_as_what_is_learnt(fitted: ImageCompletion)
 
 
 def test_images_of_double_precision_are_completed() -> None:
-    images, options = blobs(16, seed=0).double(), TrainingOptions(epochs=1, warm_start=False)
+    images, options = blobs(16, seed=0).double(), TrainingOptions(epochs=1)
     completion = ImageCompletion(options=options).fit(images)
     assert completion.infer(images).y.dtype == torch.float64
     filled = completion.predict(images.float())
@@ -178,6 +170,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="form"):
         CompletionNetwork((1, 16, 8), "concave")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="divisible by 8"):
-        Hourglass((1, 20, 8))
+        UNet((1, 20, 8))
     with pytest.raises(ValueError, match="bands"):
         LocalKernelRegression(bands=5).fit(*halves(blobs(4, seed=0)))

@@ -16,8 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from icnn_rl.structured.gaussian import best_ridge, normal_distribution
-from icnn_rl.structured.imputer import ICNNImputer
+from icnn_rl.structured.imputer import ICNNImputer, best_ridge, normal_distribution
 
 Array = NDArray[np.float64]
 

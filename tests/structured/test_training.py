@@ -151,11 +151,26 @@ def test_weights_that_are_not_finite_put_the_network_back(last_of_epoch: bool) -
 
 
 def test_warm_starts_save_evaluations() -> None:
-    runs = [trainer(TrainingOptions(epochs=6, batch_size=16, warm_start=w)) for w in (True, False)]
-    for run in runs:
+    warm, cold = (trainer(TrainingOptions(epochs=6, batch_size=16)) for _ in range(2))
+    objective = cold.objective
+    cold.objective = lambda x, y, start: objective(x, y, None)
+    for run in (warm, cold):
         finish(run)
-    warm, cold = (sum(row["evaluations"] for row in run.history) for run in runs)
-    assert warm < cold
+    evaluations = [sum(row["evaluations"] for row in run.history) for run in (warm, cold)]
+    assert evaluations[0] < evaluations[1]
+
+
+def test_a_loss_that_takes_no_start_has_no_answers_kept() -> None:
+    t = trainer(replace(OPTIONS, epochs=1))
+    objective = t.objective
+
+    def without(x: Tensor, y: Tensor, start: Tensor | None) -> LossValue:
+        assert start is None
+        return objective(x, y, start)._replace(answer=None)
+
+    t.objective = without
+    finish(t)
+    assert t.state()["answers"] is None
 
 
 def test_samples_whose_margin_holds_are_not_active() -> None:
