@@ -52,10 +52,11 @@ class TrainingOptions:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a number >= 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay: expected a number >= 0, got {self.weight_decay}")
+        rate, decay = self.learning_rate, self.weight_decay
+        if not 0 < rate < math.inf:
+            raise ValueError(f"learning_rate: expected a finite number > 0, got {rate}")
+        if not 0 <= decay < math.inf:
+            raise ValueError(f"weight_decay: expected a finite number >= 0, got {decay}")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience: expected None or a number >= 1, got {self.patience}")
 

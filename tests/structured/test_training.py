@@ -190,9 +190,10 @@ def test_samples_whose_margin_holds_are_not_active() -> None:
     [
         ({"epochs": 0}, "epochs: expected a number >= 1"),
         ({"batch_size": 0}, "batch_size: expected a number >= 1"),
-        ({"learning_rate": 0.0}, "learning_rate: expected a number > 0"),
-        ({"learning_rate": float("nan")}, "learning_rate: expected a number > 0"),
-        ({"weight_decay": -1.0}, "weight_decay: expected a number >= 0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a finite number > 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a finite number > 0"),
+        ({"weight_decay": -1.0}, "weight_decay: expected a finite number >= 0"),
+        ({"weight_decay": float("inf")}, "weight_decay: expected a finite number >= 0"),
         ({"patience": 0}, "patience: expected None or a number >= 1"),
     ],
 )
