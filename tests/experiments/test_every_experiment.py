@@ -12,12 +12,12 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.datasets import load_digits, make_multilabel_classification
+from sklearn.datasets import load_digits, load_iris, make_multilabel_classification
 
 from icnn_rl.cli import main
 from icnn_rl.data import SYNTHETIC, Digits, Faces, MultiLabelSplit
-from icnn_rl.experiments import classification, multi_label, olivetti
-from icnn_rl.experiments.imputation import DATA, MISSING
+from icnn_rl.experiments import classification, imputation, multi_label, olivetti
+from icnn_rl.experiments.imputation import MISSING
 from icnn_rl.runs.configuration import presets
 
 PARTS = {
@@ -29,7 +29,7 @@ PARTS = {
     "bibtex": ("partial", "none"),
     "delicious": ("partial", "none"),
     "olivetti": ("convex", "free", "plain"),
-    "impute": tuple(f"{name} {share:.0%}" for name in DATA for share in MISSING),
+    "impute": tuple(f"iris {share:.0%}" for share in MISSING),
 }
 FIXED = {
     "mnist-conv": ("network.context",),
@@ -84,6 +84,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(olivetti, "load_olivetti", some_faces)
     monkeypatch.setattr(olivetti, "TRAINING", 30)
     monkeypatch.setattr(olivetti, "NEIGHBOURS", 3)
+    monkeypatch.setattr(imputation, "DATA", {"iris": load_iris})
     for name in ("load_bibtex", "load_delicious"):
         monkeypatch.setattr(multi_label, name, some_tags)
 

@@ -53,7 +53,7 @@ def test_classes_are_minima_over_the_simplex() -> None:
 
 
 def test_the_log_likelihood_gives_probabilities() -> None:
-    estimator = ICNNClassifier(loss="log_likelihood", **SMALL).fit(X, Y)
+    estimator = ICNNClassifier(loss="log_likelihood", **SMALL | {"batch_size": 16}).fit(X, Y)
     p = estimator.predict_proba(X)
     np.testing.assert_allclose(p.sum(1), 1)
     assert (p >= 0).all()
@@ -74,9 +74,9 @@ def test_two_classes_of_any_name_have_one_score() -> None:
 
 def test_pipelines_cross_validation_and_grid_search() -> None:
     pipeline = make_pipeline(StandardScaler(), ICNNClassifier(**SMALL))
-    assert cross_val_score(pipeline, X, Y, cv=3).mean() > 0.9
-    grid = {"icnnclassifier__convexity": ["partial", "full"], "icnnclassifier__convex": [(5,)]}
-    search = GridSearchCV(pipeline, grid, cv=2).fit(X[::2], Y[::2])
+    assert cross_val_score(pipeline, X, Y, cv=2).mean() > 0.9
+    grid = {"icnnclassifier__convexity": ["partial", "full"], "icnnclassifier__epochs": [10]}
+    search = GridSearchCV(pipeline, grid, cv=2, refit=False).fit(X[::2], Y[::2])
     assert search.best_score_ > 0.8
 
 
