@@ -1,4 +1,4 @@
-"""Classes of points in the plane that no convex curve parts, for pictures of boundaries."""
+"""Classes of points in the plane that no convex curve separates, for pictures of boundaries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _rings(n: int, random: np.random.RandomState) -> tuple[Points, Labels]:
 
 
 def _spirals(n: int, random: np.random.RandomState) -> tuple[Points, Labels]:
-    """Two spirals of one and a half turns, one the other turned by half a turn."""
+    """Two spirals of one and a half turns, half a turn apart."""
     y = np.arange(n) % 2
     radius = random.uniform(0.1, 1.0, n)
     return radius[:, None] * _directions(3 * np.pi * radius + np.pi * y), y
@@ -50,7 +50,7 @@ def _checkerboard(n: int, random: np.random.RandomState) -> tuple[Points, Labels
 
 
 def _blobs(n: int, random: np.random.RandomState) -> tuple[Points, Labels]:
-    """Four discs in the corners of a square, opposite ones of one class (exclusive or)."""
+    """Four discs in the corners of a square, opposite corners of one class (exclusive or)."""
     corner = random.randint(2, size=(n, 2))
     radius = 0.4 * np.sqrt(random.random_sample(n))
     disc = radius[:, None] * _directions(2 * np.pi * random.random_sample(n))
@@ -75,7 +75,7 @@ SYNTHETIC = tuple(_MAKERS)
 def make_synthetic(
     name: str, n: int = 200, noise: float = 0.0, seed: int = 0
 ) -> tuple[Points, Labels]:
-    """``n`` points of one of the sets of ``SYNTHETIC``, in [-1, 1]² but for the noise.
+    """``n`` points of one of the sets of ``SYNTHETIC``, in [-1, 1]² before the noise.
 
     Args:
         name: ``moons``, ``circles``, ``rings`` (three classes), ``spirals``, ``checkerboard`` or

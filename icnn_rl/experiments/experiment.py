@@ -103,7 +103,7 @@ def build(config: FitConfig) -> Experiment:
     """The experiment that a configuration names.
 
     Raises:
-        ValueError: there is none of that name, or a value does not suit it.
+        ValueError: there is none of that name, or a value is wrong for it.
         OSError: its data cannot be found.
     """
     if config.experiment not in EXPERIMENTS:

@@ -49,7 +49,7 @@ class FitFolder(RunFolder):
 
     @property
     def checkpoint(self) -> Path:
-        """All that is needed to go on."""
+        """Everything needed to resume."""
         return self.path / "checkpoint.safetensors"
 
     @property
@@ -59,7 +59,7 @@ class FitFolder(RunFolder):
 
     @property
     def metrics(self) -> Path:
-        """What was measured at the end."""
+        """The numbers measured at the end."""
         return self.path / "metrics.csv"
 
     def history(self) -> Table:
@@ -83,7 +83,7 @@ def fit(config: FitConfig, run: Path, console: Console) -> None:
     """
     folder = FitFolder(run)
     folder.require_empty()
-    if config.data is not None:  # the run may go on from elsewhere
+    if config.data is not None:  # a later resume may have another working directory
         config = replace(config, data=str(Path(config.data).expanduser().resolve()))
     experiment = _build(config)
     folder.create(to_plain(config), PACKAGES)
@@ -92,13 +92,13 @@ def fit(config: FitConfig, run: Path, console: Console) -> None:
 
 
 def resume(run: Path, console: Console, epochs: int | None = None, track: bool = False) -> None:
-    """Go on from the checkpoint of a fit, as if it had not stopped.
+    """Continue from the checkpoint of a fit, as if it had not stopped.
 
     Args:
         run: its folder.
         console: where progress is shown.
         epochs: new number of epochs; by default that of the configuration.
-        track: whether to go on with tracking, or begin it.
+        track: whether to track from here on, even if the fit was not tracked before.
 
     Raises: as ``fit``; and ValueError: the folder is no fit, it is finished, it is damaged, or it
         has more epochs than are asked for.
@@ -121,7 +121,7 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
             experiment.parts[name].restore(state)
         parts = experiment.parts
         stopped = [name for name, part in parts.items() if part.stopped]
-        # A part that ended early counts in full, in the history by the old number of epochs.
+        # A part that ended early counts with all epochs of the old configuration.
         made = [before.epochs if part.stopped else part.epoch for part in parts.values()]
         if training.epochs < max(made, default=0):
             raise ValueError(
@@ -134,7 +134,7 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
                     f"{', '.join(stopped)}"
                 )
             raise ValueError(f"{run} is finished; --epochs sets a number beyond that")
-        folder.metrics.unlink(missing_ok=True)  # of fewer epochs; once it is there, all is done
+        folder.metrics.unlink(missing_ok=True)  # this file marks a finished fit
         folder.history().drop_after(_steps(experiment))
         folder.write_config(to_plain(config))
         _train(experiment, folder, console)

@@ -39,13 +39,13 @@ class RowEnergy(nn.Module):
 
         E(v) = 1/2 (v - μ)ᵀ Σ⁻¹ (v - μ) + f(v; v_o, o),      v_o fixed
 
-    with o the set of known entries and f a network that is convex in v. It starts at f = 0, where
-    the minimiser is the conditional mean of the normal distribution.
+    with o the set of known entries and f a network convex in v. At first f = 0, and the minimiser
+    is the conditional mean of the normal distribution.
 
     Args:
         mean: μ, ``(n,)``.
         covariance: Σ, ``(n, n)``.
-        over: the range of each entry; known ones outside count as its end.
+        over: the range of each entry; known entries outside are clipped to it.
         context: widths of the path on (v_o, o).
         convex: widths of the convex path.
     """
@@ -90,9 +90,9 @@ class RowEnergy(nn.Module):
 
 
 def hidden_error(model: StructuredModel, x: Tensor, y: Tensor, start: Tensor | None) -> LossValue:
-    """The squared error of known entries that are hidden at random, by implicit differentiation.
+    """The squared error of known entries hidden at random, by implicit differentiation.
 
-        L = 1/2 Σⱼ∈h (v̂ⱼ - vⱼ)²,      v̂ = argmin E, with the entries h of v taken as missing
+        L = 1/2 Σⱼ∈h (v̂ⱼ - vⱼ)²,      v̂ = argmin E, the entries h of v being hidden
 
     Args:
         x: rows, ``(B, n)``, NaN where missing.
@@ -210,7 +210,7 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, TrainedEstimator):  # 
         return self.model_.infer(rows, batch_size=batch_size)
 
     def _begin(self, X: Any) -> Trainer | None:
-        """Estimate the normal distribution, draw a network, and say how it is to be trained."""
+        """Estimate the normal distribution, and build a network and its trainer."""
         require_device(self.device)
         X = self._checked(X, reset=True)
         if self.ridge is not None and not self.ridge > 0:
@@ -234,7 +234,7 @@ class ICNNImputer(OneToOneFeatureMixin, TransformerMixin, TrainedEstimator):  # 
         over = Box(_column_minima(rows), -_column_minima(-rows))
         net = RowEnergy(mean, covariance, over, tuple(self.context), tuple(self.convex))
         net.to(self.device, rows.dtype)
-        # Newton's method also for many columns: a normal distribution has a Hessian at no cost.
+        # Newton's method also for many columns: the Hessian of a normal distribution is constant.
         self.model_ = StructuredModel(net, over, tol=self.tol, solver="newton")
         if not self.epochs:
             return None

@@ -30,7 +30,7 @@ class LossValue(NamedTuple):
         value: one number per sample, ``(B,)``, differentiable.
         answer: the minimisers behind it, ``(B, n)``, to start the solver from in the next epoch;
             None if the loss takes no start.
-        active: the share of samples that the parameters are changed for.
+        active: the share of samples with a gradient.
         evaluations: of f by the solver, mean over the samples.
     """
 
@@ -136,10 +136,10 @@ class MaxMargin:
 
         L = f̃(x, yᵢ) - min { f̃(x, y) - Δ(yᵢ, y) : y ∈ 𝒴 } ≥ 0
 
-    Where the margin's answers are vertices the solver starts at yᵢ: one evaluation proves it
-    optimal wherever the margin holds, and only the other samples, the active ones, are passed
-    through the network for the gradient, ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope theorem.
-    Elsewhere it starts at the last answer.
+    For a margin with vertices the solver starts at yᵢ: if the margin holds, one evaluation proves
+    it. Only the other samples, the active ones, pass through the network for the gradient, which is
+    ∂f̃(x, yᵢ)/∂θ - ∂f̃(x, y*)/∂θ by the envelope theorem. For other margins the solver starts at the
+    last answer.
 
     Args:
         margin: Δ.
@@ -185,11 +185,11 @@ class FenchelYoung:
         L = f̃(x, yᵢ) + Ω(yᵢ) - min { f̃(x, y) + Ω(y) : y ∈ 𝒴 } ≥ 0
 
     With Ω the negative entropy of the simplex or the box, and f = -θᵀy, this is the cross entropy
-    of softmax or sigmoid(θ); a network convex in y adds how the parts of y depend on each other.
+    of softmax or sigmoid(θ); a network convex in y adds the dependence between the parts of y.
 
     Args:
         regularizer: Ω, such as ``negative_entropy(1.0)``.
-        margin: Δ, subtracted from f̃ if there is one: what is far from yᵢ has to be less probable.
+        margin: Δ, subtracted from f̃: answers far from yᵢ have to be less probable. None for none.
 
     Source: Blondel, Martins & Niculae, "Learning with Fenchel-Young losses", JMLR 21, 2020; with a
     margin, Gimpel & Smith, "Softmax-margin CRFs", NAACL 2010.
@@ -216,8 +216,8 @@ class ArgMinError:
 
         L = 1/2 ‖ŷ(x) - yᵢ‖²,      ŷ(x) = argmin { f̃(x, y) + Ω(y) : y ∈ 𝒴 }
 
-    Unrolled steps begin at the centre of 𝒴 every time: from the last answer, few steps would learn
-    to stay where they began.
+    Unrolled steps always begin at the interior point of 𝒴: from the last answer, the network would
+    learn not to move.
 
     Args:
         steps: number of projected gradient steps that are unrolled; 0 for implicit differentiation

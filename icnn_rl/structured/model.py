@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, quadratic
 from icnn_rl.sets import ConvexSet
-from icnn_rl.solvers import Solution, minimize
+from icnn_rl.solvers import Solution, Solver, minimize
 
 
 class Network(Protocol):
@@ -46,7 +46,7 @@ class StructuredModel:
     curvature: float = 0.0
     tol: float = 1e-3
     max_evaluations: int = 200
-    solver: str = "auto"
+    solver: str | Solver = "auto"
 
     def energy(self, x: Tensor) -> ConvexFunction:
         """f̃(x, ·), a batch of convex functions."""
@@ -61,13 +61,13 @@ class StructuredModel:
         return f + quadratic(self.curvature, f.like.new_zeros(f.dim))
 
     def solve(self, f: ConvexFunction, start: Tensor | None = None, **options: Any) -> Solution:
-        """The minimisers of any functions over 𝒴, with the model's precision."""
-        own: dict[str, Any] = {
+        """The minimisers of f over 𝒴; ``options`` override the model's settings."""
+        settings: dict[str, Any] = {
             "tol": self.tol,
             "max_evaluations": self.max_evaluations,
             "solver": self.solver,
         }
-        return minimize(f, self.over, start=start, **(own | options))
+        return minimize(f, self.over, start=start, **(settings | options))
 
     @torch.no_grad()
     def infer(
@@ -80,7 +80,7 @@ class StructuredModel:
 
         Args:
             x: inputs, ``(N, …)``, as many as memory holds.
-            batch_size: inputs that are solved for side by side.
+            batch_size: inputs per batch of the solver.
             regularizer: a function of y that is added to f̃, such as an entropy.
         """
 

@@ -36,7 +36,7 @@ THRESHOLDS = 1 / (1 + np.exp(-np.linspace(-4, 4, 41)))  # 0.018 to 0.982, every 
 class LabelErrors:
     """Δ(yᵢ, y) = a · (labels missed) + b · (labels too many), for yᵢ in {-1, 1}ᴸ; linear in y.
 
-    A label on which y has the sign right but is not at ±1 counts in proportion.
+    An entry of y between -1 and 1 counts in proportion.
 
     Args:
         missed: a ≥ 0; above b it favours recall, as F1 does where labels are rare.
@@ -70,7 +70,7 @@ class LabelErrors:
 
 
 def label_encoder(x_dim: int, widths: Sequence[int], dropout: float) -> tuple[nn.Module, int]:
-    """A feed-forward network with dropout before and behind it, and the width of what it makes."""
+    """A feed-forward network between two layers of dropout, and the width of its output."""
     encoder = Encoder((x_dim,), [Dense(width) for width in widths])
     return nn.Sequential(nn.Dropout(dropout), encoder, nn.Dropout(dropout)), encoder.width
 
@@ -83,10 +83,10 @@ def label_network(
     activation: str,
     dropout: float,
 ) -> PICNN:
-    """A network convex in the labels that begins as a feed-forward one with an output a label.
+    """A network convex in the labels, which begins as a feed-forward network with a logit a label.
 
-    Without its hidden convex layers f would be linear in y, and its slopes the logits of that
-    feed-forward network. They start at their full size, which makes training several times faster.
+    The logits are the slopes of the part of f that is linear in y. They start at full size, which
+    makes training several times faster.
     """
     encoder, width = label_encoder(x_dim, context, dropout)
     network = PICNN(width, labels, (), tuple(convex), activation, encoder=encoder)
@@ -110,7 +110,7 @@ def label_loss(name: str, errors: LabelErrors) -> Loss:
 
 
 def answers(loss: str, model: StructuredModel, x: Tensor) -> Solution:
-    """ŷ in [-1, 1]ᴸ, of the energy or, under the losses that have one, of energy and entropy."""
+    """ŷ in [-1, 1]ᴸ: the minimisers of the energy, plus the entropy unless by ``max_margin``."""
     return model.infer(x, regularizer=None if loss == "max_margin" else ENTROPY)
 
 
@@ -125,20 +125,20 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
 
         ŷ(x) = argmin { f(x, y) + Σⱼ pⱼ log pⱼ + (1 - pⱼ) log(1 - pⱼ) : -1 ≤ y ≤ 1 },  p = (1 + y)/2
 
-    yⱼ = 1 is a label that is there, -1 one that is not. Were f linear in y, this would be a sigmoid
-    a label; convex in y, it weighs labels against each other. The entropy, which makes p̂ the
-    marginal probabilities of the independent labels that come nearest, is left out for
-    ``max_margin``.
+    yⱼ is 1 for a label of the sample and -1 for any other. With f linear in y the answer is a
+    sigmoid per label; a convex f weighs labels against each other. With the entropy p̂ are the
+    marginal probabilities of the closest distribution of independent labels; ``max_margin`` leaves
+    the entropy out.
 
     Args:
         loss: ``log_likelihood``; ``soft_margin``, the same with the margin Δ; ``max_margin``, which
             has no probabilities.
         missed: cost in Δ of a label that is missed.
         extra: cost in Δ of a label too many.
-        threshold: of p̂, for a label to be taken; ``tuned`` for the one with the best example-F1 on
-            the samples set aside for validation; ``expected_f1`` for the labels that maximise the
-            expectation of F1 under p̂, at least one a sample.
-        dropout: share of x, and of the last context layer, left out at random while training.
+        threshold: a label with a larger p̂ is predicted; ``tuned`` for the threshold with the best
+            example-F1 on the samples set aside for validation; ``expected_f1`` for the labels that
+            maximise the expected F1 under p̂, at least one per sample.
+        dropout: share of x, and of the last context layer, that training leaves out at random.
         **: the others as for ``ICNNEstimator``. Sparse X is made dense.
 
     Attributes:
@@ -192,7 +192,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         return self
 
     def predict(self, X: Any) -> Array:
-        """The labels of each sample, 0 or 1, ``(N, L)``; of two classes the one, ``(N,)``."""
+        """The labels of each sample, 0 or 1, ``(N, L)``; for two classes the class, ``(N,)``."""
         labels = choose(self._probabilities(X), self.threshold_)
         return np.asarray(self.classes_[labels[:, 0]]) if self._one_label else labels
 
@@ -246,7 +246,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         return probabilities(answers(self.loss, self.model_, x).y)
 
     def _given_threshold(self) -> float | None:
-        """The threshold that is asked for; None where it is tuned, or there is none."""
+        """The threshold given; None if it is tuned or not used."""
         if self.threshold == "expected_f1":
             return None
         if self.threshold == "tuned":
@@ -272,7 +272,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
 
 
 def choose(p: Array, threshold: float | None) -> Array:
-    """Labels above the threshold or, without one, those of the best expected F1, ``(N, L)``."""
+    """The labels above a threshold or, without one, with the best expected F1, ``(N, L)``."""
     return best_expected_f1(p) if threshold is None else np.asarray(p > threshold, np.int64)
 
 
@@ -300,7 +300,7 @@ def indicators(y: Any) -> Array:
     """Labels as integers, ``(N, L)``.
 
     Raises:
-        ValueError: they are not written as zeros and ones.
+        ValueError: there are entries other than zeros and ones.
     """
     y = np.asarray(y)
     if y.ndim != 2 or not np.isin(y, (0, 1)).all():
@@ -330,7 +330,7 @@ class F1(NamedTuple):
 
 
 def f1_scores(truth: Array, predicted: Array) -> F1:
-    """The three averages of F1; where A and B are both empty it counts as 0.
+    """The three averages of F1, which is 0 if A and B are both empty.
 
     Args:
         truth: ``(N, L)``, 1 where a sample has a label and 0 elsewhere.
@@ -341,14 +341,14 @@ def f1_scores(truth: Array, predicted: Array) -> F1:
 
 
 class Threshold(NamedTuple):
-    """A threshold, and the example-F1 that it gave where it was chosen."""
+    """A threshold, and its example-F1 on the samples that chose it."""
 
     value: float
     score: float
 
 
 def tune_threshold(truth: Array, probabilities: Array) -> Threshold:
-    """The threshold in ``THRESHOLDS`` above which labels are taken for the best example-F1.
+    """The threshold in ``THRESHOLDS`` with the best example-F1.
 
     Args:
         truth: ``(N, L)``, 1 where a sample has a label and 0 elsewhere; not the training data.
