@@ -70,7 +70,7 @@ class Classification(Supervised):
         super().__init__(config, tensors(*train), tensors(*test))
 
     def measure(self) -> Mapping[str, Row]:
-        """Errors, and for convex networks how the minimum over the simplex compares."""
+        """Errors, and for convex networks the errors and gaps of the minima over the simplex."""
         return {name: self._measure(name, part.net) for name, part in self.parts.items()}
 
     def draw(self, folder: Path) -> Mapping[str, Path]:

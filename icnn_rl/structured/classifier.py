@@ -16,7 +16,6 @@ from torch import Tensor
 from icnn_rl.functions import negative_shannon_entropy, quadratic
 from icnn_rl.runs.device import require_device
 from icnn_rl.sets import Simplex
-from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator, all_or_nothing
 from icnn_rl.structured.losses import (
     ArgMinError,
@@ -143,11 +142,6 @@ class ICNNClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[misc]
         """argmin { f(x, y) + Σₖ yₖ log yₖ } over the simplex, ``(N, n)``."""
         x = self._inputs(X)
         return _batched(probabilities, self.model_, x)
-
-    def infer(self, X: Any) -> Solution:
-        """ŷ over the simplex, with values and certified gaps."""
-        x = self._inputs(X)
-        return self.model_.infer(x)
 
     def _scores(self, model: StructuredModel, x: Tensor) -> Array:
         if self.loss == "log_likelihood":

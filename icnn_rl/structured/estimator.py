@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from icnn_rl.networks import FICNN, PICNN
 from icnn_rl.runs.device import require_device
 from icnn_rl.sets import ConvexSet
+from icnn_rl.solvers import Solution
 from icnn_rl.structured.losses import Loss
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.training import Row, Trainer, TrainingOptions
@@ -121,6 +122,11 @@ class ICNNEstimator(TrainedEstimator):
     activation: str = "softplus"
     validation_fraction: float = 0.0
     patience: int | None = None
+
+    def infer(self, X: Any) -> Solution:
+        """The minimisers ŷ, ``(N, n)``, with values and certified gaps."""
+        x = self._inputs(X)  # first: it refuses an estimator that is not fitted
+        return self.model_.infer(x)
 
     def _network(self, x_dim: int, y_dim: int) -> PICNN | FICNN:
         widths = tuple(self.convex)

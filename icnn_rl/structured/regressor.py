@@ -86,8 +86,7 @@ class ICNNRegressor(MultiOutputMixin, RegressorMixin, ICNNEstimator):  # type: i
 
     def infer(self, X: Any) -> Solution:
         """ŷ in the units of the targets, float64, ``(N, n)``, with energies and certified gaps."""
-        x = self._inputs(X)
-        solution = self.model_.infer(x)
+        solution = super().infer(X)
         y = solution.y.double()  # in float32 a large mean would swallow the answers
         scale, mean = (torch.as_tensor(a).to(y) for a in (self.scale_, self.mean_))
         return replace(solution, y=mean + scale * y)
