@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from icnn_rl import PICNN, Box, minimize
-from icnn_rl.agents.benchmark.result import read_result
+from icnn_rl.agents.benchmark.results import read_result
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results" / "classic" / "Pendulum-v1" / "concave-q"

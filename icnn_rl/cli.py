@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from icnn_rl.runs.configuration import config_parser, find_preset, parse_config, presets
-from icnn_rl.runs.run_folder import RunFolder, default_path
-from icnn_rl.runs.signals import Interrupted
+from icnn_rl.runs.folder import RunFolder, default_path
+from icnn_rl.runs.process import Interrupted
 
 if TYPE_CHECKING:
     from icnn_rl.agents.benchmark.grid import Backend
@@ -256,7 +256,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
 
     model, config = load_portable(arguments.run, arguments.env)
     if _on_ray(arguments):
-        from icnn_rl.agents.cluster.evaluation import evaluate_remotely
+        from icnn_rl.agents.cluster.tasks import evaluate_remotely
 
         evaluation = evaluate_remotely(
             arguments.run, config.env.id, episodes, seed, arguments.address, os.cpu_count() or 1
@@ -273,9 +273,8 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.jobs is not None:
         _require_at_least(1, "--jobs", arguments.jobs)
 
-    from icnn_rl.agents.benchmark.cell import suite_cells
     from icnn_rl.agents.benchmark.grid import cell_state, run_grid
-    from icnn_rl.agents.benchmark.suite import read_suite
+    from icnn_rl.agents.benchmark.suite import read_suite, suite_cells
 
     name, suite = read_suite(arguments.suite)
     cells = suite_cells(name, suite, arguments.tasks, arguments.algorithms, arguments.seeds)
@@ -297,7 +296,7 @@ def _benchmark(arguments: argparse.Namespace, console: Console) -> int:
 def _backend(arguments: argparse.Namespace) -> Backend:
     jobs = arguments.jobs or os.cpu_count() or 1
     if _on_ray(arguments):
-        from icnn_rl.agents.cluster.cells import RayBackend
+        from icnn_rl.agents.cluster.tasks import RayBackend
 
         return RayBackend(arguments.address, jobs)
     from icnn_rl.agents.benchmark.grid import LocalBackend

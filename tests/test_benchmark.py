@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import signal
 import subprocess
@@ -24,9 +23,8 @@ from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.config import AgentConfig
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
-from icnn_rl.runs import commit
 from icnn_rl.runs.configuration import presets, to_plain
-from icnn_rl.runs.run_folder import RunFolder
+from icnn_rl.runs.folder import RunFolder, installed_commit
 
 STEPS = 400
 SUITE = """# Tiny
@@ -77,7 +75,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, str, int]:
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr(
-            "icnn_rl.runs.progress.ProgressDisplay.say", lambda _, line: lines.append(line)
+            "icnn_rl.runs.monitoring.ProgressDisplay.say", lambda _, line: lines.append(line)
         )
         code = grid.run("--jobs", "2")
     return grid, "\n".join(lines), code
@@ -364,31 +362,26 @@ def test_every_algorithm_of_a_suite_can_be_built_for_every_task(name: str) -> No
 
 
 def test_the_commit_is_that_of_the_code(tmp_path: Path) -> None:
-    file = tmp_path / "icnn_rl" / "runs" / "commit.py"
+    file = tmp_path / "icnn_rl" / "runs" / "folder.py"
     file.parent.mkdir(parents=True)
-    file.write_bytes(Path(commit.__file__).read_bytes())
-    spec = importlib.util.spec_from_file_location("copied_commit", file)
-    assert spec is not None
-    assert spec.loader is not None
-    copied = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copied)
+    file.write_text("code")
 
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
         command = ["git", "-C", str(tmp_path), *identity, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    assert copied.installed_commit() == "unknown"
+    assert installed_commit(file) == "unknown"
     git("init")
-    assert copied.installed_commit() == "unknown"  # in a checkout, but not of it
+    assert installed_commit(file) == "unknown"  # in a checkout, but not of it
     git("add", ".")
     git("commit", "-m", "first")
     head = git("rev-parse", "HEAD")
-    assert copied.installed_commit() == head
+    assert installed_commit(file) == head
     (tmp_path / "notes.md").write_text("no code")
-    assert copied.installed_commit() == head
+    assert installed_commit(file) == head
     (tmp_path / "icnn_rl" / "new.py").write_text("code")
-    assert copied.installed_commit() == f"{head}-modified"
+    assert installed_commit(file) == f"{head}-modified"
 
 
 def begin(arguments: list[str]) -> subprocess.Popen[str]:

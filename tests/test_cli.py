@@ -22,7 +22,7 @@ from icnn_rl.agents.runs.config import Config
 from icnn_rl.cli import main
 from icnn_rl.experiments.config import FitConfig
 from icnn_rl.runs.configuration import from_plain, to_plain
-from icnn_rl.runs.run_folder import RunFolder
+from icnn_rl.runs.folder import RunFolder
 
 
 class Task(gym.Env[np.ndarray, np.ndarray]):

@@ -15,7 +15,7 @@ from icnn_rl.cli import main
 from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import EXPERIMENTS
 from icnn_rl.runs.configuration import find_preset, from_plain, parse_config, presets
-from icnn_rl.runs.run_folder import RunFolder
+from icnn_rl.runs.folder import RunFolder
 
 TINY = [
     "--convexity=[partial]",

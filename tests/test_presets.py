@@ -14,7 +14,7 @@ from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.cli import main
 from icnn_rl.runs.configuration import from_plain, presets, to_plain
-from icnn_rl.runs.run_folder import RunFolder
+from icnn_rl.runs.folder import RunFolder
 
 TASKS = {
     "Pendulum-v1",

@@ -25,7 +25,7 @@ from icnn_rl.agents.runs.snapshot import capture, is_exact, restore
 from icnn_rl.cli import main
 from icnn_rl.envs.constraints import RampLimits
 from icnn_rl.runs.configuration import presets
-from icnn_rl.runs.random_state import preserved_random_state
+from icnn_rl.runs.process import preserved_random_state
 
 
 class DictObservations(gym.Env[dict[str, np.ndarray], np.ndarray]):

@@ -7,7 +7,7 @@ import sys
 
 FLOOD = """
 import signal, threading, time
-from icnn_rl.runs.signals import stop_requests
+from icnn_rl.runs.process import stop_requests
 
 main, over = threading.get_ident(), threading.Event()
 

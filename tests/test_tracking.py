@@ -10,8 +10,8 @@ import wandb
 from tiny_runs import differences, state, train
 
 from icnn_rl.cli import main
-from icnn_rl.runs.run_folder import RunFolder
-from icnn_rl.runs.tracking import Tracker
+from icnn_rl.runs.folder import RunFolder
+from icnn_rl.runs.monitoring import Tracker
 
 FAILED = "Weights & Biases failed"
 

@@ -1,4 +1,4 @@
-"""Figures of a benchmark: learning curves, a task each and over all tasks."""
+"""Figures of a benchmark: learning curves of each task, and of all tasks together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from icnn_rl.agents.benchmark.results import Runs, Table
+from icnn_rl.agents.benchmark.results import ResultTable, Runs
 from icnn_rl.agents.benchmark.statistics import (
     Scores,
     bootstrap_interval,
@@ -20,15 +20,11 @@ from icnn_rl.agents.benchmark.statistics import (
 )
 from icnn_rl.runs.pictures import Style, finish, line_styles, save
 
-COLUMNS = 3
-RESAMPLES = 300  # a point of a curve
-LINE, COLUMN = 0.19, 1.8  # inches that a legend takes, down and across
 
-
-def draw_learning_curves(table: Table, path: Path) -> None:
-    """Draw the mean return of each algorithm against steps, and its interval, task by task."""
-    rows = math.ceil(len(table) / COLUMNS)
-    columns = min(len(table), COLUMNS)
+def draw_learning_curves(table: ResultTable, path: Path) -> None:
+    """Draw the mean return of each algorithm on each task, with its interval, against steps."""
+    columns = min(len(table), 3)
+    rows = math.ceil(len(table) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained", dpi=150)
     styles = line_styles(name for algorithms in table.values() for name in algorithms)
     for i, (task, algorithms) in enumerate(table.items()):
@@ -39,7 +35,7 @@ def draw_learning_curves(table: Table, path: Path) -> None:
         axes.axhline(runs.task.reference, color="gray", linestyle=":", linewidth=1)
         axes.locator_params(axis="x", nbins=5)  # more labels of six digits would overlap
         finish(axes, title=task, xlabel="environment steps", ylabel="return")
-    _explain(figure, styles)
+    _add_legend(figure, styles)
     save(figure, path)
 
 
@@ -63,7 +59,7 @@ def draw_aggregate(algorithms: dict[str, list[Runs]], path: Path) -> None:
         _draw_curve(axes, shares, points, interquartile_mean, styles[name])
     axes.axhline(1, color="gray", linestyle=":", linewidth=1)
     finish(axes, xlabel="share of the steps", ylabel="interquartile mean of the score")
-    _explain(figure, styles)
+    _add_legend(figure, styles)
     save(figure, path)
 
 
@@ -75,16 +71,17 @@ def _draw_curve(
     style: Style,
 ) -> None:
     axes.plot(x, [statistic(scores) for scores in points], **style)
-    bounds = [bootstrap_interval(statistic, scores, resamples=RESAMPLES) for scores in points]
+    bounds = [bootstrap_interval(statistic, scores, resamples=300) for scores in points]
     band = np.array([(np.nan, np.nan) if bound is None else bound for bound in bounds])
     axes.fill_between(x, band[:, 0], band[:, 1], color=style["color"], alpha=0.2, linewidth=0)
 
 
-def _explain(figure: Figure, styles: dict[str, Style]) -> None:
-    """A legend beside the curves, the same for all of them, in as many columns as it takes."""
+def _add_legend(figure: Figure, styles: dict[str, Style]) -> None:
+    """One legend beside all curves, in as many columns as its lines need."""
     lines = [Line2D([], [], label=name, **style) for name, style in styles.items()]
-    columns = math.ceil(len(lines) * LINE / figure.get_figheight())
-    figure.set_figwidth(figure.get_figwidth() + (columns - 1) * COLUMN)
+    line_height, column_width = 0.19, 1.8  # inches
+    columns = math.ceil(len(lines) * line_height / figure.get_figheight())
+    figure.set_figwidth(figure.get_figwidth() + (columns - 1) * column_width)
     figure.legend(
         handles=lines, loc="outside right upper", ncols=columns, frameon=False, fontsize="small"
     )

@@ -1,35 +1,43 @@
-"""A grid of cells: those without a result are run, and their results written."""
+"""A grid of cells: each cell without a result is run in a process, and its result written."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
 
+import yaml
 from rich.console import Console
 
-from icnn_rl.agents.benchmark.cell import Cell
-from icnn_rl.agents.benchmark.result import read_result, result_path, write_result
-from icnn_rl.agents.benchmark.running import run_cell, steps_made
-from icnn_rl.runs.progress import ProgressDisplay
-from icnn_rl.runs.signals import Interrupted, stop_requests
+from icnn_rl.agents.benchmark.results import collect_result, read_result, result_path
+from icnn_rl.agents.benchmark.suite import Cell
+from icnn_rl.agents.runs.config import Config
+from icnn_rl.agents.runs.outputs import AgentFolder
+from icnn_rl.runs.configuration import from_plain, to_plain
+from icnn_rl.runs.monitoring import ProgressDisplay
+from icnn_rl.runs.process import Interrupted, stop_requests
+from icnn_rl.runs.storage import write_text
 
-POLL = 1.0  # seconds
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class Backend(Protocol):
     """Where cells run."""
 
     def submit(self, cell: Cell, work: Path) -> Future[str]:
-        """Have a cell run as soon as there is room; its result as text is to come."""
+        """Run a cell as soon as there is room; the future gives its result as text."""
 
     def stop(self) -> None:
-        """Have the running cells stop, and no others begin."""
+        """Stop the running cells, and begin no others."""
 
     def close(self) -> None:
-        """Give everything back, when no cell runs any more."""
+        """Release all resources, once no cell is running."""
 
 
 class LocalBackend:
@@ -44,21 +52,21 @@ class LocalBackend:
         self._stop = threading.Event()
 
     def submit(self, cell: Cell, work: Path) -> Future[str]:
-        """Have a cell run as soon as there is room; its result as text is to come."""
+        """Run a cell as soon as there is room; the future gives its result as text."""
         return self._pool.submit(run_cell, cell, work, self._stop)
 
     def stop(self) -> None:
-        """Have the running cells stop, and no others begin."""
+        """Stop the running cells, and begin no others."""
         self._stop.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """Give everything back, when no cell runs any more."""
+        """Release all resources, once no cell is running."""
         self._pool.shutdown()
 
 
 def cell_state(cell: Cell, results: Path) -> str:
-    """``missing``, ``done``, or ``outdated``: with a result of another configuration.
+    """``missing``, ``done``, or ``outdated`` if the result is of another configuration.
 
     Raises:
         ValueError: the result is damaged.
@@ -95,21 +103,22 @@ def run_grid(
             display.say(f"failed: {cell}: {path} is of another configuration; move it away")
         display.say(f"{len(todo)} of {len(cells)} cells to run")
         pending = {backend.submit(cell, work): cell for cell in todo}
-        steps = 0  # of the finished cells
+        finished_steps = 0
         try:
             while pending:
-                for future in wait(pending, POLL, FIRST_COMPLETED).done:
+                for future in wait(pending, 1.0, FIRST_COMPLETED).done:
                     cell = pending.pop(future)
-                    steps += cell.config.training.steps
+                    finished_steps += cell.config.training.steps
                     if not _finish(cell, future, results, display):
                         failed.append(cell)
                 if stop.made:
                     raise Interrupted
-                made = steps + sum(steps_made(cell, work) for cell in pending.values())
-                display.update(made, f"{len(todo) - len(pending)} of {len(todo)} cells")
+                running = (_folder(cell, work).progress() for cell in pending.values())
+                steps = finished_steps + sum(progress.last_step() for progress in running)
+                display.update(steps, f"{len(todo) - len(pending)} of {len(todo)} cells")
         except BaseException:
             backend.stop()
-            # One that never began is cancelled, and for wait() never done.
+            # wait() would never return for a cell that was cancelled before it began.
             wait([future for future in pending if not future.cancelled()])
             raise
         finally:
@@ -118,12 +127,93 @@ def run_grid(
 
 
 def _finish(cell: Cell, future: Future[str], results: Path, display: ProgressDisplay) -> bool:
+    path = result_path(cell, results)
     try:
-        write_result(future.result(), result_path(cell, results))
-    except Exception as error:  # whatever it was, the other cells go on
+        text = future.result()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(text, path)
+    except Exception as error:  # whatever it is: the other cells continue
         display.say(f"failed: {cell}: {error}")
         return False
-    last = read_result(result_path(cell, results)).columns
-    seconds = last["training_seconds"][-1]
-    display.say(f"done: {cell}: return {last['return_mean'][-1]:.2f}, {seconds:.0f} s of training")
+    columns = read_result(path).columns
+    final, seconds = columns["return_mean"][-1], columns["training_seconds"][-1]
+    display.say(f"done: {cell}: return {final:.2f}, {seconds:.0f} s of training")
     return True
+
+
+def run_cell(cell: Cell, work: Path, stop: threading.Event) -> str:
+    """Begin a cell, or continue it, until it is finished; returns its result as text.
+
+    Args:
+        cell: what to train.
+        work: folder of the runs.
+        stop: set when the cell has to stop.
+
+    Raises:
+        ValueError: the run there is of another configuration.
+        RuntimeError: the run failed.
+        Interrupted: it was stopped, with a checkpoint.
+    """
+    run = _folder(cell, work)
+    if run.config_file.exists():
+        config = from_plain(Config, run.read_config(), str(run.config_file))
+        if not cell.is_of(config):
+            raise ValueError(f"the run in {run.path} is of another configuration; move it away")
+    if not _is_finished(cell, run):
+        log = run.path.with_suffix(".log")
+        code = _run_command(_command(cell, run), log, cell.config.threads, stop)
+        if code != 0:
+            lines = log.read_text("utf-8", errors="replace").splitlines()[-10:]
+            raise RuntimeError(f"exit code {code}; the end of {log}:\n" + "\n".join(lines))
+    result = collect_result(cell, run)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)  # each is as large as a replay buffer
+    return result
+
+
+def _folder(cell: Cell, work: Path) -> AgentFolder:
+    return AgentFolder(work / cell.path)
+
+
+def _is_finished(cell: Cell, run: AgentFolder) -> bool:
+    if not run.archive.exists():
+        return False
+    if not (last := run.evaluations().last_step()):
+        raise ValueError(f"the run in {run.path} has lost its evaluations.csv; move it away")
+    return last >= cell.config.training.steps
+
+
+def _command(cell: Cell, run: AgentFolder) -> list[str]:
+    """Arguments of ``icnn-rl`` that begin the cell's run, or continue it."""
+    if run.last_checkpoint() is not None:
+        return ["resume", str(run.path)]
+    if run.versions_file.exists():
+        with run.locked():
+            pass  # no process trains there, so a folder without a checkpoint can be removed
+    shutil.rmtree(run.path, ignore_errors=True)
+    run.path.parent.mkdir(parents=True, exist_ok=True)
+    config = run.path.with_suffix(".yaml")
+    write_text(yaml.safe_dump(to_plain(cell.config), sort_keys=False), config)
+    return ["train", str(config), "--run-dir", str(run.path)]
+
+
+def _run_command(command: list[str], log: Path, threads: int, stop: threading.Event) -> int:
+    """Run ``icnn-rl`` in a process, its output appended to ``log``; returns the exit code."""
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "icnn_rl.cli", *command],
+            env=os.environ | {name: str(threads) for name in _THREADS},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in the terminal reaches the grid alone
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                if stop.wait(0.2):
+                    raise Interrupted
+        except BaseException:
+            process.terminate()  # it writes a checkpoint first
+            raise
+    return process.returncode

@@ -1,9 +1,10 @@
-"""A benchmark's configuration: which algorithms learn which tasks, with which seeds."""
+"""The configuration of a benchmark: a suite of tasks and algorithms, and its cells."""
 
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from icnn_rl.agents.runs.config import Config
@@ -38,7 +39,7 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    """An algorithm of a benchmark. What comes later here goes before what comes earlier.
+    """An algorithm of a benchmark. Each of these keys overrides those above it.
 
     Args:
         base: file with an algorithm to start from, in the folder ``algorithms``; by default the
@@ -67,7 +68,7 @@ class SuiteConfig:
         algorithms: by name.
         evaluate_every: steps between evaluations.
         evaluation_episodes: episodes per evaluation.
-        checkpoint_every: steps between checkpoints, from which a broken run goes on.
+        checkpoint_every: steps between checkpoints, from which a broken run continues.
     """
 
     tasks: dict[str, TaskConfig]
@@ -75,6 +76,36 @@ class SuiteConfig:
     evaluate_every: int = 5000
     evaluation_episodes: int = 10
     checkpoint_every: int = 20_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a benchmark: a run of one algorithm on one task with one seed.
+
+    Args:
+        suite: name of the benchmark.
+        task: id of the environment.
+        algorithm: name in the suite.
+        config: of the run, with its seed.
+    """
+
+    suite: str
+    task: str
+    algorithm: str
+    config: Config
+
+    @property
+    def path(self) -> Path:
+        """TASK/ALGORITHM/SEED, in the folder of runs and in that of results."""
+        task = self.task.replace(":", "-").replace("/", "-")
+        return Path(task) / self.algorithm / str(self.config.seed)
+
+    def is_of(self, config: Config) -> bool:
+        """Whether a run of this configuration is a run of the cell."""
+        return _without_effectless_keys(config) == _without_effectless_keys(self.config)
+
+    def __str__(self) -> str:
+        return f"{self.task}, {self.algorithm}, seed {self.config.seed}"
 
 
 def read_suite(name: str) -> tuple[str, SuiteConfig]:
@@ -90,11 +121,46 @@ def read_suite(name: str) -> tuple[str, SuiteConfig]:
     return path.stem, from_plain(SuiteConfig, read_mapping(path), str(path))
 
 
-def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Config:
-    """The configuration of one run of a suite.
+def suite_cells(
+    name: str,
+    suite: SuiteConfig,
+    tasks: list[str] | None = None,
+    algorithms: list[str] | None = None,
+    seeds: list[int] | None = None,
+) -> list[Cell]:
+    """The cells of a suite, ordered by seed, so that each seed completes a comparison.
+
+    Args:
+        name: of the suite.
+        suite: its configuration.
+        tasks: those to run; by default all.
+        algorithms: those to run; by default all that are not optional.
+        seeds: those to run; by default each algorithm's own.
 
     Raises:
-        ValueError: the algorithm's settings are no such configuration.
+        ValueError: the suite has no such task or algorithm.
+    """
+    for option, names, known in (
+        ("tasks", tasks, list(suite.tasks)),
+        ("algorithms", algorithms, list(suite.algorithms)),
+    ):
+        for unknown in [key for key in names or [] if key not in known]:
+            raise ValueError(f"--{option}: {name} has no {unknown!r}; it has {', '.join(known)}")
+    chosen = algorithms or [key for key, a in suite.algorithms.items() if not a.optional]
+    cells = [
+        suite_cell(name, suite, task, algorithm, seed)
+        for task in dict.fromkeys(tasks or suite.tasks)
+        for algorithm in dict.fromkeys(chosen)
+        for seed in dict.fromkeys(seeds or suite.algorithms[algorithm].seeds)
+    ]
+    return sorted(cells, key=lambda cell: cell.config.seed)
+
+
+def suite_cell(name: str, suite: SuiteConfig, task: str, algorithm: str, seed: int) -> Cell:
+    """One cell of a suite.
+
+    Raises:
+        ValueError: the algorithm's settings are no configuration of a training run.
     """
     entry = suite.algorithms[algorithm]
     plain: dict[str, Any] = {}
@@ -111,7 +177,7 @@ def cell_config(suite: SuiteConfig, algorithm: str, task: str, seed: int) -> Con
         "video": False,
     }
     _merge(plain, {"env": {"id": task}, "training": training, "seed": seed})
-    return from_plain(Config, plain, f"{algorithm} on {task}")
+    return Cell(name, task, algorithm, from_plain(Config, plain, f"{algorithm} on {task}"))
 
 
 def _base(name: str, required: bool) -> AlgorithmConfig:
@@ -129,3 +195,14 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = deepcopy(value)
+
+
+def _without_effectless_keys(config: Config) -> Config:
+    """The configuration, with the default for each key that does not affect the results."""
+    default = Config()
+    period = default.training.checkpoint_every
+    agent = default.agent
+    if config.algorithm == "concave_q":
+        agent = replace(config.agent, compile=agent.compile)
+    training = replace(config.training, checkpoint_every=period)
+    return replace(config, training=training, agent=agent)

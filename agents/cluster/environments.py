@@ -1,4 +1,4 @@
-"""Environments on a Ray cluster, stepped together."""
+"""A vectorised environment on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
-from icnn_rl.agents.cluster.connection import connect
+from icnn_rl.agents.cluster import connect
 
 
 class RayVecEnv(VecEnv):
     """Environments in Ray actors, one a processor, each of which steps its share of them.
 
-    They start from the same seeds as in a ``DummyVecEnv``, and return the same.
+    Their seeds and results are those of a ``DummyVecEnv``.
 
     Args:
-        makers: a function for each environment that makes it.
+        makers: for each environment, a function that makes it.
         address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
         jobs: processors of a cluster on this machine.
 
@@ -35,7 +35,7 @@ class RayVecEnv(VecEnv):
     def __init__(
         self, makers: Sequence[Callable[[], gym.Env[Any, Any]]], address: str | None, jobs: int
     ) -> None:
-        first = makers[0]()  # what cannot be made is said here
+        first = makers[0]()  # an error is raised here, not in an actor
         observations, actions = first.observation_space, first.action_space
         first.close()
         self._ray = connect(address, jobs)
@@ -93,13 +93,13 @@ class RayVecEnv(VecEnv):
         return self._each("env_is_wrapped", indices, wrapper_class)
 
     def _all(self, method: str, arguments: Sequence[Any]) -> list[Any]:
-        """What a method of every actor returns, given an argument each."""
+        """Call a method of every actor, each with its own argument."""
         calls = [getattr(actor, method) for actor in self._actors]
         pairs = zip(calls, arguments, strict=True)
         return self._get([call.remote(argument) for call, argument in pairs])
 
     def _each(self, method: str, indices: VecEnvIndices, *args: Any, **kwargs: Any) -> list[Any]:
-        """What a method returns that is called for some of the environments, one by one."""
+        """Call a method for each of some environments."""
         places = [
             (getattr(actor, method), k)
             for actor, share in zip(self._actors, self._shares, strict=True)
@@ -110,9 +110,9 @@ class RayVecEnv(VecEnv):
         return [result[0] if result else None for result in found]
 
     def _get(self, references: list[Any]) -> list[Any]:
-        """What actors return; what an environment raises there is raised here."""
+        """The results of actors; the first error of an environment is raised here."""
         results, errors = [], []
-        for reference in references:  # all of them: Ray prints an error that nobody asks for
+        for reference in references:  # all, because Ray prints errors that are not fetched
             try:
                 results.append(self._ray.get(reference))
             except self._ray.exceptions.RayTaskError as error:

@@ -1,1 +1,1 @@
-"""Training runs: from a configuration to a folder of results, stopped and resumed at will."""
+"""Training runs of agents: from a configuration to a folder of results, resumable at any time."""

@@ -1,4 +1,4 @@
-"""Everything that a training run needs to go on as if it had not stopped."""
+"""Checkpoints: everything that a training run needs to continue as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from icnn_rl.agents.runs.snapshot import capture, restore
-from icnn_rl.runs.random_state import random_state, set_random_state
+from icnn_rl.agents.runs.snapshot import capture_state, restore_state
+from icnn_rl.runs.process import random_state, set_random_state
 from icnn_rl.runs.storage import read_tree, write_tree
 
-KIND = "icnn-rl checkpoint"
-COUNTERS = (
+_FORMAT = "icnn-rl checkpoint"
+_COUNTERS = (
     "num_timesteps",
     "_episode_num",
     "_n_updates",
@@ -26,7 +25,7 @@ COUNTERS = (
     "_last_original_obs",
     "_last_episode_starts",
 )
-STATISTICS = ("ep_info_buffer", "ep_success_buffer")
+_EPISODE_STATISTICS = ("ep_info_buffer", "ep_success_buffer")
 
 logger = logging.getLogger(__name__)
 
@@ -34,22 +33,36 @@ logger = logging.getLogger(__name__)
 def save_checkpoint(
     model: OffPolicyAlgorithm, folder: Path, with_environments: bool, seconds: float
 ) -> Path:
-    """Write the state of a run, between two rollouts, then remove the checkpoint before it.
+    """Write the state of a run, between two rollouts, then remove the previous checkpoint.
 
-    A kill at any moment leaves one checkpoint that is whole.
+    A kill at any moment leaves one complete checkpoint.
 
     Args:
         model: the agent, connected to its environments.
         folder: of the checkpoints.
         with_environments: whether the state of the environments can be captured.
-        seconds: that training has taken so far.
+        seconds: of training so far.
 
     Returns:
         The file.
     """
+    assert model.env is not None
+    state = {
+        "parameters": {name: dict(value) for name, value in model.get_parameters().items()},
+        "variables": {name: getattr(model, name) for name in model._get_torch_save_params()[1]},
+        "buffer": _buffer_state(model),
+        "normalizer": _normalizer_state(model.get_vec_normalize_env()),
+        "environments": model.env.env_method("state_dict") if with_environments else None,
+        "action_noise": capture_state(model.action_noise),
+        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "statistics": {name: list(getattr(model, name)) for name in _EPISODE_STATISTICS},
+        "action_space": model.action_space.np_random,
+        "random": random_state(),
+        "seconds": seconds,
+    }
     folder.mkdir(exist_ok=True)
     path = folder / f"{model.num_timesteps:09d}.safetensors"
-    write_tree(_state(model, with_environments) | {"seconds": seconds}, path, KIND)
+    write_tree(state, path, _FORMAT)
     for other in folder.glob("*.safetensors"):
         if other != path:
             other.unlink()
@@ -63,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged, or no checkpoint.
         OSError: the file cannot be read.
     """
-    state: dict[str, Any] = read_tree(path, KIND)
+    state: dict[str, Any] = read_tree(path, _FORMAT)
     return state
 
 
@@ -81,7 +94,7 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
         model.set_parameters(state["parameters"], device=model.device)
         for name, saved in state.get("variables", {}).items():
             getattr(model, name).data.copy_(saved)
-        _restore_buffer(model.replay_buffer, state["buffer"])
+        _restore_buffer(model, state["buffer"])
         _restore_normalizer(model.get_vec_normalize_env(), state["normalizer"])
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -89,42 +102,25 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
     for name, value in state["counters"].items():
         setattr(model, name, value)
     if _restore_environments(model, state["environments"]):
-        restore(model.action_noise, state["action_noise"])
+        restore_state(model.action_noise, state["action_noise"])
     else:
         logger.warning("the state of the task is not in the checkpoint: its episode begins anew")
         _begin_episode(model)
-    for name in STATISTICS:
+    for name in _EPISODE_STATISTICS:
         getattr(model, name).extend(state["statistics"][name])
-    # Last, as building and resetting the model and its environments drew random numbers.
+    # Last, because building and resetting the model and its environments drew random numbers.
     model.action_space.np_random.bit_generator.state = state["action_space"].bit_generator.state
     set_random_state(state["random"])
 
 
-def _state(model: OffPolicyAlgorithm, with_environments: bool) -> dict[str, Any]:
-    assert model.env is not None
-    envs = model.env.env_method("capture") if with_environments else None
-    return {
-        "parameters": {name: dict(value) for name, value in model.get_parameters().items()},
-        "variables": {name: getattr(model, name) for name in model._get_torch_save_params()[1]},
-        "buffer": _buffer(model.replay_buffer),
-        "normalizer": _normalizer(model.get_vec_normalize_env()),
-        "environments": envs,
-        "action_noise": capture(model.action_noise),
-        "counters": {name: getattr(model, name) for name in COUNTERS},
-        "statistics": {name: list(getattr(model, name)) for name in STATISTICS},
-        "action_space": model.action_space.np_random,
-        "random": random_state(),
-    }
-
-
 def _restore_environments(model: OffPolicyAlgorithm, states: list[dict[str, Any]] | None) -> bool:
-    """Whether the environments are now in these states."""
+    """Whether the environments could be put into these states."""
     if states is None:
         return False
     assert model.env is not None
     try:
         for i, state in enumerate(states):
-            model.env.env_method("restore", state, indices=i)
+            model.env.env_method("load_state_dict", state, indices=i)
     except ValueError:
         return False
     return True
@@ -138,19 +134,17 @@ def _begin_episode(model: OffPolicyAlgorithm) -> None:
         model._last_original_obs = normalizer.get_original_obs()
 
 
-def _buffer(buffer: ReplayBuffer | None) -> dict[str, Any]:
+def _buffer_state(model: OffPolicyAlgorithm) -> dict[str, Any]:
+    buffer = model.replay_buffer
     assert buffer is not None
-    arrays = {
-        name: value[: buffer.size()]
-        for name, value in _flat(vars(buffer)).items()
-        if isinstance(value, np.ndarray)
-    }
+    arrays = {name: array[: buffer.size()] for name, array in _arrays(buffer).items()}
     return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
 
 
-def _restore_buffer(buffer: ReplayBuffer | None, state: dict[str, Any]) -> None:
+def _restore_buffer(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
+    buffer = model.replay_buffer
     assert buffer is not None
-    arrays = _flat(vars(buffer))
+    arrays = _arrays(buffer)
     for name, saved in state["arrays"].items():
         if len(saved) > len(arrays[name]):
             raise ValueError(f"its replay buffer holds {len(saved)} steps, not {len(arrays[name])}")
@@ -158,8 +152,12 @@ def _restore_buffer(buffer: ReplayBuffer | None, state: dict[str, Any]) -> None:
     buffer.pos, buffer.full = state["position"], state["full"]
 
 
+def _arrays(buffer: object) -> dict[str, np.ndarray]:
+    return {k: v for k, v in _flat(vars(buffer)).items() if isinstance(v, np.ndarray)}
+
+
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """The items of dicts (of Dict observations) beside those that are no dicts."""
+    """The values by name; of a dict, as for Dict observations, the values by NAME.KEY."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         nested = value if isinstance(value, dict) else {"": value}
@@ -167,24 +165,26 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _normalizer(envs: VecNormalize | None) -> dict[str, Any] | None:
-    if envs is None:
+def _normalizer_state(normalizer: VecNormalize | None) -> dict[str, Any] | None:
+    if normalizer is None:
         return None
-    statistics = {name: vars(rms) for name, rms in running_statistics(envs).items()}
-    return {"statistics": statistics, "returns": envs.returns}
+    statistics = {name: vars(rms) for name, rms in running_statistics(normalizer).items()}
+    return {"statistics": statistics, "returns": normalizer.returns}
 
 
-def _restore_normalizer(envs: VecNormalize | None, state: dict[str, Any] | None) -> None:
-    if envs is None or state is None:
-        if envs is not None or state is not None:
+def _restore_normalizer(normalizer: VecNormalize | None, state: dict[str, Any] | None) -> None:
+    if normalizer is None or state is None:
+        if normalizer is not None or state is not None:
             raise ValueError("only one of them normalises observations or rewards")
         return
-    for name, rms in running_statistics(envs).items():
+    for name, rms in running_statistics(normalizer).items():
         vars(rms).update(state["statistics"][name])
-    envs.returns = state["returns"]
+    normalizer.returns = state["returns"]
 
 
-def running_statistics(envs: VecNormalize) -> dict[str, RunningMeanStd]:
+def running_statistics(normalizer: VecNormalize | None) -> dict[str, RunningMeanStd]:
     """The running means and variances of a normaliser, by name."""
-    values = {"obs_rms": getattr(envs, "obs_rms", None), "ret_rms": envs.ret_rms}
+    if normalizer is None:
+        return {}
+    values = {"obs_rms": getattr(normalizer, "obs_rms", None), "ret_rms": normalizer.ret_rms}
     return {name: rms for name, rms in _flat(values).items() if rms is not None}

@@ -15,40 +15,21 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from icnn_rl.agents.runs.config import Config, ConstraintConfig, EnvironmentConfig
-from icnn_rl.agents.runs.snapshot import capture, restore
+from icnn_rl.agents.runs.snapshot import ResumableEnv
 from icnn_rl.envs.constraints import ActionBall, PowerLimit, RampLimits
-
-SB3_GAMMA = 0.99  # of all its algorithms, unless they are told otherwise
-OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 Vectorize = Callable[[list[Callable[[], gym.Env[Any, Any]]]], VecEnv]
 
 logger = logging.getLogger(__name__)
 
 
-class Restorable(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment whose state can be read and set, wherever it is."""
-
-    def capture(self) -> dict[str, Any]:
-        """Its state in mid-episode, as plain data; see ``snapshot.capture``."""
-        return capture(self.env)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a captured state.
-
-        Raises:
-            ValueError: there is no place for a part of the state.
-        """
-        restore(self.env, state)
-
-
 def make_environment(
     config: EnvironmentConfig, render_mode: str | None = None
 ) -> gym.Env[Any, Any]:
-    """The task, with its rewards as they are.
+    """The task, with its own rewards.
 
     Raises:
-        ValueError: Gymnasium cannot make it, or an agent of this package cannot learn it.
+        ValueError: Gymnasium cannot make it, or this package's agents cannot learn it.
     """
     _log_mujoco_warnings()
     rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
@@ -80,44 +61,45 @@ def _constrained(env: gym.Env[Any, Any], constraint: ConstraintConfig) -> gym.En
         raise ValueError(f"env.constraint: {error}") from None
 
 
-def make_training_environment(config: EnvironmentConfig) -> Restorable:
-    """The task, monitored, then with its rewards scaled."""
+def make_training_environment(config: EnvironmentConfig) -> ResumableEnv:
+    """The task, monitored, then with scaled rewards."""
     env: gym.Env[Any, Any] = Monitor(make_environment(config))
     if (scale := config.reward_scale) != 1:
         env = TransformReward(env, lambda reward: scale * float(reward))
-    return Restorable(env)
+    return ResumableEnv(env)
 
 
 def make_training_environments(config: Config, vectorize: Vectorize = DummyVecEnv) -> VecEnv:
-    """``n_envs`` copies of the task, monitored, with rewards scaled and observations normalised.
+    """``n_envs`` copies of the task as the configuration describes them, normalised if it says so.
 
     Args:
         config: of the run.
-        vectorize: what puts them side by side, and where.
+        vectorize: makes a vectorised environment from functions that make one environment each.
     """
     make = partial(make_training_environment, config.env)
     envs = vectorize([make] * config.env.n_envs)
     observations, rewards = config.env.normalize_observations, config.env.normalize_rewards
     if observations or rewards:
-        own = config.algorithm == "concave_q"
-        gamma = config.agent.gamma if own else config.baseline.get("gamma", SB3_GAMMA)
+        is_ours = config.algorithm == "concave_q"
+        default = 0.99  # of all algorithms of stable-baselines3
+        gamma = config.agent.gamma if is_ours else config.baseline.get("gamma", default)
         envs = VecNormalize(envs, norm_obs=observations, norm_reward=rewards, gamma=gamma)
     return envs
 
 
 @cache
 def _log_mujoco_warnings() -> None:
-    """Send MuJoCo's warnings to the log, not into a file in the user's working directory."""
+    """Log MuJoCo's warnings, which it would write to a file in the working directory."""
     try:
         import mujoco
     except Exception:
-        # Its import fails in many ways where MUJOCO_GL names a graphics library that is not
-        # there. A task that needs MuJoCo will say so, and no other has to know.
+        # Its import fails in many ways where MUJOCO_GL names a missing graphics library. Making
+        # a task that needs MuJoCo will report it; other tasks are not affected.
         return
 
     @cache  # once each, not once per environment
     def log(message: str) -> None:
-        # What is deprecated in Gymnasium's models is nothing that our users could change.
+        # Users cannot change what is deprecated in Gymnasium's models.
         level = logging.DEBUG if "deprecated" in message else logging.WARNING
         logger.log(level, "MuJoCo: %s", message)
 
@@ -136,8 +118,9 @@ def _require_learnable(name: str, env: gym.Env[Any, Any]) -> None:
     parts = (
         observations.spaces.values() if isinstance(observations, spaces.Dict) else [observations]
     )
+    learnable = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
     for part in parts:
-        if not isinstance(part, OBSERVATIONS):
+        if not isinstance(part, learnable):
             raise ValueError(
                 f"{name} has observations of {type(part).__name__}; ConcaveQ needs arrays, "
                 "or a flat Dict of arrays"

@@ -1,4 +1,4 @@
-"""How good an agent is: episodes of its greedy policy."""
+"""Evaluation of an agent: episodes of its greedy policy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from icnn_rl.runs.random_state import preserved_random_state
+from icnn_rl.runs.process import preserved_random_state
 
-SEED = 1_000_000  # of the first evaluation episode, far from the seeds of training
+EVALUATION_SEED = 1_000_000  # of the first episode, far from the seeds of training
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def evaluate(
     model: OffPolicyAlgorithm,
     make: Callable[[], gym.Env[Any, Any]],
     episodes: int,
-    seed: int = SEED,
+    seed: int = EVALUATION_SEED,
 ) -> Evaluation:
-    """Play episodes side by side, with the greedy policy, and without a trace in any random state.
+    """Play episodes side by side with the greedy policy; global random states are preserved.
 
     Args:
-        model: the agent; if it trains on normalised observations, so it is evaluated.
+        model: the agent; observations are normalised as in its training.
         make: builds the task.
-        episodes: how many; each has an environment of its own, and the next seed.
+        episodes: how many; each has its own environment, and the next seed.
         seed: of the first episode.
     """
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=int)
@@ -76,7 +76,7 @@ def evaluate(
 
 
 def greedy_actions(model: OffPolicyAlgorithm, observations: list[Any]) -> np.ndarray:
-    """The agent's actions for several observations as the task gives them, in one batch."""
+    """The agent's actions for several observations of the task, in one batch."""
     batch: Any = (
         {key: np.stack([o[key] for o in observations]) for key in observations[0]}
         if isinstance(observations[0], dict)

@@ -1,4 +1,4 @@
-"""A trained agent as two files that run no code when they are read.
+"""A trained agent as two files that can be read without running code from them.
 
 ``model.safetensors`` holds the weights and the statistics of the normaliser as plain arrays,
 ``model.json`` the configuration of the agent and its task.
@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -23,29 +21,28 @@ from icnn_rl.agents.runs.checkpoint import running_statistics
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.runs.configuration import from_plain, to_plain
-from icnn_rl.runs.storage import replacing
+from icnn_rl.runs.storage import read_tensors, write_tensors, write_text
 
-FORMAT = "icnn-rl model 1"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-POLICY, NORMALIZER = "policy.", "normalizer."
+_FORMAT = "icnn-rl model 1"
 
 
 def save_portable(model: OffPolicyAlgorithm, config: Config, folder: Path) -> None:
     """Write ``model.safetensors`` and ``model.json`` into a folder."""
-    tensors = {POLICY + name: t.contiguous() for name, t in model.policy.state_dict().items()}
-    for name, array in _normalizer(model.get_vec_normalize_env()).items():
-        tensors[NORMALIZER + name] = torch.as_tensor(np.array(array))
+    statistics = _observation_statistics(model.get_vec_normalize_env())
+    tensors = {
+        "policy": model.policy.state_dict(),
+        "normalizer": {name: torch.as_tensor(np.array(a)) for name, a in statistics.items()},
+    }
     description = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "steps": model.num_timesteps,
         "observation_space": str(model.observation_space),
         "action_space": str(model.action_space),
         "config": to_plain(config),
     }
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT})
-    with replacing(folder / DESCRIPTION) as temporary:
-        temporary.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+    write_tensors(tensors, folder / WEIGHTS, _FORMAT)
+    write_text(json.dumps(description, indent=2) + "\n", folder / DESCRIPTION)
 
 
 def read_description(folder: Path) -> Config:
@@ -61,8 +58,8 @@ def read_description(folder: Path) -> Config:
         description: Any = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ValueError(f"{path} is not the description of an {FORMAT}")
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        raise ValueError(f"{path} is not the description of an {_FORMAT}")
     if not isinstance(plain := description.get("config"), dict):
         raise ValueError(f"{path} is damaged: its config is no mapping of keys to values")
     return from_plain(Config, plain, str(path))
@@ -71,23 +68,20 @@ def read_description(folder: Path) -> Config:
 def load_portable(
     folder: Path, environment: str | None = None
 ) -> tuple[OffPolicyAlgorithm, Config]:
-    """The agent in a folder, with its configuration, ready to act.
+    """The agent in a folder and its configuration, ready to act.
 
     Args:
         folder: with the agent's two files.
-        environment: id of its task; has to be given where it names a module, which is imported.
+        environment: id of its task. It must be given where it names a module, which is imported.
 
     Raises:
         ValueError: there is none, or its files are damaged or do not fit each other.
     """
     config = read_description(folder)
     path = folder / WEIGHTS
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise ValueError(f"{folder} holds no trained agent: there is no {WEIGHTS} in it") from None
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged, or no weights: {error}") from None
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no trained agent: there is no {WEIGHTS} in it")
+    tensors = read_tensors(path, ("policy", "normalizer"))
     if environment not in (None, config.env.id):
         raise ValueError(f"the agent in {folder} is for {config.env.id!r}, not {environment!r}")
     if environment is None and ":" in config.env.id:
@@ -98,27 +92,20 @@ def load_portable(
     config = replace(config, env=replace(config.env, n_envs=1))
     model = build_agent(config, make_training_environments(config), buffer_size=1)
     try:
-        model.policy.load_state_dict(_part(tensors, POLICY))
-        statistics = _part(tensors, NORMALIZER)
-        for name, array in _normalizer(model.get_vec_normalize_env()).items():
-            array[...] = statistics[name].numpy()
+        model.policy.load_state_dict(tensors["policy"])
+        for name, array in _observation_statistics(model.get_vec_normalize_env()).items():
+            array[...] = tensors["normalizer"][name].numpy()
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} does not fit {DESCRIPTION}: {reason}") from None
     return model, config
 
 
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _normalizer(envs: VecNormalize | None) -> dict[str, np.ndarray]:
-    """The statistics by which observations are normalised, by name."""
-    if envs is None:
-        return {}
+def _observation_statistics(normalizer: VecNormalize | None) -> dict[str, np.ndarray]:
+    """The arrays that observations are normalised with, by name."""
     return {
-        f"{name}.{moment}": getattr(rms, moment)
-        for name, rms in running_statistics(envs).items()
+        f"{name}.{moment}": getattr(statistics, moment)
+        for name, statistics in running_statistics(normalizer).items()
         if name.startswith("obs_rms")
         for moment in ("mean", "var")
     }

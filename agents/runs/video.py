@@ -1,7 +1,7 @@
-"""A video of a trained agent, recorded in a process of its own.
+"""A video of a trained agent, recorded in a separate process.
 
-Drawing without a display needs a graphics library that may be absent, or take its process down:
-so each is tried in a fresh process, and none can spoil a training run.
+Drawing without a display needs a graphics library, which may be absent or crash its process. So
+each library is tried in a fresh process, and none can end a training run.
 
 Run as ``python -m icnn_rl.agents.runs.video RUN VIDEO SEED``.
 """
@@ -23,18 +23,18 @@ import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from icnn_rl.agents.runs.environments import make_environment
-from icnn_rl.agents.runs.evaluation import SEED, greedy_actions
+from icnn_rl.agents.runs.evaluation import EVALUATION_SEED, greedy_actions
 from icnn_rl.agents.runs.portable import load_portable, read_description
 from icnn_rl.runs.storage import replacing
 
-SECONDS = 15  # of the video, at most
-FPS = 30  # of the video, about
-TIMEOUT = 300  # seconds, for one attempt
+_MAX_SECONDS = 15
+_FRAMES_PER_SECOND = 30  # approximately
+_TIMEOUT_SECONDS = 300  # for one graphics library
 
 logger = logging.getLogger(__name__)
 
 
-def record_video(folder: Path, path: Path, seed: int = SEED) -> Path | None:
+def record_video(folder: Path, path: Path, seed: int = EVALUATION_SEED) -> Path | None:
     """Film one episode of the agent in a folder; a failure is logged, not raised.
 
     Args:
@@ -54,14 +54,18 @@ def record_video(folder: Path, path: Path, seed: int = SEED) -> Path | None:
         environ = os.environ | {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
         if library is not None:
             environ["MUJOCO_GL"] = library
-        # -P: in a checkout, the folder icnn_rl/ there would hide the installed package.
         command = [sys.executable, "-m", __name__, str(folder), str(path), str(seed)]
         try:
             done = subprocess.run(
-                command, env=environ, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                command,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
-            reason = f"it took more than {TIMEOUT} s"
+            reason = f"it took more than {_TIMEOUT_SECONDS} s"
             continue
         if done.returncode == 0:
             return path
@@ -80,9 +84,9 @@ def _graphics_libraries() -> list[str | None]:
 def _film(folder: Path, path: Path, seed: int) -> None:
     model, config = load_portable(folder, read_description(folder).env.id)
     env = make_environment(config.env, render_mode="rgb_array")
-    speed = env.metadata.get("render_fps", FPS)
-    stride = max(1, round(speed / FPS))  # a frame each few steps, where steps are short
-    frames = _frames(model, env, seed, stride, round(SECONDS * speed / stride))
+    speed = env.metadata.get("render_fps", _FRAMES_PER_SECOND)
+    stride = max(1, round(speed / _FRAMES_PER_SECOND))  # steps a frame
+    frames = _frames(model, env, seed, stride, round(_MAX_SECONDS * speed / stride))
     first = next(frames)
     with replacing(path) as temporary:
         size = (first.shape[1], first.shape[0])

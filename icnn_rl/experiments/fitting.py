@@ -16,20 +16,22 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Lines
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment, build
 from icnn_rl.runs.configuration import from_plain, to_plain
-from icnn_rl.runs.device import require_device
+from icnn_rl.runs.folder import RunFolder
+from icnn_rl.runs.monitoring import ProgressDisplay, Tracker
 from icnn_rl.runs.pictures import finish, line_styles, save
-from icnn_rl.runs.progress import ProgressDisplay
-from icnn_rl.runs.run_folder import RunFolder
-from icnn_rl.runs.signals import Interrupted, stop_requests
-from icnn_rl.runs.storage import read_tree, replacing, write_tree
-from icnn_rl.runs.tables import Table
-from icnn_rl.runs.tracking import Tracker
+from icnn_rl.runs.process import Interrupted, require_device, stop_requests
+from icnn_rl.runs.storage import (
+    Table,
+    read_tensors,
+    read_tree,
+    replacing,
+    write_tensors,
+    write_tree,
+)
 from icnn_rl.structured.training import Row
 
 PACKAGES = ("icnn-rl", "torch", "numpy", "scikit-learn")
@@ -151,16 +153,14 @@ def evaluate(run: Path, console: Console) -> None:
     experiment = _build(read_config(folder))
     if not folder.weights.is_file():
         raise ValueError(f"{run} holds no fitted networks: there is no {folder.weights.name} in it")
+    weights = read_tensors(folder.weights, experiment.parts)
     try:
-        tensors = load_file(folder.weights)
         for name, part in experiment.parts.items():
-            prefix = f"{name}."
-            own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-            part.net.load_state_dict(own)
+            part.net.load_state_dict(weights[name])
             part.net.eval()
-    except (SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{folder.weights} is damaged, or of another network: {reason}") from None
+        raise ValueError(f"{folder.weights} is of another network: {reason}") from None
     _show(experiment.measure(), experiment, console)
 
 
@@ -203,7 +203,8 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
                     if stop.made:
                         raise Interrupted
         _checkpoint(experiment, folder)
-        _save(experiment, folder)
+        weights = {name: part.net.state_dict() for name, part in experiment.parts.items()}
+        write_tensors(weights, folder.weights, KIND)
         metrics = experiment.measure()
         _show(metrics, experiment, console)
         curves = _draw_curves(history.rows, folder.path / "training.png")
@@ -232,16 +233,6 @@ def _checkpoint(experiment: Experiment, folder: FitFolder) -> None:
     parts = experiment.parts.items()
     states = {name: part.state() for name, part in parts if part.step}
     write_tree(states, folder.checkpoint, KIND)
-
-
-def _save(experiment: Experiment, folder: FitFolder) -> None:
-    tensors = {
-        f"{name}.{key}": t.contiguous()
-        for name, part in experiment.parts.items()
-        for key, t in part.net.state_dict().items()
-    }
-    with replacing(folder.weights) as temporary:
-        save_file(tensors, temporary, metadata={"format": KIND})
 
 
 def _write(metrics: Mapping[str, Row], path: Path) -> None:

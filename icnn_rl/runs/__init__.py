@@ -1,1 +1,1 @@
-"""What a run is made of, whatever it trains: its folder, tables, progress, tracking, signals."""
+"""What every training run is made of: configuration, folder, files, progress, clean stops."""

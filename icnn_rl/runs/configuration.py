@@ -47,10 +47,10 @@ def find_preset(name: str, command: str) -> Path:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """What a YAML file holds.
+    """The content of a YAML file.
 
     Raises:
-        ValueError: it is damaged, or no mapping of keys to values.
+        ValueError: it is damaged, or not a mapping of keys to values.
     """
     try:
         plain = yaml.safe_load(path.read_bytes())
@@ -66,66 +66,66 @@ def arguments_of(kind: type[Any], leave_out: Collection[str]) -> type[Any]:
 
     Args:
         kind: the class.
-        leave_out: names of arguments that are no part of the dataclass.
+        leave_out: names of arguments that the dataclass does not have.
     """
     arguments = {n: a for n, a in signature(kind).parameters.items() if n not in leave_out}
     annotations = {name: argument.annotation for name, argument in arguments.items()}
-    # Of these alone, as others may be of types that are imported for type checkers only.
+    # Only of these: types of other arguments may be imported for type checkers only.
     types = get_type_hints(SimpleNamespace(__annotations__=annotations), vars(getmodule(kind)))
     fields = [(name, types[name], argument.default) for name, argument in arguments.items()]
     namespace = {"__doc__": kind.__doc__}
     return make_dataclass(f"{kind.__name__}Arguments", fields, namespace=namespace, frozen=True)
 
 
-def config_parser(kind: type[Any], **kwargs: Any) -> ArgumentParser:
+def config_parser(config_class: type[Any], **kwargs: Any) -> ArgumentParser:
     """A parser of ``--config FILE`` and of every key of a configuration, dotted.
 
     Args:
-        kind: dataclass of the configuration.
-        kwargs: further arguments of the parser, which raises its errors.
+        config_class: dataclass of the configuration.
+        kwargs: further arguments of the parser. It raises its errors.
     """
     parser = ArgumentParser(exit_on_error=False, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file to start from")
-    parser.add_class_arguments(kind, as_group=False)
+    parser.add_class_arguments(config_class, as_group=False)
     return parser
 
 
-def parse_config(kind: type[C], arguments: list[str]) -> C:
-    """The configuration that command line arguments spell out.
+def parse_config(config_class: type[C], arguments: list[str]) -> C:
+    """The configuration that command line arguments give.
 
     Args:
-        kind: its dataclass.
-        arguments: ``--config=FILE`` and ``--KEY=VALUE``; later ones go before earlier ones.
+        config_class: its dataclass.
+        arguments: ``--config=FILE`` and ``--KEY=VALUE``; later ones override earlier ones.
 
     Raises:
         ValueError: a key is unknown, or a value is not of its type.
     """
     try:
-        values = config_parser(kind).parse_args(arguments).as_dict()
+        values = config_parser(config_class).parse_args(arguments).as_dict()
     except ArgumentError as error:
         hint = "; `--help` lists the keys" if "unrecognized" in str(error) else ""
         raise ValueError(_one_line(error) + hint) from None
     del values["config"]
-    return _build(kind, values)
+    return _build(config_class, values)
 
 
-def from_plain(kind: type[C], plain: dict[str, Any], name: str = "the configuration") -> C:
-    """The configuration that nested dicts spell out, as ``to_plain`` returns them.
+def from_plain(config_class: type[C], plain: dict[str, Any], name: str = "the configuration") -> C:
+    """The configuration that nested dicts hold, as ``to_plain`` returns them.
 
     Args:
-        kind: its dataclass.
-        plain: values by key; what is missing has its default.
-        name: what errors call it.
+        config_class: its dataclass.
+        plain: values by key; a missing key gets its default.
+        name: of the configuration in error messages.
 
     Raises:
         ValueError: a key is unknown, or a value is not of its type.
     """
     try:
-        values = config_parser(kind).parse_object(plain).as_dict()
+        values = config_parser(config_class).parse_object(plain).as_dict()
     except ArgumentError as error:
         raise ValueError(f"{name}: {_one_line(error)}") from None
     del values["config"]
-    return _build(kind, values)
+    return _build(config_class, values)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -137,25 +137,22 @@ def _plain_dict(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
-def _build(kind: type[C], values: dict[str, Any]) -> C:
-    types = get_type_hints(kind)
-    return kind(**{name: _value(types[name], name, value) for name, value in values.items()})
+def _build(config_class: type[C], values: dict[str, Any]) -> C:
+    types = get_type_hints(config_class)
+    return config_class(**{name: _value(types[name], name, v) for name, v in values.items()})
 
 
-def _value(kind: Any, name: str, value: Any) -> Any:
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _build(kind, _mapping(name, value))
-    match get_args(kind):
-        case [_, item] if is_dataclass(item):  # of a dict
+def _value(annotation: Any, name: str, value: Any) -> Any:
+    """A plain value as its annotation asks for: dicts become dataclasses."""
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} has to be a mapping of keys to values, not {value!r}")
+        return _build(annotation, value)
+    match get_args(annotation):
+        case [_, item] if is_dataclass(item):  # dict[str, item]
             return {key: _value(item, f"{name}.{key}", part) for key, part in value.items()}
-        case [item, _] if is_dataclass(item) and value is not None:  # or none
+        case [item, _] if is_dataclass(item) and value is not None:  # item | None
             return _value(item, name, value)
-    return value
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} has to be a mapping of keys to values, not {value!r}")
     return value
 
 
@@ -168,10 +165,10 @@ def require_at_least(least: float, section: str, config: object, *names: str) ->
     """Raise a ValueError if one of the numbers is too small, infinite or NaN.
 
     Args:
-        least: smallest value allowed.
-        section: where the configuration is in the whole, with its dot: ``"training."``.
-        config: holds the numbers.
-        names: of the numbers.
+        least: smallest allowed value.
+        section: prefix of the names in error messages, such as ``"training."``.
+        config: object with the numbers.
+        names: attributes of ``config``.
     """
     for name in names:
         value = getattr(config, name)
@@ -180,7 +177,7 @@ def require_at_least(least: float, section: str, config: object, *names: str) ->
 
 
 def require_positive(section: str, config: object, *names: str) -> None:
-    """Raise a ValueError if one of the numbers is not positive, infinite or NaN; see above."""
+    """Raise a ValueError if one of the numbers is not positive, infinite or NaN."""
     for name in names:
         value = getattr(config, name)
         if not 0 < value < math.inf:

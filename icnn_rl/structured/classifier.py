@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from icnn_rl.functions import negative_shannon_entropy, quadratic
-from icnn_rl.runs.device import require_device
+from icnn_rl.runs.process import require_device
 from icnn_rl.sets import Simplex
 from icnn_rl.structured.estimator import BATCH, DTYPES, Array, ICNNEstimator, all_or_nothing
 from icnn_rl.structured.losses import (

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from icnn_rl.networks import FICNN, PICNN
-from icnn_rl.runs.device import require_device
+from icnn_rl.runs.process import require_device
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.losses import Loss

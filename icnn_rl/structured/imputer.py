@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from icnn_rl.adjoints import argmin
 from icnn_rl.functions import Restriction, quadratic
 from icnn_rl.networks import PICNN
-from icnn_rl.runs.device import require_device
+from icnn_rl.runs.process import require_device
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import (

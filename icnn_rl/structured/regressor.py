@@ -11,7 +11,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from icnn_rl.runs.device import require_device
+from icnn_rl.runs.process import require_device
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import DTYPES, Array, ICNNEstimator, all_or_nothing

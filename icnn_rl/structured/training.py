@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from icnn_rl.runs.random_state import random_state, set_random_state
+from icnn_rl.runs.process import random_state, set_random_state
 from icnn_rl.structured.losses import LossValue
 
 State = dict[str, Any]

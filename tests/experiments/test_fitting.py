@@ -25,8 +25,8 @@ from icnn_rl.experiments.classification import Classification, Digits
 from icnn_rl.experiments.config import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.experiments.exemplars import LEARNED, Exemplars
 from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, read_config, resume
-from icnn_rl.runs.run_folder import RunFolder, default_path
-from icnn_rl.runs.signals import Interrupted
+from icnn_rl.runs.folder import RunFolder, default_path
+from icnn_rl.runs.process import Interrupted
 from icnn_rl.runs.storage import read_tree, write_tree
 
 TINY = FitConfig(
@@ -146,7 +146,7 @@ def test_weights_of_another_network_are_refused(whole: Path, tmp_path: Path) -> 
     run = copy(whole, tmp_path)
     tensors = load_file(run / "model.safetensors")
     save_file({k: t for k, t in tensors.items() if "none" in k}, run / "model.safetensors")
-    with pytest.raises(ValueError, match="is damaged, or of another network"):
+    with pytest.raises(ValueError, match="is of another network"):
         evaluate(run, console())
 
 

@@ -1,10 +1,11 @@
-"""The folder of a run: its configuration, and what it was made with."""
+"""The folder of a run: its configuration, and the versions of the code that made it."""
 
 from __future__ import annotations
 
 import json
 import logging
 import platform
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +19,8 @@ from uuid import uuid4
 
 import yaml
 
-from icnn_rl.runs.commit import installed_commit
 from icnn_rl.runs.configuration import read_mapping
-from icnn_rl.runs.storage import replacing
+from icnn_rl.runs.storage import write_text
 
 if sys.platform != "win32":
     import fcntl
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's files, as far as all runs have them.
+    """The files that every run has.
 
     Args:
         path: the folder.
@@ -40,30 +40,30 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        """The configuration."""
+        """The configuration, YAML."""
         return self.path / "config.yaml"
 
     @property
     def versions_file(self) -> Path:
-        """What the run was made with."""
+        """Commit, packages and machine that the run started with, JSON."""
         return self.path / "versions.json"
 
     @property
     def run_id(self) -> str:
-        """An id of this run and no other."""
+        """The unique id of the run."""
         return str(self.read_versions()["run_id"])
 
     def require_empty(self) -> None:
-        """Raise a ValueError if there is anything in the folder already."""
+        """Raise a ValueError if the folder holds anything already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise self._not_empty()
 
     def create(self, config: Mapping[str, Any], packages: Iterable[str]) -> None:
-        """Make the folder, with its configuration and the versions that the run is made with.
+        """Make the folder, with the configuration and the versions of the run.
 
         Args:
-            config: of the run, as plain data, its ``seed`` among it.
-            packages: those on whose versions the results depend.
+            config: of the run, as plain data, with its ``seed``.
+            packages: those whose versions affect the results.
 
         Raises:
             ValueError: another run has the folder.
@@ -79,7 +79,7 @@ class RunFolder:
             "packages": {package: version(package) for package in packages},
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        try:  # of two runs that found the folder empty, one alone makes the file
+        try:  # if two runs found the folder empty, only one of them creates the file
             with self.versions_file.open("x", encoding="utf-8") as file:
                 file.write(json.dumps(versions, indent=2) + "\n")
         except FileExistsError:
@@ -116,18 +116,17 @@ class RunFolder:
         return read_mapping(self.config_file)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the configuration, plain data, down."""
-        with replacing(self.config_file) as temporary:
-            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), "utf-8")
+        """Write the configuration, given as plain data."""
+        write_text(yaml.safe_dump(dict(config), sort_keys=False), self.config_file)
 
     def warn_of_other_versions(self) -> None:
-        """Log where other packages than at its start would make the run go on differently."""
+        """Log a warning for each package whose version differs from that at the run's start."""
         for package, before in self.read_versions()["packages"].items():
             if (now := version(package)) != before:
                 logger.warning("the run began with %s %s, this is %s", package, before, now)
 
     def read_versions(self) -> dict[str, Any]:
-        """What the run was made with.
+        """The content of ``versions_file``.
 
         Raises:
             ValueError: the file is damaged.
@@ -146,11 +145,33 @@ class RunFolder:
 
 
 def default_path(name: str, seed: int) -> Path:
-    """runs/<name>-seed<k>-<timestamp>, with the name as a folder can have it.
+    """runs/NAME-seedK-TIMESTAMP, where NAME is made fit for a folder.
 
-    Where there is that folder already, -2, -3, … follows.
+    If that folder exists, -2, -3, … is added.
     """
     name = name.replace(":", "-").replace("/", "-").lower()
     first = Path("runs") / f"{name}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
     others = (first.with_name(f"{first.name}-{k}") for k in count(2))
     return next(path for path in chain([first], others) if not path.exists())
+
+
+def installed_commit(module: Path = Path(__file__)) -> str:
+    """The git commit of the running code; ``-modified`` is added if it has uncommitted changes.
+
+    Args:
+        module: this file, in the folder ``icnn_rl/runs`` of a checkout or of an installation.
+
+    Returns:
+        The hash; ``unknown`` if the package is not installed from a checkout in place.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(module.parents[2]), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", str(module))  # not just some checkout around it
+        modified = git("status", "--porcelain", "--", "agents", "configs", "envs", "icnn_rl")
+        return git("rev-parse", "HEAD") + ("-modified" if modified else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,97 @@
+"""The process of a run: its device, its random state, and requests to stop it."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that PyTorch cannot use on this machine.
+
+    Raises:
+        ValueError: there is no device of that name, or it does not work.
+    """
+    try:
+        torch.zeros(1, device=name).item()
+    # PyTorch raises the first two or an import error for a missing device, others for a bad name.
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device: expected one that PyTorch can use here, got {name!r} ({reason})"
+        ) from None
+
+
+def random_state() -> dict[str, Any]:
+    """The state of the global random generators of Python, NumPy and PyTorch."""
+    state = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set the global random generators to a state that ``random_state`` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """On leaving, the global random generators are as they were on entering."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The run was asked to stop, and has written its checkpoint."""
+
+
+@dataclass
+class StopRequest:
+    """Whether the process was asked to stop.
+
+    A plain flag: a signal handler that interrupts another one would wait for an ``Event``'s lock.
+    """
+
+    made: bool = False
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Within, Ctrl-C and SIGTERM set the returned flag; a second Ctrl-C stops at once."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        stop.made = True
+        if number == signal.SIGINT:
+            signal.signal(number, previous[signal.SIGINT])
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, request) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
