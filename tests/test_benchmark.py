@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import yaml
 
-from icnn_rl.agents.benchmark.cell import suite_cells
-from icnn_rl.agents.benchmark.result import Result, read_result
-from icnn_rl.agents.benchmark.suite import read_suite
-from icnn_rl.agents.runs.agent_folder import AgentFolder
+from icnn_rl.agents.benchmark.results import Result, read_result
+from icnn_rl.agents.benchmark.suite import read_suite, suite_cells
 from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.config import AgentConfig
 from icnn_rl.agents.runs.environments import make_training_environments
+from icnn_rl.agents.runs.outputs import AgentFolder
 from icnn_rl.cli import main
 from icnn_rl.runs.configuration import presets, to_plain
 from icnn_rl.runs.folder import RunFolder, installed_commit
@@ -190,9 +189,7 @@ def test_only_what_matters_to_a_run_makes_it_another(done: tuple[Grid, str, int]
         assert not cell.is_of(replace(cell.config, seed=1))
 
 
-def test_a_killed_cell_goes_on_to_the_same_result(
-    done: tuple[Grid, str, int], tmp_path: Path
-) -> None:
+def test_killed_cells_reach_the_same_results(done: tuple[Grid, str, int], tmp_path: Path) -> None:
     grid = Grid(tmp_path)
     config = grid.work / "sac.yaml"
     config.parent.mkdir(parents=True)
@@ -205,27 +202,20 @@ def test_a_killed_cell_goes_on_to_the_same_result(
     assert not (run / "model.zip").exists()
     started = RunFolder(run).read_versions()["started"]
 
-    assert grid.run("--algorithms", "sac") == 0
-    assert grid.result(SAC).metadata["started"] == started  # gone on with, not begun anew
-    expected = done[0].result(SAC).columns
-    for name, values in grid.result(SAC).columns.items():
-        if name != "training_seconds":
-            assert np.array_equal(values, expected[name], equal_nan=True), name
+    # Another one was killed while it wrote its first checkpoint: it begins anew.
+    shutil.copytree(done[0].work / CONCAVE_Q, grid.work / CONCAVE_Q)
+    other = AgentFolder(grid.work / CONCAVE_Q)
+    other.archive.unlink()
+    other.checkpoints.mkdir(exist_ok=True)
+    (other.checkpoints / ".partial-000000100.safetensors").write_bytes(b"")
 
-
-def test_a_cell_killed_in_its_first_checkpoint_begins_anew(
-    done: tuple[Grid, str, int], tmp_path: Path
-) -> None:
-    grid = Grid(tmp_path)
-    shutil.copytree(done[0].work, grid.work)
-    run = AgentFolder(grid.work / SAC)
-    run.archive.unlink()
-    run.checkpoints.mkdir(exist_ok=True)
-    (run.checkpoints / ".partial-000000100.safetensors").write_bytes(b"")
-    assert grid.run("--algorithms", "sac") == 0
-    assert np.array_equal(
-        grid.result(SAC).columns["return_mean"], done[0].result(SAC).columns["return_mean"]
-    )
+    assert grid.run("--algorithms", "sac", "concave-q", "--jobs", "2") == 0
+    assert grid.result(SAC).metadata["started"] == started  # continued, not begun anew
+    for cell in (SAC, CONCAVE_Q):
+        expected = done[0].result(cell).columns
+        for name, values in grid.result(cell).columns.items():
+            if name != "training_seconds":
+                assert np.array_equal(values, expected[name], equal_nan=True), name
 
 
 def test_a_finished_run_without_its_evaluations_is_no_result(
@@ -265,12 +255,10 @@ def test_a_cluster_gives_the_results_of_this_machine(
     done: tuple[Grid, str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = Grid(tmp_path)
-    options = ("--algorithms", "sac", "concave-q", "--backend", "ray", "--jobs", "2")
-    assert grid.run(*options) == 0
-    for cell in (SAC, CONCAVE_Q):
-        found, expected = grid.result(cell), done[0].result(cell)
-        assert found.config() == expected.config()
-        assert np.array_equal(found.columns["return_mean"], expected.columns["return_mean"])
+    assert grid.run("--algorithms", "sac", "--backend", "ray", "--jobs", "2") == 0
+    found, expected = grid.result(SAC), done[0].result(SAC)
+    assert found.config() == expected.config()
+    assert np.array_equal(found.columns["return_mean"], expected.columns["return_mean"])
 
     evaluation = ["evaluate", str(done[0].work / SAC), "--episodes=12", "--seed=7"]
     capsys.readouterr()
@@ -297,13 +285,15 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("command", ["benchmark", "report"])
+@pytest.mark.parametrize(
+    ("command", "damage"),
+    [*(("report", damage) for damage in DAMAGES), ("benchmark", "truncated")],
+)
 def test_a_damaged_result_is_named(
     done: tuple[Grid, str, int],
     tmp_path: Path,
-    damage: str,
     command: str,
+    damage: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     grid = Grid(tmp_path)

@@ -30,6 +30,6 @@ with stop_requests() as stop:
 def test_a_request_may_interrupt_the_last_one() -> None:
     # As where a scheduler tells a whole process group, and its leader tells the group again.
     result = subprocess.run(
-        [sys.executable, "-P", "-c", FLOOD], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FLOOD], capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.returncode, result.stdout) == (0, "True\n"), result.stderr

@@ -28,17 +28,13 @@ def offline_files(run: Path) -> list[Path]:
     return sorted(run.glob("wandb/offline-run-*/*.wandb"))
 
 
-@pytest.mark.parametrize("mode", [None, "offline"])
-def test_a_run_without_login_is_tracked_offline(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    mode: str | None,
+def test_a_run_without_login_is_tracked_offline_and_otherwise_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if mode is not None:
-        monkeypatch.setenv("WANDB_MODE", mode)
-    run = tmp_path / "run"
-    assert train(run, 100, "--track", "--training.log_every=50") == 0
+    run, plain = tmp_path / "run", tmp_path / "plain"
+    for folder, options in ((run, ["--track"]), (plain, [])):
+        assert train(folder, 100, *options, "--training.log_every=50") == 0
+    assert differences(state(run), state(plain)) == []
     wandb.teardown()  # waits until all is on disk, as the end of a process does
     (file,) = offline_files(run)
     content = file.read_bytes()
@@ -54,7 +50,8 @@ def test_a_run_without_login_is_tracked_offline(
     assert RunFolder(run).run_id in first.name
 
 
-def test_a_video_is_uploaded(tmp_path: Path) -> None:
+def test_a_video_is_uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     run = tmp_path / "run"
     assert train(run, 60, "--track", "--training.video=true") == 0
     assert (run / "video.mp4").stat().st_size > 1000
@@ -85,9 +82,3 @@ def test_tracking_that_breaks_off_is_reported_once(
         tracker.upload({"curve": tmp_path / "curve.png"})
         tracker.close()
     assert caplog.text.count(FAILED) == 1
-
-
-def test_tracking_changes_nothing_in_training(tmp_path: Path) -> None:
-    assert train(tmp_path / "tracked", 80, "--track") == 0
-    assert train(tmp_path / "plain", 80) == 0
-    assert differences(state(tmp_path / "tracked"), state(tmp_path / "plain")) == []

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from icnn_rl.agents.runs.agent_folder import AgentFolder
 from icnn_rl.agents.runs.checkpoint import read_checkpoint
 from icnn_rl.agents.runs.config import Config
+from icnn_rl.agents.runs.outputs import AgentFolder
 from icnn_rl.cli import main
 from icnn_rl.runs.configuration import find_preset, parse_config
 
@@ -62,7 +62,9 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def state(run: Path) -> dict[str, Any]:
     """Everything in the last checkpoint of a run but clock times."""
-    state = read_checkpoint(AgentFolder(run).saved()[-1])
+    path = AgentFolder(run).last_checkpoint()
+    assert path is not None
+    state = read_checkpoint(path)
     del state["seconds"]
     for env in state["environments"] or []:
         for path in [path for path in env if path.endswith((".t_start", ".episode_times"))]:

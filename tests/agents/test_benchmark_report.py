@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
-from icnn_rl.agents.benchmark.figures import _explain
+from icnn_rl.agents.benchmark.figures import _add_legend
 from icnn_rl.agents.benchmark.report import _number
 from icnn_rl.agents.benchmark.results import published
 from icnn_rl.agents.benchmark.statistics import (
@@ -20,7 +21,7 @@ from icnn_rl.agents.benchmark.statistics import (
     mean,
     probability_of_improvement,
 )
-from icnn_rl.agents.benchmark.suite import cell_config, read_suite
+from icnn_rl.agents.benchmark.suite import read_suite, suite_cell
 from icnn_rl.cli import main
 from icnn_rl.runs.configuration import to_plain
 from icnn_rl.runs.pictures import line_styles
@@ -45,12 +46,25 @@ RETURNS = {  # of the evaluations of each seed
 SPEED = 50  # steps a second
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "two.yaml").write_text(SUITE)
+Tables = dict[str, list[list[str]]]  # their rows, by the heading above them
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tables]:
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "two.yaml").write_text(SUITE)
     for (task, algorithm), runs in RETURNS.items():
         for seed, returns in enumerate(runs):
-            write(tmp_path / "results" / "two" / task / algorithm / f"{seed}.csv", returns)
+            write(folder / "results" / "two" / task / algorithm / f"{seed}.csv", returns)
+    return folder, report(folder)
+
+
+@pytest.fixture
+def folder(reported: tuple[Path, Tables], tmp_path: Path) -> Path:
+    """A copy of the suite and its results, to be changed."""
+    source, _ = reported
+    shutil.copy(source / "two.yaml", tmp_path)
+    shutil.copytree(source / "results", tmp_path / "results")
     return tmp_path
 
 
@@ -64,7 +78,7 @@ def write(path: Path, returns: list[int]) -> None:
         "seed": seed,
         "steps": 100 * len(returns),
         "commit": f"c0ffee{seed}",
-        "config": to_plain(cell_config(suite, algorithm, task, seed)) if known else {},
+        "config": to_plain(suite_cell("two", suite, task, algorithm, seed).config) if known else {},
     }
     lines = [f"# {line}" for line in yaml.safe_dump(metadata).splitlines()]
     lines.append(
@@ -79,11 +93,11 @@ def write(path: Path, returns: list[int]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def report(folder: Path) -> dict[str, list[list[str]]]:
-    """The rows of a report's tables, by the heading above them."""
+def report(folder: Path) -> Tables:
+    """The tables of a report."""
     arguments = [str(folder / "two.yaml"), "--results", str(folder / "results")]
     assert main(["report", *arguments, "--out", str(folder / "out")]) == 0
-    tables: dict[str, list[list[str]]] = {}
+    tables: Tables = {}
     for line in (folder / "out" / "report.md").read_text().splitlines():
         if line.startswith("## "):
             rows = tables.setdefault(line.removeprefix("## "), [])
@@ -92,8 +106,8 @@ def report(folder: Path) -> dict[str, list[list[str]]]:
     return tables
 
 
-def test_the_report_of_a_task(folder: Path) -> None:
-    tables = report(folder)
+def test_the_report_of_a_task(reported: tuple[Path, Tables]) -> None:
+    _, tables = reported
     header, _, *rows = tables["Hopper-v5"]
     found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     ours = found["concave-q"]
@@ -111,8 +125,8 @@ def test_the_report_of_a_task(folder: Path) -> None:
     assert found["published: ICNN, Hopper-v1"]["return at the end"] == "831"
 
 
-def test_the_report_over_all_tasks(folder: Path) -> None:
-    tables = report(folder)
+def test_the_report_over_all_tasks(reported: tuple[Path, Tables]) -> None:
+    folder, tables = reported
     text = (folder / "out" / "report.md").read_text()
     assert "Left out, as they lack some: td3." in text
     rows = {row[0]: row for row in tables["Over all tasks"][2:]}
@@ -129,8 +143,8 @@ def test_the_report_over_all_tasks(folder: Path) -> None:
     assert chances["td3"]["sac"] == "0"
 
 
-def test_the_summary_has_every_run(folder: Path) -> None:
-    report(folder)
+def test_the_summary_has_every_run(reported: tuple[Path, Tables]) -> None:
+    folder, _ = reported
     with (folder / "out" / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == sum(len(runs) for runs in RETURNS.values())
@@ -187,12 +201,11 @@ def test_results_of_a_shorter_suite_are_left_out_too(folder: Path) -> None:
     assert "under another name: Walker2d-v5/concave-q/0.csv, " in text
 
 
-def test_copies_and_leftovers_do_not_count(folder: Path) -> None:
-    before = report(folder)
+def test_copies_and_leftovers_do_not_count(reported: tuple[Path, Tables], folder: Path) -> None:
     runs = folder / "results" / "two" / "Hopper-v5" / "concave-q"
     (runs / ".partial-0.csv").write_text("# suite: [")
     (runs / "7.csv").write_text((runs / "0.csv").read_text())
-    assert report(folder) == before
+    assert report(folder) == reported[1]
     text = (folder / "out" / "report.md").read_text()
     assert "under another name: Hopper-v5/concave-q/7.csv." in text
 
@@ -256,8 +269,8 @@ def test_the_bootstrap_interval_of_many_runs_is_that_of_the_normal_distribution(
 
 def test_what_is_published_says_where_it_stands() -> None:
     entries = published("HalfCheetah-v5")
-    assert {entry.algorithm for entry in entries} == {"SAC", "REDQ", "DroQ", "CrossQ", "ICNN"}
-    assert all(entry.source for entry in entries)
+    assert {entry["algorithm"] for entry in entries} == {"SAC", "REDQ", "DroQ", "CrossQ", "ICNN"}
+    assert all(entry["source"] for entry in entries)
     assert not published("Pendulum-v1")
 
 
@@ -272,7 +285,7 @@ def test_no_two_algorithms_of_a_suite_are_drawn_alike() -> None:
 def test_a_legend_names_every_algorithm_inside_the_picture(algorithms: int) -> None:
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    _explain(figure, line_styles(f"batch-renormalisation-{k}" for k in range(algorithms)))
+    _add_legend(figure, line_styles(f"batch-renormalisation-{k}" for k in range(algorithms)))
     figure.canvas.draw()
     legend = figure.legends[0]
     assert len(legend.get_texts()) == algorithms
