@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from icnn_rl.runs.configuration import (
     from_plain,
     read_mapping,
     require_at_least,
+    to_plain,
 )
 
 
@@ -102,7 +103,7 @@ class Cell:
 
     def is_of(self, config: Config) -> bool:
         """Whether a run of this configuration is a run of the cell."""
-        return _without_effectless_keys(config) == _without_effectless_keys(self.config)
+        return _effective_keys(config) == _effective_keys(self.config)
 
     def __str__(self) -> str:
         return f"{self.task}, {self.algorithm}, seed {self.config.seed}"
@@ -197,12 +198,10 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
             into[key] = deepcopy(value)
 
 
-def _without_effectless_keys(config: Config) -> Config:
-    """The configuration, with the default for each key that does not affect the results."""
-    default = Config()
-    period = default.training.checkpoint_every
-    agent = default.agent
-    if config.algorithm == "concave_q":
-        agent = replace(config.agent, compile=agent.compile)
-    training = replace(config.training, checkpoint_every=period)
-    return replace(config, training=training, agent=agent)
+def _effective_keys(config: Config) -> dict[str, Any]:
+    """The configuration as plain data, without the keys that do not affect the results."""
+    plain = to_plain(config)
+    del plain["training"]["checkpoint_every"], plain["agent"]["compile"]
+    if config.algorithm != "concave_q":
+        del plain["agent"]
+    return plain

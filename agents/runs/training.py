@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,8 +168,9 @@ def _steps_done(checkpoint: dict[str, Any]) -> int:
 
 def _compile_solver(model: OffPolicyAlgorithm) -> None:
     """Solve for one action, so that the progress bar's estimate does not include compilation."""
+    observation = deepcopy(model.observation_space).sample()  # the space's own state is kept
     with preserved_random_state():
-        model.predict(model.observation_space.sample(), deterministic=True)
+        model.predict(observation, deterministic=True)
 
 
 class RunCallback(BaseCallback):
