@@ -1,15 +1,15 @@
-"""Boxes: a lower and an upper bound for every coordinate."""
+"""Boxes, and the whole space."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from icnn_rl.sets.canonical import CanonicalSet, broadcast
 from icnn_rl.sets.convex_set import ConvexSet
-from icnn_rl.sets.fitting import fitted
 
 
 @final
@@ -25,6 +25,8 @@ class Box(ConvexSet):
         ValueError: a bound is not finite, or lower > upper somewhere.
     """
 
+    closed_form: ClassVar[bool] = True
+
     lower: float | Tensor
     upper: float | Tensor
 
@@ -38,9 +40,12 @@ class Box(ConvexSet):
                 f"lower, upper: expected lower <= upper, got {lower.tolist()} and {upper.tolist()}"
             )
 
+    def canonical(self, like: Tensor) -> CanonicalSet:
+        return CanonicalSet.of(like, *self.bounds(like))
+
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        lower = fitted("lower", self.lower, like.shape, like)
-        return lower, fitted("upper", self.upper, like.shape, like)
+        lower = broadcast("lower", self.lower, like.shape, like)
+        return lower, broadcast("upper", self.upper, like.shape, like)
 
     def support(self, c: Tensor) -> Tensor:
         lower, upper = self.bounds(c)
@@ -50,6 +55,17 @@ class Box(ConvexSet):
         lower, upper = self.bounds(y)
         return torch.minimum(torch.maximum(y, lower), upper)
 
-    def interior(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def interior_point(self, like: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.bounds(like)
         return (lower + upper) / 2, like.new_zeros(like.shape[:-1], dtype=torch.bool)
+
+
+@final
+@dataclass(frozen=True)
+class Euclidean(ConvexSet):
+    """All of ℝⁿ; only a strongly convex function is sure to have a minimum there."""
+
+    closed_form: ClassVar[bool] = True
+
+    def canonical(self, like: Tensor) -> CanonicalSet:
+        return CanonicalSet.of(like)

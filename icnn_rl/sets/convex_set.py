@@ -1,72 +1,54 @@
-"""A closed convex set."""
+"""A closed convex set, and the intersection of two."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from icnn_rl.sets.ball import Ball
-
-Constraint = tuple[Tensor, Tensor]
-"""A matrix, ``(rows, n)`` or ``(*batch, rows, n)``, and a right-hand side, ``(*batch, rows)``."""
+    from icnn_rl.sets.canonical import CanonicalSet
 
 
 class ConvexSet(ABC):
     """A closed convex set 𝒴 ⊂ ℝⁿ, the same for every sample or one for each.
 
-    Every set says what it is by ``bounds``, ``inequalities``, ``equations``, ``budgets`` and
-    ``balls``, the form that the solvers work with. Arguments named ``like`` are tensors of shape
-    ``(*batch, n)`` that give the batch, the dimension, the precision and the device.
+    A new kind of set has to define ``canonical`` alone. Arguments named ``like`` are tensors of
+    shape ``(*batch, n)`` that give the batch, the dimension, the precision and the device.
+
+    Attributes:
+        closed_form: whether ``support`` and ``project`` are closed-form tensor expressions, which
+            gradients can flow through.
     """
 
+    closed_form: ClassVar[bool] = False
+
     @abstractmethod
+    def canonical(self, like: Tensor) -> CanonicalSet:
+        """Bounds, inequalities, equations and balls, as solvers read them.
+
+        Raises:
+            ValueError: the set does not fit points of the shape of ``like``.
+        """
+
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of the shape of ``like``; infinite where there are none."""
+        lower, upper = self.canonical(like).bounds
+        return lower.to(like), upper.to(like)
 
-    def own_bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Those known without a linear program a sample; they may contradict each other."""
-        return self.bounds(like)
-
-    def inequalities(self, like: Tensor) -> Constraint | None:
-        """A and b of A y ≤ b."""
-        return None
-
-    def equations(self, like: Tensor) -> Constraint | None:
-        """E and d of E y = d."""
-        return None
-
-    def budgets(self, like: Tensor) -> Constraint | None:
-        """W ≥ 0 and b of W |y| ≤ b."""
-        return None
-
-    @property
-    def balls(self) -> tuple[Ball, ...]:
-        """Balls of the Euclidean norm in which the set lies, besides the other constraints."""
-        return ()
-
-    def without_balls(self) -> ConvexSet:
-        """The set with the smallest box around each of ``balls`` in its place."""
-        return self
-
-    @abstractmethod
     def support(self, c: Tensor) -> Tensor:
         """max { cᵀy : y ∈ 𝒴 }, or a little more, for c of shape ``(*batch, n)``."""
+        return self.canonical(c).support(c)
 
-    @abstractmethod
     def project(self, y: Tensor) -> Tensor:
         """The point of 𝒴 nearest to y in the Euclidean norm, for y of shape ``(*batch, n)``."""
+        return self.canonical(y).project(y)
 
-    @abstractmethod
-    def interior(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def interior_point(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """A point well inside, of the shape of ``like``, and where 𝒴 is empty, ``batch``."""
-
-    def center(self, like: Tensor) -> Tensor:
-        """A point well inside, where a solver may start, of the shape of ``like``."""
-        return self.interior(like)[0]
+        return self.canonical(like).interior_point(like)
 
     def contains(self, y: Tensor, tol: float = 1e-6) -> Tensor:
         """Whether y lies within ``tol`` of 𝒴, of shape ``batch``."""
@@ -75,6 +57,19 @@ class ConvexSet(ABC):
 
     def __and__(self, other: ConvexSet) -> ConvexSet:
         """The intersection of two sets."""
-        from icnn_rl.sets.intersection import Intersection  # itself a ConvexSet
-
         return Intersection(self, other)
+
+
+@final
+class Intersection(ConvexSet):
+    """{ y : y ∈ left, y ∈ right }; made by ``left & right``."""
+
+    def __init__(self, left: ConvexSet, right: ConvexSet) -> None:
+        self.left = left
+        self.right = right
+
+    def __repr__(self) -> str:
+        return f"{self.left} & {self.right}"
+
+    def canonical(self, like: Tensor) -> CanonicalSet:
+        return self.left.canonical(like).meet(self.right.canonical(like))
