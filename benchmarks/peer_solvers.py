@@ -19,7 +19,7 @@ from icnn_rl.kernels import ROUNDING
 from icnn_rl.kernels.polyhedron import Polyhedron
 from icnn_rl.solvers import Problem, Solution, Solver
 from icnn_rl.solvers.certificate import Certificate
-from icnn_rl.solvers.linear_programs import Answer, Optimum, Program, solve_each
+from icnn_rl.solvers.lp import Answer, Optimum, Program, solve_each
 from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Index
 

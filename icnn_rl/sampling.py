@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.sets import Ball, ConvexSet
+from icnn_rl.sets import CanonicalSet, ConvexSet
 from icnn_rl.solvers import minimize
 
 TRIES = 32  # points of a chord in one evaluation, which for small batches takes no longer than one
@@ -71,8 +69,15 @@ def sample(
     like = f.like.new_zeros(*(f.batch_shape or (1,)), f.dim)
     if like.numel() == 0:
         return like.view(shape)
-    lines = _Lines.through(over, like)
-    center, empty = over.interior(like)
+    form = over.canonical(like)
+    if form.b_eq.shape[-1] or form.has_l1:
+        raise TypeError(
+            f"over: expected a set of bounds, inequalities and balls, which lines cross; got {over}"
+        )
+    lower, upper = form.full_bounds
+    if not bool((upper - lower).isfinite().all()):
+        raise ValueError(f"over: expected a bounded set, got {over}")
+    center, empty = over.interior_point(like)
     if bool(empty.any()):
         raise ValueError(f"over: expected a set that is not empty, got {over}")
     if start is None:
@@ -84,7 +89,7 @@ def sample(
     value = f.value(start)
     if not bool(value.isfinite().all()):
         raise ValueError("f: expected finite values, got NaN or infinity where the chain starts")
-    chain = _Chain(f, lines, temperature, generator, start, value)
+    chain = _Chain(f, form, temperature, generator, start, value)
     # The start may be a corner, which most lines only touch, so the first one goes inward.
     inward = center - start
     chain.move(torch.where((inward == 0).all(-1, keepdim=True), 1.0, inward))
@@ -105,60 +110,24 @@ def _directions(like: Tensor, sweeps: int, generator: torch.Generator | None) ->
         yield from axes.unbind(-1)
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """Lines through a set { y : A y ≤ b } ∩ balls.
-
-    Attributes:
-        A: shape ``(rows, n)`` or ``(*batch, rows, n)``.
-        b: shape ``(*batch, rows)``.
-        balls: any number.
-    """
-
-    A: Tensor
-    b: Tensor
-    balls: tuple[Ball, ...]
-
-    @classmethod
-    def through(cls, over: ConvexSet, like: Tensor) -> Self:
-        """The lines through a set.
-
-        Raises:
-            ValueError: the set is not bounded.
-            TypeError: it is not of this form.
-        """
-        if over.equations(like) is not None or over.budgets(like) is not None:
-            raise TypeError(
-                "over: expected a set of bounds, inequalities and balls, which lines cross; got "
-                f"{over}"
-            )
-        lower, upper = over.bounds(like)
-        if not bool((upper - lower).isfinite().all()):
-            raise ValueError(f"over: expected a bounded set, got {over}")
-        axes = torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
-        A, b = torch.cat([axes, -axes]), torch.cat([upper, -lower], -1)
-        if (rows := over.inequalities(like)) is not None:
-            batch = rows[0].shape[:-2]
-            A = torch.cat([A.expand(*batch, *A.shape), rows[0]], -2)
-            b = torch.cat([b, rows[1].expand(*like.shape[:-1], -1)], -1)
-        return cls(A, b, over.balls)
-
-    def chord(self, y: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """The least and the largest t with y + t direction in the set, each of shape ``batch``."""
-        slack = (self.b - (self.A @ y.unsqueeze(-1)).squeeze(-1)).clamp_(min=0)
-        speed = (self.A @ direction.unsqueeze(-1)).squeeze(-1)
-        t = slack / speed
-        low = t.masked_fill(speed >= 0, -torch.inf).amax(-1)
-        high = t.masked_fill(speed <= 0, torch.inf).amin(-1)
-        for ball in self.balls:
-            radius, center = ball.fitted(y)
-            # ‖y - center + t direction‖ = radius
-            out, a = y - center, direction.square().sum(-1)
-            b = (out * direction).sum(-1) / a
-            c = (radius.squeeze(-1).square() - out.square().sum(-1)).clamp(min=0) / a
-            root = (b.square() + c).sqrt()
-            low, high = low.maximum(-b - root), high.minimum(root - b)
-        return low, high
+def _chord(over: CanonicalSet, y: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest t with y + t direction in the set, each of shape ``batch``."""
+    lower, upper = over.full_bounds
+    y, direction = y.double(), direction.double()
+    slack = [upper - y, y - lower, over.b_ub - (over.A_ub @ y.unsqueeze(-1)).squeeze(-1)]
+    speed = [direction, -direction, (over.A_ub @ direction.unsqueeze(-1)).squeeze(-1)]
+    rate = torch.cat(speed, -1)
+    t = torch.cat(slack, -1).clamp_(min=0) / rate
+    low = t.masked_fill(rate >= 0, -torch.inf).amax(-1)
+    high = t.masked_fill(rate <= 0, torch.inf).amin(-1)
+    for radius, center in over.balls:
+        # ‖y - center + t direction‖ = radius
+        out, a = y - center, direction.square().sum(-1)
+        b = (out * direction).sum(-1) / a
+        c = (radius.square() - out.square().sum(-1)).clamp(min=0) / a
+        root = (b.square() + c).sqrt()
+        low, high = low.maximum(-b - root), high.minimum(root - b)
+    return low, high
 
 
 class _Chain:
@@ -172,14 +141,14 @@ class _Chain:
     def __init__(
         self,
         f: ConvexFunction,
-        lines: _Lines,
+        over: CanonicalSet,
         temperature: float,
         generator: torch.Generator | None,
         y: Tensor,
         value: Tensor,
     ) -> None:
         self.y, self.value = y, value
-        self._lines = lines
+        self._over = over
         self._temperature = temperature
         self._generator = generator
         self._tries = max(2, min(TRIES, POINTS // value.numel()))
@@ -194,7 +163,8 @@ class _Chain:
         old = self.value.unsqueeze(-2)
         exponential = torch.empty_like(old).exponential_(generator=self._generator)
         level = old + self._temperature * exponential
-        low, high = (t.unsqueeze(-2) for t in self._lines.chord(self.y, direction))
+        chord = _chord(self._over, self.y, direction)
+        low, high = (t.to(self.y.dtype).unsqueeze(-2) for t in chord)
         moved, value, found = torch.zeros_like(old), old, torch.zeros_like(old, dtype=torch.bool)
         for _ in range(ROUNDS):
             t, values = self._try(low, high, direction)

@@ -8,9 +8,14 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from icnn_rl.adjoints.constraints import Constraints
 from icnn_rl.adjoints.minimum import somewhere
-from icnn_rl.adjoints.optimality import ActiveSet, NewtonSystem, feasible, quadratic_step
+from icnn_rl.adjoints.optimality import (
+    ActiveSet,
+    Constraints,
+    NewtonSystem,
+    feasible,
+    quadratic_step,
+)
 from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet

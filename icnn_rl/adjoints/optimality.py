@@ -3,19 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from icnn_rl.adjoints.constraints import Constraints
+from icnn_rl.sets import ConvexSet
 
 NEAR = 1e-4  # distance to a constraint, relative to |y| + 1, at which it is first taken as active
 ROUNDS = 20  # changes of the active set before it is left as it is
 ROUNDING = 1e-13  # what counts as zero in the signs of multipliers and slacks, in relative terms
 FEASIBLE = 1e-9  # violation of a constraint, relative to |y| + 1, that counts as none
-WALK = 5  # changes of the active set a constraint, if they are made one by one
-BOWL, TINY = 1e-8, 1e-10  # curvature added for that, and rates that count as none, both relative
+NO_RATE = 1e-10  # relative rate at which a step approaches a constraint that counts as none
+
+
+class Constraints(NamedTuple):
+    """{ y : lower ≤ y ≤ upper,  C y ≤ right },  with equality in some rows.
+
+    Everything is float64 and keeps its autograd graph, so that y* is differentiable with respect
+    to the set as well. Bounds that only follow from rows are left out: where two constraints say
+    the same, their multipliers are not unique, and a part of the gradient would go to the one
+    that is not among the data of the set.
+
+    Attributes:
+        lower, upper: shape ``(*batch, n)``; infinite where there are none.
+        C: rows of length one, shape ``(*batch, rows, n)``.
+        right: shape ``(*batch, rows)``.
+        equation: which rows hold with equality, shape ``(*batch, rows)``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    C: Tensor
+    right: Tensor
+    equation: Tensor
+
+    @classmethod
+    def of(cls, over: ConvexSet, like: Tensor) -> Constraints:
+        """The set for points of the shape of ``like``, ``(*batch, n)``.
+
+        Raises:
+            TypeError: the set is curved.
+        """
+        form = over.canonical(like.double())
+        if form.balls or form.has_l1:
+            raise TypeError(f"over: expected a set without balls, got {over}")
+        batch = like.shape[:-1]
+        C = torch.cat([A.expand(*batch, -1, -1) for A in (form.A_ub, form.A_eq)], -2)
+        equal = [torch.full_like(form.b_ub, False), torch.full_like(form.b_eq, True)]
+        right = torch.cat([form.b_ub, form.b_eq], -1)
+        return cls(form.lower, form.upper, C, right, torch.cat(equal, -1).bool())
+
+    def detach(self) -> Constraints:
+        """The same numbers without their graph."""
+        return Constraints(*(t.detach() for t in self))
+
+    def take(self, samples: Tensor) -> Constraints:
+        """Those of the samples where a mask of shape ``batch`` is True, as one batch axis."""
+        return Constraints(*(t[samples] for t in self))
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient with respect to the set is asked for."""
+        return any(t.requires_grad for t in self)
 
 
 @dataclass(frozen=True)
@@ -211,26 +261,25 @@ def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> ActiveSet:
     n = y.shape[-1]
     curvature = torch.diagonal(H, dim1=-2, dim2=-1).amax(-1).clamp_min(1e-300)
     # Where the model is flat a constraint has to be met all the same.
-    H = H + BOWL * curvature[..., None, None] * torch.eye(n, dtype=H.dtype, device=H.device)
+    H = H + 1e-8 * curvature[..., None, None] * torch.eye(n, dtype=H.dtype, device=H.device)
     pinned = c.lower == c.upper
-    equation = c.equation.expand(*y.shape[:-1], -1)
-    forever = torch.cat([pinned, torch.zeros_like(pinned), equation], -1)
+    forever = torch.cat([pinned, torch.zeros_like(pinned), c.equation], -1)
     held, way = forever, torch.zeros_like(y)
-    for _ in range(WALK * held.shape[-1]):
+    for _ in range(5 * held.shape[-1]):
         system = NewtonSystem(H, c, ActiveSet.of(held, n))
         here, slope = y + way, gradient + (H @ way.unsqueeze(-1)).squeeze(-1)
         step, multipliers = system.step(slope, here, c)
         rate = torch.cat([-step, step, (c.C @ step.unsqueeze(-1)).squeeze(-1)], -1)
         slack = c.right - (c.C @ here.unsqueeze(-1)).squeeze(-1)
         room = torch.cat([here - c.lower, c.upper - here, slack], -1).clamp_min(0)
-        in_the_way = ~held & (rate > TINY * torch.linalg.vector_norm(step, dim=-1, keepdim=True))
+        in_the_way = ~held & (rate > NO_RATE * torch.linalg.vector_norm(step, dim=-1, keepdim=True))
         length, first = torch.where(in_the_way, room / rate, torch.inf).min(-1, keepdim=True)
         way = way + length.clamp(max=1) * step
 
         slope = slope + (H @ step.unsqueeze(-1) + c.C.mT @ multipliers.unsqueeze(-1)).squeeze(-1)
         push = torch.cat([slope, -slope, multipliers], -1)
         least, pulling = torch.where(held & ~forever, push, torch.inf).min(-1, keepdim=True)
-        zero = TINY * (gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, True))
+        zero = NO_RATE * (gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, True))
         blocked = length < 1
         changes = blocked | (least < -zero)
         if not bool(changes.any()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icnn_rl.adjoints.constraints import Constraints
+from icnn_rl.adjoints.optimality import Constraints
 from icnn_rl.functions import ConvexFunction, Sum
 
 RADIUS = 4.0  # of the ball that pieces are looked for in, in units of the distance to the minimiser
@@ -88,8 +88,7 @@ def with_pieces(p: ConvexFunction, y: Tensor, radius: Tensor, c: Constraints) ->
         rows.append(F.pad(gradient, (0, 1), value=-1.0) / length.unsqueeze(-1))
         rights.append(((gradient * point).sum(-1) - value) / length)
     C = torch.cat([F.pad(c.C, (0, 1)), torch.stack(rows, -2)], -2)
-    return replace(
-        c,
+    return Constraints(
         lower=F.pad(c.lower, (0, 1), value=-torch.inf),
         upper=F.pad(c.upper, (0, 1), value=torch.inf),
         C=C,

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
-from icnn_rl.sets.polyhedral_set import PolyhedralSet
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.solvers.minimize import fitting
 
@@ -39,7 +38,7 @@ def unrolled(
         iterations: number of steps ≥ 1, each one evaluation.
         momentum: share of the last step that is repeated, in [0, 1).
         tol: the gap at which a sample counts as converged.
-        start: first points, shape ``(*batch, n)``; the centre of the set by default.
+        start: first points, shape ``(*batch, n)``; the set's interior point by default.
 
     Returns:
         A ``Solution`` whose ``y`` and ``value`` are differentiable.
@@ -61,12 +60,12 @@ def unrolled(
     if f.dim is None or f.like is None:
         raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
     like = f.like.new_zeros(*f.batch_shape, f.dim)
-    if isinstance(over, PolyhedralSet) or over.budgets(like) is not None:
+    if not over.closed_form:
         raise TypeError(
             f"over: expected a set whose projection has a closed form, got {over}; argmin takes "
             "polytopes"
         )
-    y = over.center(like) if start is None else over.project(fitting(start, like))
+    y = over.interior_point(like)[0] if start is None else over.project(fitting(start, like))
     velocity = torch.zeros_like(y)
     for _ in range(iterations):
         moved = over.project(y - step * f.value_and_gradient(y)[1] + momentum * velocity)

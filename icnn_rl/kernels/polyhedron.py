@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from icnn_rl.kernels.interior_point import FEASIBLE, NO_MATRIX, Models, minimize_models
-
-if TYPE_CHECKING:
-    from icnn_rl.sets.convex_set import ConvexSet
 
 Array = npt.NDArray[np.float64]
 
@@ -39,29 +35,6 @@ class Polyhedron(NamedTuple):
     b_ub: Array
     A_eq: Array
     b_eq: Array
-
-    @classmethod
-    def of(cls, over: ConvexSet, like: Tensor) -> Polyhedron:
-        """The set that points of the shape of ``like``, ``(*batch, n)``, live in."""
-        n = like.shape[-1]
-        size = like.shape[:-1].numel()
-        lower, upper = (_flat(t, like, n) for t in over.bounds(like))
-        finite = np.isfinite(lower) & np.isfinite(upper)
-        origin = np.where(finite, lower, 0.0)
-        width = np.where(finite, upper - lower, 1.0)
-        rows: list[Array] = []
-        for constraint in (over.inequalities(like), over.equations(like)):
-            if constraint is None:
-                rows += [np.zeros((size, 0, n)), np.zeros((size, 0))]
-                continue
-            matrix = _flat(constraint[0], like, constraint[0].shape[-2], n)
-            right = _flat(constraint[1], like, constraint[1].shape[-1])
-            right = right - np.einsum("srn,sn->sr", matrix, origin)
-            matrix = matrix * width[:, None]
-            length = np.linalg.norm(matrix, axis=-1)
-            length[length == 0] = 1.0
-            rows += [matrix / length[..., None], right / length]
-        return cls(origin, width, finite, *rows)
 
     def units(self, y: Array) -> Array:
         """Points y, ``(size, n)``, in units of the bounds; the middle where these are equal."""
@@ -217,21 +190,21 @@ class Polyhedron(NamedTuple):
         least: Array = level + ((c + p * u / 2) * u).sum(1)
         return least
 
-    def support(self, c: Array) -> Array:
-        """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size."""
+    def support(self, c: Array, start: Array | None = None) -> Array:
+        """An upper bound on cᵀy over each polyhedron, tight to some 1e-12 of its size, mostly.
+
+        Args:
+            c: shape ``(size, n)``.
+            start: points well inside, in units of the bounds; the middle of these by default.
+        """
         steep = -c * self.width
         endless = (~self.finite & (c != 0)).any(1)
         steep[endless] = 0.0
-        bound = self._minimize(steep, np.zeros_like(c), self._middle(), accuracy=1e-13)
+        start = self._middle() if start is None else start
+        bound = self._minimize(steep, np.zeros_like(c), start, accuracy=1e-13)
         bound[endless] = -np.inf
         upper: Array = (c * self.origin).sum(-1) - bound
         return upper
-
-
-def _flat(t: Tensor, like: Tensor, *trailing: int) -> Array:
-    batch = like.shape[:-1]
-    expanded = t.expand(*batch, *trailing).reshape(batch.numel(), *trailing)
-    return np.ascontiguousarray(expanded.detach().cpu().double().numpy())
 
 
 def _deepest(

@@ -39,13 +39,10 @@ class Ball(ConvexSet):
             raise ValueError(f"center: expected finite entries, got {center.tolist()}")
 
     def canonical(self, like: Tensor) -> CanonicalSet:
-        radius, center = ball = self._constraint(like)
-        lower, upper = center - radius.unsqueeze(-1), center + radius.unsqueeze(-1)
-        around = (  # rounded outward: the box must not be smaller than the ball
-            lower.nextafter(torch.full_like(lower, -torch.inf)),
-            upper.nextafter(torch.full_like(upper, torch.inf)),
-        )
-        return CanonicalSet.of(like, implied=around, balls=(ball,))
+        ball = self._constraint(like)
+        # In single precision the box could be smaller than the ball.
+        radius, center = ball.radius.double().unsqueeze(-1), ball.center.double()
+        return CanonicalSet.of(like, implied=(center - radius, center + radius), balls=(ball,))
 
     def support(self, c: Tensor) -> Tensor:
         return self._constraint(c).support(c)

@@ -17,10 +17,13 @@ from icnn_rl.sets._implied_bounds import fill_bounds
 from icnn_rl.sets.convex_set import ConvexSet
 
 if TYPE_CHECKING:
-    from icnn_rl.kernels.polyhedron import Polyhedron  # it loads numba
+    from icnn_rl.kernels.polyhedron import Polyhedron
 
 Array = npt.NDArray[np.float64]
 Bounds = tuple[Tensor, Tensor]
+Rows = tuple[Tensor, Tensor]
+
+MARGIN = 0.01  # from the bounds, in units of their distance, at which a search starts well
 
 
 @final
@@ -28,16 +31,17 @@ Bounds = tuple[Tensor, Tensor]
 class CanonicalSet(ConvexSet):
     """{ y : lower ≤ y ≤ upper,  A_ub y ≤ b_ub,  A_eq y = b_eq,  W |y| ≤ r,  y in some balls }.
 
-    Everything is in float64, after rounding to the precision of the points, and keeps its autograd
-    graph. Rows of the matrices A have length one. A matrix is of shape ``(rows, n)`` where all
-    samples share it, else ``(*batch, rows, n)``.
+    Numbers are rounded to the precision of the points, held in float64, and keep their autograd
+    graph. Rows of A_ub and A_eq have length one. A matrix has shape ``(rows, n)`` where all samples
+    share it, else ``(*batch, rows, n)``.
 
     Attributes:
         lower, upper: bounds that are constraints of their own, shape ``(*batch, n)``; infinite
-            where there are none. A coordinate has both or neither, also counting ``implied``.
-        implied: lower and upper bounds that are known to follow from the other constraints,
-            likewise.
-        A_ub, b_ub: inequalities; ``b_ub`` has shape ``(*batch, r)``.
+            where there are none.
+        implied: lower and upper bounds known to follow from the other constraints, likewise. A
+            coordinate that has a bound on one side has one on the other, own or implied; a
+            constraint on one side alone is a row.
+        A_ub, b_ub: inequalities; ``b_ub`` has shape ``(*batch, rows)``.
         A_eq, b_eq: equations, likewise.
         l1_weights, l1_radius: W ≥ 0 and r of weighted ℓ1 balls, likewise.
         balls: balls of the Euclidean norm.
@@ -52,7 +56,7 @@ class CanonicalSet(ConvexSet):
     b_eq: Tensor
     l1_weights: Tensor
     l1_radius: Tensor
-    balls: tuple[BallConstraint, ...] = ()
+    balls: tuple[BallConstraint, ...]
 
     @classmethod
     def of(
@@ -70,32 +74,36 @@ class CanonicalSet(ConvexSet):
         l1_radius: Tensor | None = None,
         balls: Sequence[BallConstraint] = (),
     ) -> CanonicalSet:
-        """The constraints given, for points of the shape of ``like``, ``(*batch, n)``.
+        """The set of the constraints given, for points of the shape of ``like``, ``(*batch, n)``.
 
         Raises:
             ValueError: one of them does not fit these points.
         """
+        batch, n = like.shape[:-1], like.shape[-1]
+
+        def rows(names: tuple[str, str], matrix: Tensor | None, right: Tensor | None) -> Rows:
+            if matrix is None or right is None:
+                none = like.new_zeros(*batch, 0, dtype=torch.float64)
+                return none.new_zeros(0, n), none
+            count = matrix.shape[-2]
+            full = broadcast(names[0], matrix, (*batch, count, n), like)
+            right = broadcast(names[1], right, (*batch, count), like)
+            # One matrix for all samples is a cheaper problem.
+            return (full if matrix.dim() > 2 else matrix.to(like)).double(), right.double()
 
         def bound(name: str, t: float | Tensor) -> Tensor:
             return broadcast(name, t, like.shape, like).double()
 
-        def rows(kind: str, matrix: Tensor | None, right: Tensor | None) -> tuple[Tensor, Tensor]:
-            if matrix is None or right is None:
-                none = like.new_zeros(*like.shape[:-1], 0, dtype=torch.float64)
-                return none.new_zeros(0, like.shape[-1]), none
-            count = matrix.shape[-2]
-            full = broadcast(f"A_{kind}", matrix, (*like.shape[:-1], count, like.shape[-1]), like)
-            right = broadcast(f"b_{kind}", right, (*like.shape[:-1], count), like)
-            return (full if matrix.dim() > 2 else matrix.to(like)).double(), right.double()
-
-        low, high = implied or (-torch.inf, torch.inf)
+        if implied is None:
+            infinite = torch.full(like.shape, torch.inf, dtype=torch.float64, device=like.device)
+            implied = -infinite, infinite
         return cls(
             bound("lower", lower),
             bound("upper", upper),
-            (bound("lower", low), bound("upper", high)),
-            *_unit_rows(*rows("ub", A_ub, b_ub)),
-            *_unit_rows(*rows("eq", A_eq, b_eq)),
-            *rows("l1", l1_weights, l1_radius),
+            (implied[0].double(), implied[1].double()),
+            *_unit_rows(*rows(("A_ub", "b_ub"), A_ub, b_ub)),
+            *_unit_rows(*rows(("A_eq", "b_eq"), A_eq, b_eq)),
+            *rows(("l1_weights", "l1_radius"), l1_weights, l1_radius),
             tuple(BallConstraint(*(t.double() for t in ball)) for ball in balls),
         )
 
@@ -112,8 +120,8 @@ class CanonicalSet(ConvexSet):
     def canonical(self, like: Tensor) -> CanonicalSet:
         if like.shape != self.lower.shape:
             raise ValueError(
-                f"over: expected a set for points of shape {tuple(like.shape)}, got one for "
-                f"{tuple(self.lower.shape)}"
+                f"over: expected a set for points of shape {tuple(like.shape)}, got one for points "
+                f"of shape {tuple(self.lower.shape)}"
             )
         return self
 
@@ -129,22 +137,243 @@ class CanonicalSet(ConvexSet):
 
     @property
     def known_bounds(self) -> Bounds:
-        """Bounds of both kinds, without a linear program; they may contradict each other."""
+        """The tightest bounds that take no linear program; they may contradict each other."""
         lower, upper = self.implied
         return torch.maximum(self.lower, lower), torch.minimum(self.upper, upper)
 
     @cached_property
-    def bounds_implied(self) -> None: ...
+    def full_bounds(self) -> Bounds:
+        """As ``known_bounds``, infinite ones filled in from the rows, and lower ≤ upper."""
+        lower, upper = self.known_bounds
+        if self.has_rows and not bool((lower.isfinite() & upper.isfinite()).all()):
+            low, high = (self._flat(t, t.shape[-1]).copy() for t in (lower, upper))
+            matrices = [self.A_ub, self.A_eq]
+            if all(A.dim() == 2 for A in matrices):
+                A_ub, A_eq = (A.detach().cpu().numpy()[None] for A in matrices)
+            else:
+                A_ub, A_eq = (self._flat(A, *A.shape[-2:]) for A in matrices)
+            b_ub, b_eq = (self._flat(b, b.shape[-1]) for b in (self.b_ub, self.b_eq))
+            fill_bounds(low, high, A_ub, b_ub, A_eq, b_eq)
+            lower, upper = (torch.as_tensor(t).to(lower).view_as(lower) for t in (low, high))
+        return lower, torch.maximum(lower, upper)
+
+    def bounds(self, like: Tensor) -> Bounds:
+        self.canonical(like)
+        lower, upper = self.full_bounds
+        return lower.to(like), upper.to(like)
+
+    @cached_property
+    def polyhedron(self) -> Polyhedron:
+        """Bounds and rows as compiled code reads them."""
+        from icnn_rl.kernels.polyhedron import Polyhedron  # it loads numba
+
+        lower, upper = self.full_bounds
+        finite = lower.isfinite() & upper.isfinite()
+        origin = torch.where(finite, lower, 0.0)
+        width = torch.where(finite, upper - lower, 1.0)
+        n = width.shape[-1]
+        arrays = []
+        for matrix, right in ((self.A_ub, self.b_ub), (self.A_eq, self.b_eq)):
+            right = right - (matrix @ origin.unsqueeze(-1)).squeeze(-1)
+            matrix, right = _unit_rows(matrix * width.unsqueeze(-2), right)
+            arrays += [self._flat(matrix, matrix.shape[-2], n), self._flat(right, right.shape[-1])]
+        return Polyhedron(
+            self._flat(origin, n), self._flat(width, n), self._flat(finite, n) > 0, *arrays
+        )
+
+    def support(self, c: Tensor) -> Tensor:
+        if self.balls:
+            ball, rest = self.without_ball()
+            return ball.support_within(c.double(), rest.support, rest.project).to(c.dtype)
+        if self.has_l1:
+            over, signed = self.lifted().polyhedron, torch.cat([c, -c], -1)
+            # From the middle of the bounds of p and q the interior-point method may stall.
+            start = over.interior()[0].clip(MARGIN, 1 - MARGIN)
+            return self._tensor(
+                over.support(self._flat(signed, signed.shape[-1]), start), c, c[..., 0]
+            )
+        if self.has_rows:
+            return self._tensor(self.polyhedron.support(self._flat(c, c.shape[-1])), c, c[..., 0])
+        lower, upper = self.full_bounds
+        terms = torch.where(c == 0, 0.0, torch.maximum(c * lower, c * upper))
+        return terms.sum(-1).to(c.dtype)
+
+    def project(self, y: Tensor) -> Tensor:
+        if self.balls:
+            ball, rest = self.without_ball()
+            return ball.nearest_within(y, rest.project).to(y.dtype)
+        lower, upper = self.full_bounds
+        if self.has_l1:
+            if self.has_rows or self.l1_radius.shape[-1] > 1:
+                return self._nearest_lifted(y)
+            weights = self.l1_weights.squeeze(-2)
+            return nearest_in_l1_ball(y, lower, upper, weights, self.l1_radius)
+        if self.has_rows:
+            return self._tensor(self.polyhedron.project(self._flat(y, y.shape[-1])), y, y)
+        return torch.minimum(torch.maximum(y, lower), upper).to(y.dtype)
+
+    def interior_point(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = self.known_bounds
+        if self.balls:
+            y, empty = self._interior_of_ball(like)
+        elif self.has_l1:
+            parts, empty = self.lifted().interior_point(torch.cat([like, like], -1))
+            y = lowered(parts)
+        else:
+            u, none = self.polyhedron.interior()
+            y = self._tensor(self.polyhedron.origin + self.polyhedron.width * u, like, like)
+            empty = torch.as_tensor(none, device=like.device).view(like.shape[:-1])
+        return y, empty | (lower > upper).any(-1)
 
     def meet(self, other: CanonicalSet) -> CanonicalSet:
         """The intersection with another set for the same points."""
         (low, high), (lower, upper) = self.implied, other.implied
+        batch = self.lower.shape[:-1]
+
+        def stacked(first: Rows, second: Rows) -> Rows:
+            shared = max(first[0].dim(), second[0].dim()) == 2
+            matrices = [t[0].expand(*(() if shared else batch), -1, -1) for t in (first, second)]
+            return torch.cat(matrices, -2), torch.cat([first[1], second[1]], -1)
+
         return CanonicalSet(
             torch.maximum(self.lower, other.lower),
             torch.minimum(self.upper, other.upper),
             (torch.maximum(low, lower), torch.minimum(high, upper)),
-            *_stacked(self.A_ub, self.b_ub, other.A_ub, other.b_ub),
-            *_stacked(self.A_eq, self.b_eq, other.A_eq, other.b_eq),
-            *_stacked(self.l1_weights, self.l1_radius, other.l1_weights, other.l1_radius),
+            *stacked((self.A_ub, self.b_ub), (other.A_ub, other.b_ub)),
+            *stacked((self.A_eq, self.b_eq), (other.A_eq, other.b_eq)),
+            *stacked((self.l1_weights, self.l1_radius), (other.l1_weights, other.l1_radius)),
             self.balls + other.balls,
         )
+
+    def take(self, mask: Tensor) -> CanonicalSet:
+        """The sets of the samples where a mask of shape ``batch`` is True."""
+
+        def rows(matrix: Tensor, right: Tensor) -> Rows:
+            return (matrix if matrix.dim() == 2 else matrix[mask]), right[mask]
+
+        low, high = self.implied
+        return CanonicalSet(
+            self.lower[mask],
+            self.upper[mask],
+            (low[mask], high[mask]),
+            *rows(self.A_ub, self.b_ub),
+            *rows(self.A_eq, self.b_eq),
+            *rows(self.l1_weights, self.l1_radius),
+            tuple(BallConstraint(*(t[mask] for t in ball)) for ball in self.balls),
+        )
+
+    def without_ball(self) -> tuple[BallConstraint, CanonicalSet]:
+        """One of the balls, and the set without it but in the box around it."""
+        ball, *others = self.balls
+        lower, upper = self.known_bounds
+        return ball, replace(self, lower=lower, upper=upper, balls=tuple(others))
+
+    def without_l1(self) -> CanonicalSet:
+        """The set without its weighted ℓ1 balls, but in the boxes around them."""
+        lower, upper = self.full_bounds
+        weights, radius = self.l1_weights[..., :0, :], self.l1_radius[..., :0]
+        return replace(self, lower=lower, upper=upper, l1_weights=weights, l1_radius=radius)
+
+    def lifted(self) -> CanonicalSet:
+        """The points (p, q) ≥ 0 whose images p - q are those of a set with weighted ℓ1 balls.
+
+            W (p + q) ≤ r,    A_ub (p - q) ≤ b_ub,    A_eq (p - q) = b_eq,    and bounds
+
+        The bounds force nothing: p = max(y, 0) and q = max(-y, 0) keep to them for every y of the
+        set, which has no balls of the Euclidean norm.
+
+        Raises:
+            ValueError: a coordinate is not bounded.
+        """
+        lower, upper = self.full_bounds
+        if not bool((upper - lower).isfinite().all()):
+            raise ValueError(
+                "over: a weight of 0 leaves a coordinate unbounded; add a Box to the set"
+            )
+        like = torch.cat([lower, upper], -1)
+        signed = CanonicalSet.of(
+            like,
+            torch.cat([lower, -upper], -1).clamp(min=0),
+            torch.cat([upper, -lower], -1).clamp(min=0),
+            A_ub=torch.cat([self.A_ub, -self.A_ub], -1),
+            b_ub=self.b_ub,
+            A_eq=torch.cat([self.A_eq, -self.A_eq], -1),
+            b_eq=self.b_eq,
+        )
+        weights = torch.cat([self.l1_weights, self.l1_weights], -1)
+        return signed.meet(CanonicalSet.of(like, A_ub=weights, b_ub=self.l1_radius))
+
+    def relaxed(self, point: Tensor, empty: Tensor) -> CanonicalSet:
+        """The set, made just large enough to hold a point between its bounds where it is empty."""
+        lower, upper = self.full_bounds
+        column, where = point.double().unsqueeze(-1), empty.unsqueeze(-1)
+        return replace(
+            self,
+            lower=lower,
+            upper=upper,
+            implied=(lower, upper),
+            b_ub=torch.where(where, (self.A_ub @ column).squeeze(-1) + 1, self.b_ub),
+            b_eq=torch.where(where, (self.A_eq @ column).squeeze(-1), self.b_eq),
+        )
+
+    def _interior_of_ball(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Half the way from the point nearest to the ball's centre to where it leaves the set."""
+        ball, rest = self.without_ball()
+        center = ball.center.to(like)
+        deep, empty = rest.interior_point(like)
+        inner = torch.where(empty.unsqueeze(-1), center, rest.project(center))
+        distance = torch.linalg.vector_norm(inner - center, dim=-1)
+        empty = empty | (distance > (1 + 1e-6) * ball.radius)
+        return (inner + ball.crossing(inner, deep)) / 2, empty
+
+    def _nearest_lifted(self, y: Tensor) -> Tensor:
+        n = y.shape[-1]
+        signs = np.concatenate([np.eye(n), -np.eye(n)], 1)
+        u = self.lifted().polyhedron.nearest_image(self._flat(y, n), signs)
+        return self._tensor(u[:, :n] - u[:, n:], y, y)
+
+    def _flat(self, t: Tensor, *trailing: int) -> Array:
+        batch = self.lower.shape[:-1]
+        expanded = t.detach().expand(*batch, *trailing).reshape(batch.numel(), *trailing)
+        return np.ascontiguousarray(expanded.cpu().double().numpy())
+
+    @staticmethod
+    def _tensor(array: Array, like: Tensor, shape: Tensor) -> Tensor:
+        return torch.as_tensor(array, device=like.device).to(like.dtype).view(shape.shape)
+
+
+def lowered(u: Tensor) -> Tensor:
+    """y = p - q of points u = (p, q) of a lifted set."""
+    p, q = u.chunk(2, -1)
+    return p - q
+
+
+def broadcast(name: str, given: float | Tensor, shape: Sequence[int], like: Tensor) -> Tensor:
+    """A number or tensor in the precision and on the device of points, in a shape that fits them.
+
+    Args:
+        name: of the argument that was given.
+        given: what was given; an array does as well as a tensor.
+        shape: what it is expanded to.
+        like: points.
+
+    Raises:
+        ValueError: it does not expand to that shape.
+    """
+    if isinstance(given, (int, float)):
+        return like.new_full(shape, given)  # never copied to the device: a CUDA graph cannot
+    given = torch.as_tensor(given)
+    try:
+        return given.to(like).expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: expected a shape that fits points of shape {tuple(like.shape)}, "
+            f"got {tuple(given.shape)}"
+        ) from None
+
+
+def _unit_rows(matrix: Tensor, right: Tensor) -> Rows:
+    """Rows of length one, but for zeros, and their right-hand sides."""
+    length = torch.linalg.vector_norm(matrix.detach(), dim=-1)
+    length = torch.where(length > 0, length, 1.0)
+    return matrix / length.unsqueeze(-1), right / length

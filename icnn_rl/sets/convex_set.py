@@ -35,8 +35,7 @@ class ConvexSet(ABC):
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of the shape of ``like``; infinite where there are none."""
-        lower, upper = self.canonical(like).bounds
-        return lower.to(like), upper.to(like)
+        return self.canonical(like).bounds(like)
 
     def support(self, c: Tensor) -> Tensor:
         """max { cᵀy : y ∈ 𝒴 }, or a little more, for c of shape ``(*batch, n)``."""

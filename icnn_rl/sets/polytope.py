@@ -39,30 +39,38 @@ class Polytope(ConvexSet):
     ) -> None:
         if A_ub is None and A_eq is None:
             raise ValueError("A_ub, A_eq: expected inequalities, equations or both, got neither")
-        self._rows = _checked("ub", A_ub, b_ub) | _checked("eq", A_eq, b_eq)
+        self._inequalities = _checked("ub", A_ub, b_ub)
+        self._equations = _checked("eq", A_eq, b_eq)
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {tuple(t.shape)}" for name, t in self._rows.items())
-        return f"Polytope({shapes})"
+        pairs = (("A_ub, b_ub", self._inequalities), ("A_eq, b_eq", self._equations))
+        shapes = [
+            f"{names}: {tuple(matrix.shape)}, {tuple(right.shape)}"
+            for names, (matrix, right) in pairs
+            if matrix is not None and right is not None
+        ]
+        return f"Polytope({'; '.join(shapes)})"
 
     def canonical(self, like: Tensor) -> CanonicalSet:
-        return CanonicalSet.of(like, **self._rows)
+        (A_ub, b_ub), (A_eq, b_eq) = self._inequalities, self._equations
+        return CanonicalSet.of(like, A_ub=A_ub, b_ub=b_ub, A_eq=A_eq, b_eq=b_eq)
 
 
-def _checked(kind: str, matrix: Tensor | None, right: Tensor | None) -> dict[str, Tensor]:
-    """The rows by the names of their arguments."""
+def _checked(
+    kind: str, matrix: Tensor | None, right: Tensor | None
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
     A, b = f"A_{kind}", f"b_{kind}"
     if matrix is None and right is None:
-        return {}
+        return None, None
     if matrix is None or right is None:
         raise ValueError(f"{A}, {b}: expected both or neither, got one")
-    rows = {A: torch.as_tensor(matrix), b: torch.as_tensor(right)}
-    if rows[A].dim() < 2 or rows[b].dim() < 1 or rows[A].shape[-2] != rows[b].shape[-1]:
+    matrix, right = torch.as_tensor(matrix), torch.as_tensor(right)
+    if matrix.dim() < 2 or right.dim() < 1 or matrix.shape[-2] != right.shape[-1]:
         raise ValueError(
             f"{A}, {b}: expected shapes (*batch, rows, n) and (*batch, rows), "
-            f"got {tuple(rows[A].shape)} and {tuple(rows[b].shape)}"
+            f"got {tuple(matrix.shape)} and {tuple(right.shape)}"
         )
-    for name, t in rows.items():
+    for name, t in ((A, matrix), (b, right)):
         if not bool(t.isfinite().all()):
             raise ValueError(f"{name}: expected finite entries, got NaN or infinity")
-    return rows
+    return matrix, right

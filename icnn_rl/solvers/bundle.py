@@ -9,7 +9,6 @@ import torch
 
 from icnn_rl.kernels import ROUNDING
 from icnn_rl.kernels.interior_point import FEASIBLE, NO_MATRIX, Models, minimize_models
-from icnn_rl.kernels.polyhedron import Polyhedron
 from icnn_rl.kernels.tangents import tangents_at
 from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Index, Problem, to_array
@@ -113,7 +112,7 @@ def _cutting_planes(
     """
     size, n, rounding = problem.size, problem.dim, ROUNDING * problem.epsilon
     oracle, gamma = Oracle(problem), problem.flat(problem.f.strong_convexity)
-    over = Polyhedron.of(problem.over, problem.start)
+    over = problem.canonical.polyhedron
     rows, constrained = over.b_ub.shape[1], over.b_ub.size + over.b_eq.size > 0
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
     inner = over.inner(y + np.where(over.finite, INWARD, 0.0) * (center - y))

@@ -38,13 +38,13 @@ class BundleEntropy:
                 "solver: 'bundle_entropy' needs f = g + negative_entropy(alpha), alpha > 0; "
                 "use 'bundle'"
             )
-        if problem.over.equations(problem.start) or problem.over.inequalities(problem.start):
+        if problem.canonical.has_rows:
             raise TypeError(
                 f"solver: 'bundle_entropy' needs a box, got {problem.over}; use 'bundle'"
             )
         size, n, entropy = problem.size, problem.dim, NegativeEntropy(alpha)
         oracle = Oracle(replace(problem, f=g))
-        lower, upper = (problem.flat(b, n) for b in problem.over.bounds(problem.start))
+        lower, upper = problem.bounds
         reach = np.minimum(upper - lower, 2.0)
         y, active = to_array(problem.start).reshape(size, n), np.arange(size)
         best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)

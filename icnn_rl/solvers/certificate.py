@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from icnn_rl.kernels import ROUNDING
-from icnn_rl.kernels.polyhedron import TOLERANCE, Polyhedron
+from icnn_rl.kernels.polyhedron import TOLERANCE
 from icnn_rl.solvers.problem import Array, Index, Mask, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
@@ -30,7 +30,7 @@ class Certificate:
         size, n = problem.size, problem.dim
         self.problem = problem
         self.gamma = problem.flat(problem.f.strong_convexity)
-        self._polyhedron = Polyhedron.of(problem.over, problem.start)
+        self._polyhedron = problem.canonical.polyhedron
         self._inner = self._polyhedron.inner(problem.flat(problem.center, n))
         self.best, self.bound = np.full(size, np.inf), np.full(size, -np.inf)
         self.best_y = to_array(problem.start).reshape(size, n).copy()

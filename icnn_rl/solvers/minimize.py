@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, without_entropy
-from icnn_rl.sets import Box, ConvexSet, Euclidean
-from icnn_rl.sets.polyhedral_set import PolyhedralSet
-from icnn_rl.sets.relaxed import relaxed
+from icnn_rl.sets import Box, CanonicalSet, ConvexSet
+from icnn_rl.solvers.constrained import minimize_in_ball, minimize_in_l1_balls
 from icnn_rl.solvers.newton_on_device import has_kernel
 from icnn_rl.solvers.problem import Problem, Solver, capturing
 from icnn_rl.solvers.solution import Solution
@@ -75,9 +74,10 @@ def minimize(
             samples, where it has a kernel, and in a CUDA graph), ``lp`` where a piecewise-linear
             f may fall for ever, ``bundle_entropy`` for an entropy on a box of many dimensions,
             else ``bundle``.
-        start: first points, shape ``(*batch, n)``; projected onto 𝒴. The centre of 𝒴 by default.
+        start: first points, shape ``(*batch, n)``; projected onto 𝒴. A point well inside by
+            default.
         max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
-            A ball or a budget takes several problems, and each may have as many.
+            A ball of either norm takes several problems, and each may have as many.
 
     Returns:
         A ``Solution`` with tensors of shape ``batch``.
@@ -102,39 +102,52 @@ def minimize(
     if isinstance(over, Box):  # bounded and not empty: to ask would cost, and wait for a device
         if solver == "auto":
             solver = choose(f, over)
-        center = over.center(like)
+        center, _ = over.interior_point(like)
         first = center if start is None else over.project(start)
         return _solve(solver, f, over, tol, max_evaluations, first, center)
-    if over.balls or over.budgets(like) is not None:
-        if over.balls and linear:
+    form = over.canonical(like)
+    if form.balls or form.has_l1:
+        if form.balls and linear:
             raise TypeError(f"solver: {solver!r} cannot keep to a ball; use 'bundle'")
-        # One constraint is taken off, and what is left goes through this function again.
-        by = import_module(f"icnn_rl.solvers.{'ball' if over.balls else 'budget'}")
-        outcome: Solution = by.solve(f, over, like, tol, solver, start, max_evaluations)
-        return outcome
+
+        # One kind of constraint is taken off, and what is left goes through this function again.
+        def inner(
+            g: ConvexFunction, part: CanonicalSet, accuracy: float, first: Tensor | None
+        ) -> Solution:
+            return minimize(g, part, accuracy, solver, start=first, max_evaluations=max_evaluations)
+
+        if form.balls:
+            return minimize_in_ball(f, form, tol, start, inner, max_evaluations)
+        return minimize_in_l1_balls(f, form, tol, start, inner)
     strongly_convex = bool((torch.as_tensor(f.strong_convexity) > 0).all())
-    if isinstance(over, Euclidean) and not strongly_convex:
+    lower, upper = form.full_bounds
+    endless = ~(upper - lower).isfinite().all(-1)
+    if not (strongly_convex or form.has_rows) and bool(endless.any()):
         raise ValueError(
             "over: all of space needs a strongly convex function; add quadratic(gamma, center) "
             "with gamma > 0"
         )
-    lower, upper = over.bounds(like)
-    endless = ~(upper - lower).isfinite().all(-1)
     if solver == "auto":
         solver = choose(f, over, bool(endless.any()) and not strongly_convex)
         linear = solver == "lp"
-    center, empty = over.interior(like)
+    center, empty = over.interior_point(like)
+    if not over.closed_form:
+        over = form  # whose rows and bounds are made once
     given = over
-    if isinstance(over, PolyhedralSet) and bool(empty.any()):
-        over = relaxed(over, like)
-        center = over.center(like)
+    if bool(empty.any()):
+        over = form = form.relaxed(center, empty)
+        center, _ = over.interior_point(like)
     lost = endless & ~empty
     if strongly_convex or linear:
         lost = torch.zeros_like(lost)
     if bool(lost.any()):
         # Solved near the centre instead, so that the other samples can go on.
-        near = lost.unsqueeze(-1)
-        over &= Box(torch.where(near, center - 1, lower), torch.where(near, center + 1, upper))
+        near, exact = lost.unsqueeze(-1), center.double()
+        over = replace(
+            form,
+            lower=torch.where(near, exact - 1, lower),
+            upper=torch.where(near, exact + 1, upper),
+        )
     first = center if start is None else over.project(start)
     solution = _solve(solver, f, over, tol, max_evaluations, first, center)
     if over is given:

@@ -37,9 +37,7 @@ class Oracle:
         self._problem, self._f, self._hessians = problem, problem.f, hessians
         self._held = np.arange(problem.size)
         self._network = compiled_network(problem.f, hessians)
-        self._lower, self._upper = (
-            to_array(b).reshape(-1, problem.dim) for b in problem.over.bounds(problem.start)
-        )
+        self._lower, self._upper = problem.bounds
 
     def evaluate(self, y: Array, active: Index) -> Evaluations:
         """Values and gradients at points, rounded to the function's precision, inside the bounds.

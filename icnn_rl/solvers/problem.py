@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.sets import ConvexSet
+from icnn_rl.sets import CanonicalSet, ConvexSet
 from icnn_rl.solvers.solution import Solution, rounded_down
 
 Array = npt.NDArray[np.float64]
@@ -66,6 +67,17 @@ class Problem:
     def epsilon(self) -> float:
         """The rounding unit of the function's precision."""
         return torch.finfo(self.start.dtype).eps
+
+    @cached_property
+    def canonical(self) -> CanonicalSet:
+        """The set's bounds and rows."""
+        return self.over.canonical(self.start)
+
+    @cached_property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lower and upper bounds in the function's precision, each ``(size, n)``."""
+        lower, upper = self.over.bounds(self.start)
+        return self.flat(lower, self.dim), self.flat(upper, self.dim)
 
     def flat(self, t: Tensor | float, *trailing: int) -> Array:
         """A number or tensor that broadcasts over the batch, as ``(size, *trailing)``."""

@@ -96,7 +96,7 @@ class HardProblem:
     def applies(self, solver: str) -> bool:
         """Whether the solver takes such a function and set."""
         if solver == "bundle_entropy":  # which is given the function plus an entropy
-            coupled = self.over.equations(self.like) or self.over.inequalities(self.like)
+            coupled = self.over.canonical(self.like).has_rows
             return not coupled and bool(
                 (self.width >= 1).all()
             )  # on less, the entropy is a linear function
@@ -239,7 +239,7 @@ def hard_set(
         case "plane":
             E = (rows[:1] / width).to(like)
             return box & Polytope(
-                E=E, d=(center.to(like) + width * inside.to(like)) @ E.mT
+                A_eq=E, b_eq=(center.to(like) + width * inside.to(like)) @ E.mT
             ), nowhere
         case "partly empty":
             empty = normal(seed + 7, batch) > 0
@@ -259,9 +259,9 @@ def violation(over: ConvexSet, y: Tensor) -> Tensor:
     lower, upper = (t.double() for t in over.bounds(y))
     reach = torch.where((upper - lower).isfinite(), upper - lower, 1.0) + y.abs() + 1e-300
     worst = torch.maximum((lower - y) / reach, (y - upper) / reach).amax(-1).clamp(min=0)
-    for constraint, both in ((over.inequalities(y), False), (over.equations(y), True)):
-        if constraint is not None:
-            matrix, right = (t.double() for t in constraint)
+    form, y = over.canonical(y), y.double()
+    for matrix, right, both in ((form.A_ub, form.b_ub, False), (form.A_eq, form.b_eq, True)):
+        if right.shape[-1]:
             excess = (matrix @ y.unsqueeze(-1)).squeeze(-1) - right
             terms = (matrix.abs() @ reach.unsqueeze(-1)).squeeze(-1) + right.abs() + 1e-300
             excess = (excess.abs() if both else excess) / terms

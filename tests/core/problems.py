@@ -201,7 +201,7 @@ def feasible_set(name: str, like: Tensor, seed: int) -> ConvexSet:
         case "box and plane":
             E = normal(seed, 1, n).to(like)
             inside = torch.tanh(normal(seed + 1, *like.shape).to(like))
-            return Box(-1.0, 1.0) & Polytope(E=E, d=(E @ inside.unsqueeze(-1)).squeeze(-1))
+            return Box(-1.0, 1.0) & Polytope(A_eq=E, b_eq=(E @ inside.unsqueeze(-1)).squeeze(-1))
         case "simplex and polytope":  # its rows leave a vertex of the simplex in the set, or all
             A = normal(seed, 2, n).to(like)
             slack = normal(seed + 1, 2).to(like).clamp(min=0)

@@ -25,12 +25,12 @@ from icnn_rl import (
 
 BATCH, N = 6, 3
 RADIUS = torch.linspace(0.2, 1.2, BATCH, dtype=torch.float64)
-MIDDLE = 0.2 * torch.randn(BATCH, N, generator=torch.Generator().manual_seed(0)).double()
+CENTER = 0.2 * torch.randn(BATCH, N, generator=torch.Generator().manual_seed(0)).double()
 WEIGHTS = torch.rand(BATCH, N, generator=torch.Generator().manual_seed(1)).double()
 ROW = torch.tensor([[1.0, -1.0, 0.5]]).double()
 LIMIT = torch.tensor([0.1]).double()
 SETS: dict[str, ConvexSet] = {
-    "ball": Ball(RADIUS, MIDDLE),
+    "ball": Ball(RADIUS, CENTER),
     "box and ball": Box(-0.4, 0.6) & Ball(RADIUS),
     "l1 ball": L1Ball(RADIUS, 0.5 + WEIGHTS),
     "box and l1 ball": Box(-0.4, 0.6) & L1Ball(RADIUS, WEIGHTS),
@@ -52,21 +52,21 @@ def network(activation: str = "softplus", dtype: torch.dtype = torch.float64) ->
 
 def constraints(name: str, i: int) -> list[dict[str, object]]:
     """A set as scipy takes it, by its definition."""
-    r, c, w = RADIUS[i].item(), MIDDLE[i].numpy(), WEIGHTS[i].numpy()
+    r, c, w = RADIUS[i].item(), CENTER[i].numpy(), WEIGHTS[i].numpy()
     ball = [lambda y: r**2 - y @ y]
     box = [lambda y: y + 0.4, lambda y: 0.6 - y]
     signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * N)).reshape(N, -1).T
 
-    def budget(weights: np.ndarray) -> list[object]:
+    def l1_ball(weights: np.ndarray) -> list[object]:
         return [lambda y: r - signs * weights @ y]
 
     parts = {
         "ball": [lambda y: r**2 - (y - c) @ (y - c)],
         "box and ball": box + ball,
-        "l1 ball": budget(0.5 + w),
-        "box and l1 ball": box + budget(w),
-        "box, l1 ball and ball": box + ball + budget(w),
-        "rows and l1 ball": [*box, *budget(np.ones(N)), lambda y: 0.1 - ROW.numpy() @ y],
+        "l1 ball": l1_ball(0.5 + w),
+        "box and l1 ball": box + l1_ball(w),
+        "box, l1 ball and ball": box + ball + l1_ball(w),
+        "rows and l1 ball": [*box, *l1_ball(np.ones(N)), lambda y: 0.1 - ROW.numpy() @ y],
     }
     return [{"type": "ineq", "fun": part} for part in parts[name]]
 
@@ -121,7 +121,7 @@ def test_support_centre_and_bounds(name: str) -> None:
         assert -1e-9 <= support[i] + slope @ best <= 5e-6
     lower, upper = over.bounds(like)
     points = over.project(3 * torch.randn(200, BATCH, N, dtype=torch.float64)[0])
-    assert over.contains(over.center(like)).all()
+    assert over.contains(over.interior_point(like)[0]).all()
     assert ((lower - 1e-9 <= points) & (points <= upper + 1e-9)).all()
 
 
@@ -136,13 +136,13 @@ def test_kinks_and_single_precision(name: str) -> None:
     assert (exact.lower_bound <= rough.value + 1e-4).all()
 
 
-@pytest.mark.parametrize(("radius", "middle"), [(0.7, 0.0), (1, 100.3), (2**24 + 1, 0.0)])
-def test_numbers_are_not_rounded_to_single_precision(radius: float, middle: float) -> None:
+@pytest.mark.parametrize(("radius", "center"), [(0.7, 0.0), (1, 100.3), (2**24 + 1, 0.0)])
+def test_numbers_are_not_rounded_to_single_precision(radius: float, center: float) -> None:
     slope = torch.tensor([-1.0, 0.0]).double()
-    solution = minimize(linear(slope), Ball(radius, middle), 1e-9 * radius)
+    solution = minimize(linear(slope), Ball(radius, center), 1e-9 * radius)
     assert solution.converged
-    assert solution.lower_bound <= -middle - radius + 1e-12 * radius
-    assert solution.value >= -middle - radius - 1e-12 * radius
+    assert solution.lower_bound <= -center - radius + 1e-12 * radius
+    assert solution.value >= -center - radius - 1e-12 * radius
 
 
 def test_the_support_of_a_curved_intersection_vanishes_at_zero() -> None:
@@ -190,7 +190,7 @@ def test_start_and_evaluations() -> None:
     [
         (lambda: Ball(0.0), "radius: expected finite numbers > 0, got 0.0"),
         (lambda: Ball(math.inf), "radius: expected finite numbers > 0, got inf"),
-        (lambda: Ball(1.0, torch.tensor([0.0, math.nan])), "middle: expected finite entries"),
+        (lambda: Ball(1.0, torch.tensor([0.0, math.nan])), "center: expected finite entries"),
         (lambda: L1Ball(-1.0), "radius: expected finite numbers >= 0, got -1.0"),
         (lambda: L1Ball(1.0, torch.tensor([-1.0])), "weights: expected finite numbers >= 0"),
         (
@@ -212,7 +212,7 @@ def test_what_does_not_apply_to_balls_says_so() -> None:
             argmin(network(), over)
 
 
-def test_linear_programs_under_a_budget() -> None:
+def test_linear_programs_in_an_l1_ball() -> None:
     over = Box(-0.4, 0.6) & L1Ball(RADIUS)
     exact = minimize(network("relu"), over, solver="lp")
     bundle = minimize(network("relu"), over, tol=1e-5)

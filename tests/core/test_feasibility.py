@@ -43,14 +43,12 @@ def test_empty_sets_are_reported_and_spoil_nothing(activation: str) -> None:
     empty = torch.tensor([False, True, False, True, False, False])
     for over in (
         Box(-1.0, 1.0) & Polytope(row, limit),
-        Box(-1.0, 1.0) & Polytope(E=row, d=limit),
+        Box(-1.0, 1.0) & Polytope(A_eq=row, b_eq=limit),
         Box(-1.0, 1.0) & Box(torch.zeros(N), torch.ones(N)) & Polytope(row, limit + 3),
     ):
         solution = minimize(f, over, 1e-6)
-        if over.inequalities(solution.y) is not None and over.bounds(solution.y)[0].min() == 0:
-            expected = limit.squeeze(-1) + 3 < 0
-        else:
-            expected = empty
+        positive = over.bounds(solution.y)[0].min() == 0
+        expected = limit.squeeze(-1) + 3 < 0 if positive else empty
         assert torch.equal(solution.infeasible, expected)
         assert torch.equal(solution.converged, ~expected)
         assert torch.equal(solution.value.isinf(), expected)
@@ -64,10 +62,9 @@ def test_empty_sets_are_reported_and_spoil_nothing(activation: str) -> None:
 
 def _of_samples(over: ConvexSet, like: Tensor, kept: Tensor) -> ConvexSet:
     """The set of some samples, from its bounds and rows."""
-    lower, upper = over.bounds(like)
-    rows = [over.inequalities(like), over.equations(like)]
-    parts = [t for c in rows for t in ((None, None) if c is None else (c[0], c[1][kept]))]
-    return Box(lower[kept], upper[kept]) & Polytope(*parts)
+    form, (lower, upper) = over.canonical(like), over.bounds(like)
+    rows = form.A_ub, form.b_ub[kept], form.A_eq, form.b_eq[kept]
+    return Box(lower[kept], upper[kept]) & Polytope(*rows)
 
 
 @pytest.mark.parametrize("far", [1e2, 3e3, 1e6])

@@ -140,7 +140,7 @@ def polyhedra() -> dict[str, ConvexSet]:
         "product of simplices": Simplices((2, 2)),
         "polytope in a box": Box(-1.0, 1.0) & Polytope(rows, right),
         "polytope for each sample": Box(-1.0, 1.0) & Polytope(normal(4, 3, 2, 4), right[:, :2]),
-        "slice of a box": Box(-1.0, 1.0) & Polytope(E=rows[:2], d=0.3 * normal(5, 3, 2).tanh()),
+        "slice of a box": Box(-1.0, 1.0) & Polytope(A_eq=rows[:2], b_eq=normal(5, 3, 2).tanh() / 3),
         "everything": Box(-1.0, 1.0)
         & Polytope(rows[:2], right[:, :2], rows[2:], 0.2 * right[:, 2:]),
     }

@@ -56,7 +56,7 @@ def problem(
     f: ConvexFunction, over: Box = UNIT, tol: float = 0.0, max_evaluations: int = 6
 ) -> Problem:
     assert f.like is not None
-    center = over.center(f.like.new_zeros(*f.batch_shape, f.dim))
+    center = over.interior_point(f.like.new_zeros(*f.batch_shape, f.dim))[0]
     return Problem(f, over, tol, max_evaluations, center, center)
 
 

@@ -137,10 +137,10 @@ def test_a_set_that_is_not_finite_is_refused(number: float) -> None:
     for name, make in {
         "lower": lambda: Box(bad, 9.0),
         "upper": lambda: Box(-9.0, bad),
-        "A": lambda: Polytope(bad, good[:, 0]),
-        "b": lambda: Polytope(good, bad[:, 0]),
-        "E": lambda: Polytope(E=bad, d=good[:, 0]),
-        "d": lambda: Polytope(E=good, d=bad[:, 0]),
+        "A_ub": lambda: Polytope(bad, good[:, 0]),
+        "b_ub": lambda: Polytope(good, bad[:, 0]),
+        "A_eq": lambda: Polytope(A_eq=bad, b_eq=good[:, 0]),
+        "b_eq": lambda: Polytope(A_eq=good, b_eq=bad[:, 0]),
     }.items():
         with pytest.raises(ValueError, match=f"{name}: expected finite"):
             make()
@@ -154,7 +154,7 @@ EMPTY_BATCHES: dict[str, ConvexSet] = {
     "simplices": Simplices((1, 2)),
     "polytope": UNIT & Polytope(A, torch.ones(0, 2)),
     "bounded polytope": Polytope(torch.cat([torch.eye(N), -torch.eye(N)]), torch.ones(2 * N)),
-    "plane": UNIT & Polytope(E=A[:1], d=torch.zeros(1)),
+    "plane": UNIT & Polytope(A_eq=A[:1], b_eq=torch.zeros(1)),
     "half-space": Polytope(A[:1], torch.ones(1)),
     "space": Euclidean(),
 }
@@ -219,7 +219,7 @@ def test_a_slab_is_empty_when_its_thickness_is_negative(thickness: float) -> Non
     rows = rows / rows.norm(dim=-1, keepdim=True)
     middle = (rows @ (0.9 * normal(6, 20, 5, 1).tanh())).squeeze(-1)
     slab = Polytope(torch.cat([rows, -rows], 1), torch.cat([middle, thickness - middle], 1))
-    y, empty = (UNIT & slab).interior(torch.zeros(20, 5).double())
+    y, empty = (UNIT & slab).interior_point(torch.zeros(20, 5).double())
     assert bool(empty.all() if thickness < 0 else ~empty.any())
     off = ((rows @ y.unsqueeze(-1)).squeeze(-1) - middle).abs()
     assert (off <= thickness + 1e-6).all() or thickness < 0

@@ -49,7 +49,8 @@ def test_support_is_the_largest_inner_product(name: str, seed: int) -> None:
 @given(SEEDS)
 def test_centre_and_bounds(name: str, seed: int) -> None:
     over = feasible_set(name, LIKE, seed)
-    centre = over.center(LIKE)
+    centre, empty = over.interior_point(LIKE)
+    assert not empty.any()
     lower, upper = over.bounds(LIKE)
     assert centre.shape == lower.shape == upper.shape == LIKE.shape
     assert over.contains(centre).all()
@@ -100,11 +101,11 @@ def test_a_box_needs_ordered_bounds() -> None:
         (Box(torch.zeros(2), 1.0), "lower", "(2,)"),
         (Box(0.0, torch.ones(3, 3)), "upper", "(3, 3)"),
         (Ball(torch.ones(3)), "radius", "(3,)"),
-        (Ball(1.0, torch.zeros(2)), "middle", "(2,)"),
+        (Ball(1.0, torch.zeros(2)), "center", "(2,)"),
         (L1Ball(torch.ones(3)), "radius", "(3,)"),
         (L1Ball(1.0, torch.ones(2)), "weights", "(2,)"),
-        (Polytope(torch.ones(1, 2), torch.ones(1)), "A", "(1, 2)"),
-        (Polytope(E=torch.ones(3, 1, 3), d=torch.ones(3, 1)), "E", "(3, 1, 3)"),
+        (Polytope(torch.ones(1, 2), torch.ones(1)), "A_ub", "(1, 2)"),
+        (Polytope(A_eq=torch.ones(3, 1, 3), b_eq=torch.ones(3, 1)), "A_eq", "(3, 1, 3)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ConvexSet) else value,
 )
