@@ -146,13 +146,13 @@ class CanonicalSet(ConvexSet):
         """As ``known_bounds``, infinite ones filled in from the rows, and lower ≤ upper."""
         lower, upper = self.known_bounds
         if self.has_rows and not bool((lower.isfinite() & upper.isfinite()).all()):
-            low, high = (self._flat(t, t.shape[-1]).copy() for t in (lower, upper))
+            low, high = (self._flat(t).copy() for t in (lower, upper))
             matrices = [self.A_ub, self.A_eq]
             if all(A.dim() == 2 for A in matrices):
                 A_ub, A_eq = (A.detach().cpu().numpy()[None] for A in matrices)
             else:
-                A_ub, A_eq = (self._flat(A, *A.shape[-2:]) for A in matrices)
-            b_ub, b_eq = (self._flat(b, b.shape[-1]) for b in (self.b_ub, self.b_eq))
+                A_ub, A_eq = (self._flat(A, 2) for A in matrices)
+            b_ub, b_eq = (self._flat(b) for b in (self.b_ub, self.b_eq))
             fill_bounds(low, high, A_ub, b_ub, A_eq, b_eq)
             lower, upper = (torch.as_tensor(t).to(lower).view_as(lower) for t in (low, high))
         return lower, torch.maximum(lower, upper)
@@ -171,15 +171,12 @@ class CanonicalSet(ConvexSet):
         finite = lower.isfinite() & upper.isfinite()
         origin = torch.where(finite, lower, 0.0)
         width = torch.where(finite, upper - lower, 1.0)
-        n = width.shape[-1]
         arrays = []
         for matrix, right in ((self.A_ub, self.b_ub), (self.A_eq, self.b_eq)):
             right = right - (matrix @ origin.unsqueeze(-1)).squeeze(-1)
             matrix, right = _unit_rows(matrix * width.unsqueeze(-2), right)
-            arrays += [self._flat(matrix, matrix.shape[-2], n), self._flat(right, right.shape[-1])]
-        return Polyhedron(
-            self._flat(origin, n), self._flat(width, n), self._flat(finite, n) > 0, *arrays
-        )
+            arrays += [self._flat(matrix, 2), self._flat(right)]
+        return Polyhedron(self._flat(origin), self._flat(width), self._flat(finite) > 0, *arrays)
 
     def support(self, c: Tensor) -> Tensor:
         if self.balls:
@@ -189,11 +186,9 @@ class CanonicalSet(ConvexSet):
             over, signed = self.lifted().polyhedron, torch.cat([c, -c], -1)
             # From the middle of the bounds of p and q the interior-point method may stall.
             start = over.interior()[0].clip(MARGIN, 1 - MARGIN)
-            return self._tensor(
-                over.support(self._flat(signed, signed.shape[-1]), start), c, c[..., 0]
-            )
+            return self._tensor(over.support(self._flat(signed), start), c, c[..., 0])
         if self.has_rows:
-            return self._tensor(self.polyhedron.support(self._flat(c, c.shape[-1])), c, c[..., 0])
+            return self._tensor(self.polyhedron.support(self._flat(c)), c, c[..., 0])
         lower, upper = self.full_bounds
         terms = torch.where(c == 0, 0.0, torch.maximum(c * lower, c * upper))
         return terms.sum(-1).to(c.dtype)
@@ -209,7 +204,7 @@ class CanonicalSet(ConvexSet):
             weights = self.l1_weights.squeeze(-2)
             return nearest_in_l1_ball(y, lower, upper, weights, self.l1_radius)
         if self.has_rows:
-            return self._tensor(self.polyhedron.project(self._flat(y, y.shape[-1])), y, y)
+            return self._tensor(self.polyhedron.project(self._flat(y)), y, y)
         return torch.minimum(torch.maximum(y, lower), upper).to(y.dtype)
 
     def interior_point(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,11 +324,12 @@ class CanonicalSet(ConvexSet):
     def _nearest_lifted(self, y: Tensor) -> Tensor:
         n = y.shape[-1]
         signs = np.concatenate([np.eye(n), -np.eye(n)], 1)
-        u = self.lifted().polyhedron.nearest_image(self._flat(y, n), signs)
+        u = self.lifted().polyhedron.nearest_image(self._flat(y), signs)
         return self._tensor(u[:, :n] - u[:, n:], y, y)
 
-    def _flat(self, t: Tensor, *trailing: int) -> Array:
-        batch = self.lower.shape[:-1]
+    def _flat(self, t: Tensor, axes: int = 1) -> Array:
+        """A tensor as ``(size, ...)``, with the last axes kept and the batch as one."""
+        batch, trailing = self.lower.shape[:-1], t.shape[-axes:]
         expanded = t.detach().expand(*batch, *trailing).reshape(batch.numel(), *trailing)
         return np.ascontiguousarray(expanded.cpu().double().numpy())
 
