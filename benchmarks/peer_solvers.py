@@ -16,7 +16,6 @@ from scipy.sparse.linalg import norm
 
 from icnn_rl.functions.linear_program import LinearProgram
 from icnn_rl.kernels import ROUNDING
-from icnn_rl.kernels.polyhedron import Polyhedron
 from icnn_rl.solvers import Problem, Solution, Solver
 from icnn_rl.solvers.certificate import Certificate
 from icnn_rl.solvers.lp import Answer, Optimum, Program, solve_each
@@ -134,11 +133,11 @@ def _solve_group(
 
 def _set_rows(problem: Problem, group: Index) -> tuple[Array, Array, Array]:
     """The set as low ≤ M y ≤ high: its inequalities, its equations and its bounds."""
-    over, n = Polyhedron.of(problem.over, problem.start), problem.dim
+    over, n = problem.canonical.polyhedron, problem.dim
     matrix = np.concatenate([over.A_ub, over.A_eq], axis=1)[group]
     matrix = matrix / np.maximum(over.width[group], TINY)[:, None]
     shift = np.einsum("srn,sn->sr", matrix, over.origin[group])
-    lower, upper = (problem.flat(t, n)[group] for t in problem.over.bounds(problem.start))
+    lower, upper = (t[group] for t in problem.bounds)
     b, e = over.b_ub[group], over.b_eq[group]
     return (
         np.concatenate([matrix, np.broadcast_to(np.eye(n), (len(group), n, n))], axis=1),
@@ -157,7 +156,7 @@ def _prove(
     certificate: Certificate,
 ) -> None:
     """Raise bounds by the affine functions that the multipliers stand for."""
-    lower, upper = (problem.flat(t, problem.dim)[rows] for t in problem.over.bounds(problem.start))
+    lower, upper = (t[rows] for t in problem.bounds)
     reach = np.maximum(abs(lower), abs(upper))
     offsets, slopes = np.empty(len(rows)), np.empty_like(reach)
     for i, lp in enumerate(lps):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, without_entropy
-from icnn_rl.sets import Box, CanonicalSet, ConvexSet
+from icnn_rl.sets import Box, CanonicalSet, ConvexSet, Euclidean
 from icnn_rl.solvers.constrained import minimize_in_ball, minimize_in_l1_balls
 from icnn_rl.solvers.newton_on_device import has_kernel
 from icnn_rl.solvers.problem import Problem, Solver, capturing
@@ -122,7 +122,7 @@ def minimize(
     strongly_convex = bool((torch.as_tensor(f.strong_convexity) > 0).all())
     lower, upper = form.full_bounds
     endless = ~(upper - lower).isfinite().all(-1)
-    if not (strongly_convex or form.has_rows) and bool(endless.any()):
+    if isinstance(over, Euclidean) and not strongly_convex:  # says so for an empty batch, too
         raise ValueError(
             "over: all of space needs a strongly convex function; add quadratic(gamma, center) "
             "with gamma > 0"
