@@ -12,11 +12,17 @@ from numba.core import event
 compiled = njit(cache=True, error_model="numpy")
 
 # For what is only called from compiled code.
-_inner = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inner = njit(cache=True, error_model="numpy", **_inner)
+inner = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
 # A loop that writes to no array has one form only, so here sums may be vectorised.
-reduction = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, **_inner)
+reduction = njit(  # type: ignore[call-overload]
+    cache=True,
+    error_model="numpy",
+    fastmath={"contract", "reassoc"},
+    forceinline=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+)
 
 
 class _Announcer(event.Listener):

@@ -106,14 +106,16 @@ def minimize_models(
     )
     wide = m + q if m + q <= n and models.P.shape[1] == 0 else 0
     narrow = 0 if wide else n
-    work = _Work(
-        *np.empty((6, m)),
-        *np.empty((14, n)),
-        *(np.empty(size) for size in (rows + q, q)),
-        *np.empty((2, wide)),
-        *(np.empty(shape) for shape in ((m, n), (m + q, n), (wide, wide), (wide, n))),
-        *(np.empty(shape) for shape in ((narrow, narrow), (q, narrow), (q, q))),
-        np.empty(models.P.shape[1:]),
+    work = _Work._make(
+        (
+            *np.empty((6, m)),
+            *np.empty((14, n)),
+            *(np.empty(size) for size in (rows + q, q)),
+            *np.empty((2, wide)),
+            *(np.empty(shape) for shape in ((m, n), (m + q, n), (wide, wide), (wide, n))),
+            *(np.empty(shape) for shape in ((narrow, narrow), (q, narrow), (q, q))),
+            np.empty(models.P.shape[1:]),
+        )
     )
     _minimize_models(active, rows, m, models, shift, scale, accuracy, target, points, bounds, work)
     return bounds

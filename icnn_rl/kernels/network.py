@@ -64,30 +64,39 @@ class _Work(NamedTuple):
     H: Array
 
 
-def evaluate(network: Network, rows: Array, y: Array, hessians: bool) -> tuple[Array, Array, Array]:
-    """Values ``(a,)``, gradients ``(a, dim)`` and Hessians ``(a, dim, dim)`` of functions.
+def evaluate(
+    network: Network, rows: Array, y: Array, lower: Array, upper: Array, hessians: bool
+) -> tuple[Array, Array, Array, int]:
+    """Values, gradients and Hessians of functions at points, rounded and kept inside bounds.
 
     Args:
         network: the functions.
         rows: which of them, ``(a,)``.
-        y: where, ``(a, dim)``.
+        y: where, ``(a, dim)``; they become points in the network's precision inside the bounds.
+        lower, upper: bounds of all functions, ``(functions, dim)``.
         hessians: whether to compute Hessians; otherwise the array of them is empty.
+
+    Returns:
+        Values ``(a,)``, gradients ``(a, dim)``, Hessians ``(a, dim, dim)``, and the first row whose
+        value or gradient is not finite, or -1.
     """
     size, dim = y.shape
     hidden, n, width = len(network.widths), network.gate_y.shape[1], network.bias.shape[1]
     kind = network.bias.dtype
-    work = _Work(
-        *np.empty((4, hidden, width), kind),
-        np.empty((hidden * n, width), kind),
-        *np.empty((2, width), kind),
-        *np.empty((2, n), kind),
-        np.empty(n),
-        np.empty((n, n)),
+    work = _Work._make(
+        (
+            *np.empty((4, hidden, width), kind),
+            np.empty((hidden * n, width), kind),
+            *np.empty((2, width), kind),
+            *np.empty((2, n), kind),
+            np.empty(n),
+            np.empty((n, n)),
+        )
     )
     value, gradient = np.empty(size), np.empty((size, dim))
     hessian = np.empty((size if hessians else 0, dim, dim))
-    _evaluate(network, rows, y, value, gradient, hessian, work)
-    return value, gradient, hessian
+    odd = _evaluate(network, rows, y, lower, upper, value, gradient, hessian, work)
+    return value, gradient, hessian, odd
 
 
 @inner
@@ -124,7 +133,9 @@ def _activate(activation, leak, k, size, t, z, slope, curvature):  # type: ignor
 
 
 @compiled
-def _evaluate(network, rows, points, value, gradient, hessian, work):  # type: ignore[no-untyped-def]
+def _evaluate(  # type: ignore[no-untyped-def]
+    network, rows, points, lower, upper, value, gradient, hessian, work
+):
     """One forward and one backward pass, and J = ∂t/∂y beside the forward pass for the Hessian."""
     members, groups, widths = network.members, network.groups, network.widths
     weight_z, weight_y, gate_z = network.weight_z, network.weight_y, network.gate_z
@@ -136,9 +147,13 @@ def _evaluate(network, rows, points, value, gradient, hessian, work):  # type: i
     second = len(hessian) > 0
     mapped = len(A) > 0
     share = t.dtype.type(groups) / t.dtype.type(members)
+    odd = -1
     for index in range(len(rows)):
         row = rows[index]
         shared = row if len(A) > 1 else 0
+        for k in range(dim):
+            rounded = t.dtype.type(points[index, k])
+            points[index, k] = min(max(rounded, lower[row, k]), upper[row, k])
         for i in range(n):
             total = network.b[shared, i] if mapped else points[index, i]
             if mapped:
@@ -158,12 +173,9 @@ def _evaluate(network, rows, points, value, gradient, hessian, work):  # type: i
                     t[k, j] = bias[above, j]
                 for i in range(n):
                     gate = gate_y[(member * batch + at) * (hidden + 1) + k, i]
-                    c = y[i] * gate
                     for j in range(size):
-                        t[k, j] += c * weight_y[of_y + i, j]
-                    if second:
-                        for j in range(size):
-                            J[k * n + i, j] = gate * weight_y[of_y + i, j]
+                        J[k * n + i, j] = gate * weight_y[of_y + i, j]
+                        t[k, j] += y[i] * J[k * n + i, j]
                 if k > 0:
                     below = ((k - 1) * members + member) * batch + at
                     of_z = ((k - 1) * members + member) * width
@@ -245,3 +257,9 @@ def _evaluate(network, rows, points, value, gradient, hessian, work):  # type: i
                 gradient[index, k] += weight * move
                 if second:
                     hessian[index, k, k] += weight
+        total = value[index]
+        for k in range(dim):
+            total += abs(gradient[index, k])
+        if odd < 0 and not abs(total) < np.inf:
+            odd = index
+    return odd

@@ -17,8 +17,8 @@ LARGEST = 4096  # numbers of a matrix that so few threads can hold
 
 def fits(dim: int, width: int) -> bool:
     """Whether a sample of so many dimensions and units can be solved by few threads."""
-    n = triton.next_power_of_2(dim)
-    return n * max(n, triton.next_power_of_2(width)) <= LARGEST
+    n: int = triton.next_power_of_2(dim)
+    return bool(n * max(n, triton.next_power_of_2(width)) <= LARGEST)
 
 
 def minimize(

@@ -169,7 +169,7 @@ class Polyhedron(NamedTuple):
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Polyhedron:
         """Some of the polyhedra."""
-        return Polyhedron(*(t[rows] for t in self))
+        return Polyhedron._make(t[rows] for t in self)
 
     def minimize_quadratic(self, slope: Array, gamma: Array, start: Array) -> Array:
         """A lower bound on min hᵀy + γ/2 ‖y‖² over each polyhedron, for γ > 0.
@@ -184,10 +184,11 @@ class Polyhedron(NamedTuple):
         level = ((slope + g) / 2 * self.origin).sum(1)
         c, p = g * self.width, curved * self.width**2
         if self.b_ub.size or self.b_eq.size:
-            return level + self._minimize(c, p, start.copy(), accuracy=1e-12)
+            least: Array = level + self._minimize(c, p, start.copy(), accuracy=1e-12)
+            return least
         u = np.divide(-c, p, where=p > 0, out=np.zeros_like(c))
         u = np.where(self.finite, u.clip(0, 1), u)
-        least: Array = level + ((c + p * u / 2) * u).sum(1)
+        least = level + ((c + p * u / 2) * u).sum(1)
         return least
 
     def support(self, c: Array, start: Array | None = None) -> Array:

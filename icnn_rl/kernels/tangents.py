@@ -32,7 +32,7 @@ class Evaluations(NamedTuple):
 
     def take(self, rows: Index) -> Evaluations:
         """Some of the evaluations."""
-        return Evaluations(*(t[rows] for t in self))
+        return Evaluations(self.active[rows], self.y[rows], self.value[rows], self.gradient[rows])
 
 
 class Tangents(NamedTuple):
@@ -52,6 +52,11 @@ class Tangents(NamedTuple):
     p: Array
     bound: Array
 
+    @classmethod
+    def empty(cls, a: int, n: int) -> Tangents:
+        """Room for a tangents in n dimensions."""
+        return cls._make((*np.empty((2, a)), *np.empty((2, a, n)), np.empty(a)))
+
 
 def tangents_at(
     evaluations: Evaluations, over: Polyhedron, gamma: Array, rounding: float
@@ -64,33 +69,36 @@ def tangents_at(
         gamma: strong convexity of all functions, ``(size,)``.
         rounding: relative error of values and gradients.
     """
-    a, n = evaluations.y.shape
-    c, p = np.empty((2, a, n))
-    tangents = Tangents(*np.empty((2, a)), c, p, np.empty(a))
+    tangents = Tangents.empty(*evaluations.y.shape)
     _tangents_at(evaluations, over, gamma, rounding, tangents)
     return tangents
 
 
 @compiled
 def _tangents_at(evaluations, over, gamma, rounding, tangents):  # type: ignore[no-untyped-def]
-    c, p = tangents.c, tangents.p
     for row in range(len(evaluations.active)):
-        i = evaluations.active[row]
-        curved = gamma[i]
-        offset = evaluations.value[row]
-        noise = abs(offset)
-        for k in range(c.shape[1]):
-            y, g, width = evaluations.y[row, k], evaluations.gradient[row, k], over.width[i, k]
-            d = y - over.origin[i, k]
-            offset += (curved / 2 * d - g) * d
-            c[row, k] = (g - curved * d) * width
-            p[row, k] = curved * width * width
-            reach = width if over.finite[i, k] else abs(c[row, k]) / curved
-            noise += abs(g) * (abs(y) + reach)
-        noise *= rounding
-        tangents.offset[row], tangents.noise[row] = offset - noise, noise
-        least = separable_minimum(c[row], p[row], over.finite[i])
-        tangents.bound[row] = offset - noise + least
+        tangent_at(evaluations, row, over, gamma, rounding, tangents)
+
+
+@inner
+def tangent_at(evaluations, row, over, gamma, rounding, tangents):  # type: ignore[no-untyped-def]
+    """Put one tangent in its place."""
+    i = evaluations.active[row]
+    c, p, finite = tangents.c[row], tangents.p[row], over.finite[i]
+    curved = gamma[i]
+    offset = evaluations.value[row]
+    noise = abs(offset)
+    for k in range(len(c)):
+        y, g, width = evaluations.y[row, k], evaluations.gradient[row, k], over.width[i, k]
+        d = y - over.origin[i, k]
+        offset += (curved / 2 * d - g) * d
+        c[k] = (g - curved * d) * width
+        p[k] = curved * width * width
+        reach = width if finite[k] else abs(c[k]) / curved
+        noise += abs(g) * (abs(y) + reach)
+    noise *= rounding
+    tangents.offset[row], tangents.noise[row] = offset - noise, noise
+    tangents.bound[row] = offset - noise + separable_minimum(c, p, finite)
 
 
 @inner

@@ -9,6 +9,7 @@ from icnn_rl.solvers.minimize import (
     minimize,
     minimize_modes,
     solved_on_device,
+    warm_up,
 )
 from icnn_rl.solvers.problem import NonFiniteError, Problem, Solver
 from icnn_rl.solvers.solution import Solution
@@ -40,6 +41,7 @@ __all__ = [
     "minimize",
     "minimize_modes",
     "solved_on_device",
+    "warm_up",
 ]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, without_entropy
+from icnn_rl.networks import PICNN
 from icnn_rl.sets import Box, CanonicalSet, ConvexSet, Euclidean
 from icnn_rl.solvers.constrained import minimize_in_ball, minimize_in_l1_balls
 from icnn_rl.solvers.newton_on_device import has_kernel
@@ -230,6 +231,18 @@ def choose(f: ConvexFunction, over: ConvexSet, endless: bool = False) -> str:
     ):
         return "newton_on_device"
     return "newton"
+
+
+def warm_up(activation: str = "squareplus", dtype: torch.dtype = torch.float32) -> None:
+    """Compile now what ``minimize`` needs for networks on a box, if the cache does not have it.
+
+    Args:
+        activation: that of the networks.
+        dtype: their precision.
+    """
+    net = PICNN(1, 1, (), (1,), activation).to(dtype).requires_grad_(False)
+    f = net.condition(torch.zeros(1, 1, dtype=dtype))
+    minimize(f, Box(-1.0, 1.5), 0.0, start=torch.full((1,), 0.1), max_evaluations=2)
 
 
 def minimize_modes(

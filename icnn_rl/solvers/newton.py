@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icnn_rl.kernels import DECREASE, RIDGE, ROUNDING
+from icnn_rl.kernels import RIDGE, ROUNDING
 from icnn_rl.kernels.interior_point import NO_MATRIX, Models, minimize_models
-from icnn_rl.kernels.newton_on_box import newton_steps
+from icnn_rl.kernels.newton import State, judge, step_in_box
 from icnn_rl.kernels.polyhedron import Polyhedron
-from icnn_rl.kernels.tangents import Evaluations, Tangents, tangents_at
+from icnn_rl.kernels.tangents import Evaluations, Tangents
 from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Problem, to_array
 from icnn_rl.solvers.solution import Solution
@@ -45,40 +45,30 @@ class Newton:
         interior = over.inner(problem.flat(problem.center, problem.dim)) if polyhedral else None
 
         y, active = to_array(problem.start).reshape(size, problem.dim), np.arange(size)
-        base, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
-        step, decrease, share = np.zeros_like(y), np.zeros(size), np.ones(size)
-        count = np.zeros(size, np.int64)
+        state = State.at(y)
         for evaluation in range(1, problem.max_evaluations + 1):
             found = oracle.evaluate(y, active)
-            count[active] += 1
-            tangents = tangents_at(found, over, gamma, rounding)
-            proved = tangents.bound
+            tangents, accepted = judge(found, over, gamma, rounding, state)
             if interior is not None:
-                proved = np.maximum(proved, _minima(tangents, found, over, interior))
-            bound[active] = np.maximum(bound[active], proved)
-
-            least = best[active]
-            promised = share[active] * decrease[active]
-            accepted = found.value <= least - DECREASE * promised + tangents.noise
-            best[active] = np.where(accepted, np.minimum(least, found.value), least)
-            base[active[accepted]] = found.y[accepted]
-            going = best[active] - bound[active] > np.maximum(problem.tol, 2 * tangents.noise)
-            rows = np.flatnonzero(going)
-            if len(rows) == 0 or evaluation == problem.max_evaluations:
+                proved = _minima(tangents, found, over, interior)
+                state.bound[active] = np.maximum(state.bound[active], proved)
+            gap = state.best[active] - state.bound[active]
+            going = gap > np.maximum(problem.tol, 2 * tangents.noise)
+            if evaluation == problem.max_evaluations or not going.any():
                 break
-            new = np.flatnonzero(going & accepted)
-            if len(new) > 0:
-                at, hessian = found.take(new), oracle.hessian(new)
+            rows = np.flatnonzero(going & accepted)
+            if len(rows) > 0:
+                hessian = oracle.hessian(rows)
                 if interior is None:
-                    steps = newton_steps(at, hessian, over, rounding)
+                    step_in_box(found, rows, hessian, over, rounding, state)
                 else:
-                    gap = (best - bound)[at.active]
-                    steps = _steps(at, hessian, over, rounding, interior, gap)
-                step[at.active], decrease[at.active] = steps
-            share[active] = np.where(accepted, 1.0, share[active] / 2)
-            active = active[rows]
-            y = base[active] + share[active, None] * step[active]
-        return problem.solution(base, best, bound, count)
+                    new = found.take(rows)
+                    step = _step(new, hessian, over, rounding, interior, gap[rows])
+                    state.step[new.active], state.decrease[new.active] = step
+                    state.share[new.active] = 1.0
+            active = active[going]
+            y = state.base[active] + state.share[active, None] * state.step[active]
+        return problem.solution(state.base, state.best, state.bound, state.evaluations)
 
 
 def _minima(tangents: Tangents, found: Evaluations, over: Polyhedron, interior: Array) -> Array:
@@ -100,7 +90,7 @@ def _minima(tangents: Tangents, found: Evaluations, over: Polyhedron, interior: 
     return tangents.offset + minimize_models(models, start, rows=rows, scale=scale, accuracy=1e-12)
 
 
-def _steps(
+def _step(
     found: Evaluations,
     hessian: Array,
     over: Polyhedron,
@@ -108,7 +98,10 @@ def _steps(
     interior: Array,
     gap: Array,
 ) -> tuple[Array, Array]:
-    """As ``newton_steps``, over polyhedra; ``gap`` is what is left to prove."""
+    """Steps to the minimisers of quadratic models over polyhedra, and how far these fall.
+
+    The arguments are those of ``step_in_box``; ``gap`` is what is left to prove.
+    """
     i, n = found.active, found.y.shape[1]
     width = over.width[i]
     u = (found.y - over.origin[i]) / np.maximum(width, 1e-300)

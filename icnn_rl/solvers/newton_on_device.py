@@ -111,14 +111,14 @@ def in_kernel(problem: Problem) -> Found:
     if term is not None:
         gamma = torch.as_tensor(term.gamma, dtype=start.dtype, device=start.device)
         center = term.center.to(start)
+    lower, upper = problem.over.bounds(problem.start)
     y, *found = newton_triton.minimize(
         (*network.weight_y, *network.weight_z, network.gate_y, *network.gate_z, *network.bias),
         network.activation.name,
         gamma.expand(shape).reshape(-1),
-        *(
-            t.expand_as(problem.start).reshape(-1, n)
-            for t in (center, *problem.over.bounds(problem.start))
-        ),
+        center.expand_as(problem.start).reshape(-1, n),
+        lower.expand_as(problem.start).reshape(-1, n),
+        upper.expand_as(problem.start).reshape(-1, n),
         start,
         tol=problem.tol,
         max_evaluations=problem.max_evaluations,

@@ -49,17 +49,20 @@ class Oracle:
         Raises:
             NonFiniteError: a value or a gradient is not finite.
         """
-        y = to_array(torch.as_tensor(y).to(self._problem.start.dtype))
-        y = np.minimum(np.maximum(y, self._lower[active]), self._upper[active])
         if self._network is not None:
-            value, gradient, self._hessian = evaluate(self._network, active, y, self._hessians)
+            y = y.copy()
+            value, gradient, self._hessian, odd = evaluate(
+                self._network, active, y, self._lower, self._upper, self._hessians
+            )
         else:
             self._hold(active)
+            y = to_array(torch.as_tensor(y).to(self._problem.start.dtype))
+            y = np.minimum(np.maximum(y, self._lower[active]), self._upper[active])
             value, gradient = self._apply("value_and_gradient", y, active)
-        finite = np.isfinite(value) & np.isfinite(gradient).all(1)
-        if not finite.all():
-            row = np.flatnonzero(~finite)[0]
-            raise NonFiniteError.at(active[row], value[row], gradient[row])
+            finite = np.isfinite(value) & np.isfinite(gradient).all(1)
+            odd = -1 if finite.all() else int(finite.argmin())
+        if odd >= 0:
+            raise NonFiniteError.at(active[odd], value[odd], gradient[odd])
         self._last = Evaluations(active, y, value, gradient)
         return self._last
 
@@ -131,16 +134,18 @@ def compiled_network(f: ConvexFunction, hessians: bool = False) -> Network | Non
     gamma, center = no_numbers, no_numbers.reshape(0, dim)
     if term is not None:
         gamma, center = _quadratic(term, f, network.gate_y)
-    return Network(
-        ACTIVATIONS.index(network.activation.name),
-        gate_y.dtype.type(network.activation.leak),
-        np.array(hidden, np.int64),
-        len(network.gate_y),
-        math.prod(f.batch_shape[:-1]) if isinstance(g, Mean) else len(network.gate_y),
-        *(_rows(t) for t in (network.weight_z, network.weight_y, network.gate_z)),
-        gate_y,
-        _rows(network.bias),
-        *(A, b, gamma, center),
+    return Network._make(
+        (
+            ACTIVATIONS.index(network.activation.name),
+            gate_y.dtype.type(network.activation.leak),
+            np.array(hidden, np.int64),
+            len(network.gate_y),
+            math.prod(f.batch_shape[:-1]) if isinstance(g, Mean) else len(network.gate_y),
+            *(_rows(t) for t in (network.weight_z, network.weight_y, network.gate_z)),
+            gate_y,
+            _rows(network.bias),
+            *(A, b, gamma, center),
+        )
     )
 
 

@@ -40,7 +40,9 @@ def test_agrees_with_the_network(
     points = y[rows].double().numpy()
     tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
     value, gradient = f.value_and_gradient(y)
-    got_value, got_gradient, hessian = evaluate(compiled, rows, points, f.smooth)
+    wide = np.full((5, 4), 1e3)
+    got_value, got_gradient, hessian, odd = evaluate(compiled, rows, points, -wide, wide, f.smooth)
+    assert odd == -1
     np.testing.assert_allclose(got_value, value[rows].numpy(), **tolerance)
     np.testing.assert_allclose(got_gradient, gradient[rows].numpy(), **tolerance)
     if f.smooth:
@@ -54,7 +56,9 @@ def test_members_of_an_ensemble_are_functions_of_their_own() -> None:
     assert compiled is not None
     y = torch.randn(2, 5, 4, dtype=torch.float64)
     value, gradient = f.value_and_gradient(y)
-    got_value, got_gradient, _ = evaluate(compiled, np.arange(10), y.flatten(0, 1).numpy(), False)
+    wide = np.full((10, 4), 1e3)
+    points = y.flatten(0, 1).numpy()
+    got_value, got_gradient, *_ = evaluate(compiled, np.arange(10), points, -wide, wide, False)
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-12)
 
@@ -66,7 +70,8 @@ def assert_compiled_agrees(f: ConvexFunction, dim: int) -> None:
     y = torch.randn(2, 5, dim, dtype=torch.float64)
     points, rows = y.flatten(0, 1).numpy(), np.arange(10)
     value, gradient = f.value_and_gradient(y)
-    got_value, got_gradient, got_hessian = evaluate(compiled, rows, points, True)
+    wide = np.full((10, dim), 1e3)
+    got_value, got_gradient, got_hessian, _ = evaluate(compiled, rows, points, -wide, wide, True)
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
     hessian = f.hessian(y).flatten(0, 1).numpy()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +24,10 @@ from torch import Tensor
 from icnn_rl import (
     FICNN,
     PICNN,
+    Ball,
     Box,
     ConvexFunction,
+    ConvexSet,
     Euclidean,
     Simplex,
     Solution,
@@ -29,6 +36,7 @@ from icnn_rl import (
     negative_entropy,
     quadratic,
 )
+from icnn_rl.solvers import Bundle, Kelley, Level, Problem, ProjectedGradient, Solver
 
 BATCH, N, TOL = 6, 3, 1e-6
 
@@ -324,3 +332,66 @@ def test_auto_keeps_an_entropy_of_many_dimensions_as_it_is() -> None:
     solution = minimize(f, Box(-1.0, 1.0), TOL)
     assert solution.converged.all()
     assert (solution.evaluations <= 8).all()
+
+
+@dataclass(frozen=True)
+class Middle:
+    """A solver of a user's own: it evaluates f once, and proves what a tangent proves."""
+
+    def solve(self, problem: Problem) -> Solution:
+        return ProjectedGradient().solve(replace(problem, max_evaluations=1))
+
+
+@pytest.mark.parametrize("over", [Box(-1.0, 1.0), Simplex(), Ball(0.5)], ids=str)
+def test_a_solver_may_be_an_object_of_ones_own(over: ConvexSet) -> None:
+    solver: Solver = Middle()
+    f = network("softplus") + quadratic(1.0, torch.zeros(N).double())
+    solution, best = minimize(f, over, solver=solver), minimize(f, over, 1e-8)
+    assert over.contains(solution.y, 1e-9).all()
+    assert (solution.lower_bound <= best.value + 1e-9).all()
+    assert (solution.value >= best.lower_bound - 1e-9).all()
+
+
+def test_objects_are_what_names_stand_for() -> None:
+    f = network("relu")
+    for name, solver in {"bundle": Bundle(), "level": Level(), "kelley": Kelley()}.items():
+        one, other = (minimize(f, Box(-1.0, 1.0), 1e-6, s) for s in (name, solver))
+        assert torch.equal(one.y, other.y)
+    low, high = (minimize(f, Box(-1.0, 1.0), 1e-6, Level(level)) for level in (0.1, 0.9))
+    assert low.converged.all()
+    assert high.converged.all()
+    assert not torch.equal(low.evaluations, high.evaluations)
+    with pytest.raises(ValueError, match=r"level: expected a number in \(0, 1\), got 1.0"):
+        Level(1.0)
+    with pytest.raises(ValueError, match=r"or an object with a method 'solve', got 3"):
+        minimize(f, Box(-1.0, 1.0), solver=3)  # type: ignore[arg-type]
+
+
+COLD = """
+import logging, sys, torch
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
+from icnn_rl import PICNN, Box, minimize
+from icnn_rl.solvers import warm_up
+warm_up()
+print("warm")
+f = PICNN(2, 3, (4,), (4,), "squareplus").requires_grad_(False).condition(torch.ones(2, 2))
+minimize(f, Box(-1.0, 1.0), 1e-6)
+"""
+
+
+def test_compiling_is_announced_once(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", COLD],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for _ in range(2)
+    ]
+    lines, end = outputs[0][:-1], outputs[0][-1]
+    assert len(lines) >= 3
+    assert all(re.fullmatch(r"icnn_rl: compiling: .* \(once\)", line) for line in lines)
+    assert [end] == outputs[1] == ["warm"]
