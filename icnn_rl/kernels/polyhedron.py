@@ -181,14 +181,13 @@ class Polyhedron(NamedTuple):
         """
         curved = gamma[:, None]
         g = slope + curved * self.origin
-        level = ((slope + g) / 2 * self.origin).sum(1)
+        level: Array = ((slope + g) / 2 * self.origin).sum(1)
         c, p = g * self.width, curved * self.width**2
         if self.b_ub.size or self.b_eq.size:
-            least: Array = level + self._minimize(c, p, start.copy(), accuracy=1e-12)
-            return least
+            return level + self._minimize(c, p, start.copy(), accuracy=1e-12)
         u = np.divide(-c, p, where=p > 0, out=np.zeros_like(c))
         u = np.where(self.finite, u.clip(0, 1), u)
-        least = level + ((c + p * u / 2) * u).sum(1)
+        least: Array = level + ((c + p * u / 2) * u).sum(1)
         return least
 
     def support(self, c: Array, start: Array | None = None) -> Array:
