@@ -173,8 +173,9 @@ class CanonicalSet(ConvexSet):
         width = torch.where(finite, upper - lower, 1.0)
         arrays = []
         for matrix, right in ((self.A_ub, self.b_ub), (self.A_eq, self.b_eq)):
-            right = right - (matrix @ origin.unsqueeze(-1)).squeeze(-1)
-            matrix, right = _unit_rows(matrix * width.unsqueeze(-2), right)
+            if right.shape[-1]:
+                right = right - (matrix @ origin.unsqueeze(-1)).squeeze(-1)
+                matrix, right = _unit_rows(matrix * width.unsqueeze(-2), right)
             arrays += [self._flat(matrix, 2), self._flat(right)]
         return Polyhedron(self._flat(origin), self._flat(width), self._flat(finite) > 0, *arrays)
 
@@ -370,6 +371,8 @@ def broadcast(name: str, given: float | Tensor, shape: Sequence[int], like: Tens
 
 def _unit_rows(matrix: Tensor, right: Tensor) -> Rows:
     """Rows of length one, but for zeros, and their right-hand sides."""
+    if right.shape[-1] == 0:
+        return matrix, right
     length = torch.linalg.vector_norm(matrix.detach(), dim=-1)
     length = torch.where(length > 0, length, 1.0)
     return matrix / length.unsqueeze(-1), right / length
