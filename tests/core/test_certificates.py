@@ -80,6 +80,7 @@ ACTIVATIONS_OF = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "where"), CASES, ids=[" ".join(case) for case in CASES])
 @given(st.data())
 def test_no_point_below_the_bound(solver: str, where: str, data: st.DataObject) -> None:

@@ -119,6 +119,7 @@ def test_convolutions_agree_with_the_bundle(f: ConvexFunction, over: ConvexSet) 
     assert (exact.value >= bundle.lower_bound - 1e-9).all()
 
 
+@pytest.mark.slow
 def test_lenet_on_a_digit() -> None:
     torch.manual_seed(0)
     net = ConvFICNN((1, 28, 28), (10,), LENET)

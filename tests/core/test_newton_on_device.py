@@ -74,6 +74,7 @@ CASES = [(t, w) for t in TERMS for w in BOXES]
 CASES.remove(("entropy", "uneven"))  # the entropy is one of points in [-1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("term", "where"), CASES)
 def test_terms_and_boxes(term: str, where: str) -> None:
     f = network("squareplus", (64,), 3, torch.float64) + TERMS[term]()

@@ -63,6 +63,7 @@ def problem(
 CASES = [(activation, n) for activation in SMOOTH for n in (1, 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "n"), [*CASES, ("squareplus", 17)])
 def test_iterations_are_those_in_tensors(activation: str, n: int) -> None:
     f = network(n, activation)
@@ -197,6 +198,7 @@ for activation in (SQUAREPLUS, SOFTPLUS, ELU):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fp32", "fp64"])
 def test_it_compiles_for_a_gpu_where_there_is_none(kind: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}

@@ -36,6 +36,7 @@ ON_BOXES = ("bundle_entropy", "newton_on_device")
 each_solver = pytest.mark.parametrize("solver", SOLVERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS)
 @settings(max_examples=EXAMPLES)
 @given(st.data())
