@@ -154,8 +154,9 @@ def _add_backend(command: argparse._ActionsContainer, what: str) -> None:
 
 
 def _train(arguments: argparse.Namespace, console: Console) -> int:
-    task = [] if arguments.env is None else [f"--env.id={arguments.env}"]
-    config, preset = _config(arguments, task + arguments.overrides)
+    if arguments.env is not None:
+        arguments.overrides.insert(0, f"--env.id={arguments.env}")
+    config, preset = _config(arguments)
 
     from icnn_rl.agents.runs.training import train
 
@@ -176,7 +177,7 @@ def _vectorize(arguments: argparse.Namespace) -> Vectorize:
 
 
 def _fit(arguments: argparse.Namespace, console: Console) -> int:
-    config, preset = _config(arguments, arguments.overrides)
+    config, preset = _config(arguments)
 
     from icnn_rl.experiments.fitting import fit
 
@@ -195,18 +196,15 @@ def _kind(command: str) -> type[Any]:
     return Config
 
 
-def _config(arguments: argparse.Namespace, overrides: list[str]) -> tuple[Any, str | None]:
+def _config(arguments: argparse.Namespace) -> tuple[Any, str | None]:
     """The configuration that a command line asks for, and the name of its preset."""
-    head = []
-    name = None
+    name, keys = None, ["--track=true"] if arguments.track else []
     if arguments.preset is not None:
         path = find_preset(arguments.preset, arguments.command)
-        name = path.stem
-        head.append(f"--config={path}")
-    if arguments.track:
-        head.append("--track=true")
-    config = parse_config(_kind(arguments.command), head + overrides)
-    if not head and not overrides:
+        name, keys = path.stem, [f"--config={path}", *keys]
+    keys += arguments.overrides
+    config = parse_config(_kind(arguments.command), keys)
+    if not keys:
         raise ValueError(
             "name a preset or a YAML file; "
             f"`icnn-rl {arguments.command} --help` says what else can be given"
