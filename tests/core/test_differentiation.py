@@ -78,6 +78,7 @@ def assert_derivative(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_minimiser(name: str) -> None:
     activation = "elu" if name in ("box", "polytope") else "softplus"
@@ -146,6 +147,7 @@ def test_minimiser_of_functions_made_of_others(operation: str) -> None:
     assert_derivative(objective, [x, *net.parameters()])
 
 
+@pytest.mark.slow
 def test_minimiser_passes_gradcheck() -> None:
     net = network().requires_grad_(False)
     A, b = normal(6, 1, N).requires_grad_(), torch.tensor([0.1]).double().requires_grad_()
@@ -158,6 +160,7 @@ def test_minimiser_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(f, (x, c, A, b), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["y", "value"])
 def test_what_the_set_is_made_of(wanted: str) -> None:
     f = tilted(network().requires_grad_(False).condition(normal(0, BATCH, 3)))
