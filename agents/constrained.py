@@ -24,7 +24,7 @@ from torch import Tensor
 from icnn_rl.agents.policies import ConcaveQPolicy, Observation, State
 from icnn_rl.agents.solver import project_onto, scaled
 from icnn_rl.agents.validation import require, require_finite, require_set
-from icnn_rl.envs.constraints import ActionSet, Both, announced, same_spaces
+from icnn_rl.envs.constraints import ActionSet, announced, parts_of, same_spaces
 from icnn_rl.sets import ConvexSet
 
 
@@ -204,16 +204,12 @@ def _unknown_set(observations: Tensor) -> ConvexSet:
 
 
 def _is_method(action_set: ActionSet | None) -> bool:
-    if isinstance(action_set, Both):
-        return _is_method(action_set.first) or _is_method(action_set.second)
-    return hasattr(action_set, "__self__")
+    return action_set is not None and any(hasattr(p, "__self__") for p in parts_of(action_set))
 
 
 def _identity(action_set: ActionSet) -> object:
-    """Equal for sets that are the same function: methods are, whichever object they belong to."""
-    if isinstance(action_set, Both):
-        return _identity(action_set.first), _identity(action_set.second)
-    return getattr(action_set, "__func__", action_set)
+    """Equal for sets that are the same functions: methods are, whichever object they belong to."""
+    return [getattr(part, "__func__", part) for part in parts_of(action_set)]
 
 
 def _checked(action_set: ConvexSet) -> ConvexSet:

@@ -1,4 +1,4 @@
-"""Shares of a budget in changing seasons: control on the simplex, with a closed-form optimum."""
+"""Shares of a sum in changing seasons: control on the simplex, with a closed-form optimum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SATURATION = 2.0  # how fast a project's return falls with its share
 
 
 class Allocation(Task):
-    """Divide a budget among n projects; one of them is in season, for ten steps on average.
+    """Divide a sum of money among n projects; one of them is in season, for ten steps on average.
 
         reward = zᵀ a - ρ/2 |a|² - κ/2 |a - b|²,      a ∈ Δ = { a ≥ 0, Σ a = 1 },      b' = a,
 
@@ -72,19 +72,15 @@ class Allocation(Task):
         super().__init__(0 * high, high, spaces.Box(0.0, 1.0, (n,), np.float32), render_mode)
         self.n, self.switching, self.gamma = n, switching, gamma
         self.seasons: Array = BASE + BONUS * np.eye(n)  # z, a row a season
-        self._solve()
         self._shares, self._season = np.full(n, 1 / n), 0
-
-    def _solve(self) -> None:
-        """The Riccati equation; it is scalar, as all curvatures are multiples of I."""
-        n, kappa, gamma = self.n, self.switching, self.gamma
         following = STAY * np.eye(n) + (1 - STAY) * np.roll(np.eye(n), 1, axis=1)
-        # v = κ (ρ + γ v) / (ρ + κ + γ v), a quadratic equation in v
-        linear = SATURATION + kappa * (1 - gamma)
-        root = np.sqrt(linear**2 + 4 * gamma * kappa * SATURATION)
-        self._v = 2 * kappa * SATURATION / (linear + root)
-        curvature = SATURATION + kappa + gamma * self._v
-        keep = kappa / curvature
+        # All curvatures are multiples of I, so the Riccati equation is a quadratic one in v:
+        # v = κ (ρ + γ v) / (ρ + κ + γ v).
+        linear = SATURATION + switching * (1 - gamma)
+        root = np.sqrt(linear**2 + 4 * gamma * switching * SATURATION)
+        self._v = 2 * switching * SATURATION / (linear + root)
+        curvature = SATURATION + switching + gamma * self._v
+        keep = switching / curvature
         signal = self.seasons - self.seasons.mean(1, keepdims=True)
         slopes = np.linalg.solve(np.eye(n) - gamma * keep * following, signal)
         self._q = keep * slopes
@@ -93,7 +89,7 @@ class Allocation(Task):
         self._c = np.linalg.solve(np.eye(n) - gamma * following, gain)
         self._following = following
         self.rate = 1 - keep
-        self.aims: Array = 1 / n + slopes / (curvature - kappa)
+        self.aims: Array = 1 / n + slopes / (curvature - switching)
 
     @staticmethod
     def action_set(observations: Tensor) -> Simplex:

@@ -66,14 +66,7 @@ class Battery(Task):
 
     @staticmethod
     def action_set(observations: Tensor) -> Box:
-        """The changes that neither overfill the battery nor take more than it holds.
-
-        Args:
-            observations: of shape ``(batch, 5)``.
-
-        Returns:
-            bounds of shape ``(batch, 1)``.
-        """
+        """The changes that neither overfill the battery nor take more than it holds."""
         charge = CAPACITY * observations[:, :1]
         return Box((-charge).clamp(-POWER, 0), (CAPACITY - charge).clamp(0, POWER))
 
@@ -116,7 +109,7 @@ class Battery(Task):
         a linear program in purchases and sales, gentle and hard ones; no policy returns more.
 
         Returns:
-            actions of the hours that are left, of shape ``(hours, 1)``, and their return.
+            Actions of the hours that are left, of shape ``(hours, 1)``, and their return.
         """
         from scipy.optimize import linprog  # slow to load
 

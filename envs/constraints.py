@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any, Protocol, SupportsFloat
 
 import gymnasium as gym
@@ -67,18 +69,22 @@ class WithinRamp:
 
 
 @dataclass(frozen=True)
-class Both:
-    """The intersection of two sets, which must never be empty.
+class AllOf:
+    """The intersection of several sets, which must never be empty.
 
     A ball and ramp limits always meet. A weighted ℓ1 ball whose weights change may exclude all
     actions that ramp limits allow.
     """
 
-    first: ActionSet
-    second: ActionSet
+    parts: tuple[ActionSet, ...]
 
     def __call__(self, observations: Tensor) -> ConvexSet:
-        return self.first(observations) & self.second(observations)
+        return reduce(and_, (part(observations) for part in self.parts))
+
+
+def parts_of(action_set: ActionSet) -> tuple[ActionSet, ...]:
+    """The sets whose intersection it is; itself if there is one only."""
+    return action_set.parts if isinstance(action_set, AllOf) else (action_set,)
 
 
 def announced(env: gym.Env[Any, Any]) -> ActionSet | None:
@@ -88,21 +94,20 @@ def announced(env: gym.Env[Any, Any]) -> ActionSet | None:
         ValueError: wrappers around it change actions or observations, so that nobody outside them
             could read it.
     """
-    around: gym.Env[Any, Any] = env
-    while not hasattr(around, "action_set"):
-        if not isinstance(around, gym.Wrapper):
+    changing: str | None = None
+    while not hasattr(env, "action_set"):
+        if not isinstance(env, gym.Wrapper):
             return None
-        around = around.env
-    found: ActionSet = around.action_set
-    while env is not around:
-        assert isinstance(env, gym.Wrapper)
-        changing = isinstance(env, (gym.ActionWrapper, gym.ObservationWrapper))
-        if changing or not same_spaces(env, env.env):
-            raise ValueError(
-                f"env: expected the actions and observations of whatever announces the action_set, "
-                f"{around}; got those of {env.class_name()} around it; limit the actions outside it"
-            )
+        changes = isinstance(env, (gym.ActionWrapper, gym.ObservationWrapper))
+        if changes or not same_spaces(env, env.env):
+            changing = changing or env.class_name()
         env = env.env
+    if changing is not None:
+        raise ValueError(
+            f"env: expected the actions and observations of whatever announces the action_set, "
+            f"{env}; got those of {changing} around it; limit the actions outside it"
+        )
+    found: ActionSet = env.action_set
     return found
 
 
@@ -115,9 +120,8 @@ class _HasSpaces(Protocol):
 
 def same_spaces(one: _HasSpaces, other: _HasSpaces) -> bool:
     """Whether two environments have the same actions and observations."""
-    return bool(
-        one.action_space == other.action_space and one.observation_space == other.observation_space
-    )
+    pairs = [(env.action_space, env.observation_space) for env in (one, other)]
+    return pairs[0] == pairs[1]
 
 
 class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs):
@@ -139,14 +143,14 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
     def __init__(self, env: gym.Env[Array, Array], limit: ActionSet, project: bool = True) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, limit=limit, project=project)
         super().__init__(env)
-        actions = _flat(env, "actions")
+        actions, observations = _flat_spaces(env)
         inside = announced(env)
-        self.action_set: ActionSet = limit if inside is None else Both(inside, limit)
+        self.action_set: ActionSet = limit if inside is None else AllOf((*parts_of(inside), limit))
         self.project = project
         self._bounds = Box(*(torch.from_numpy(b).double() for b in (actions.low, actions.high)))
         self._rest: Array = np.clip(np.zeros_like(actions.low), actions.low, actions.high)
         self._applied = self._rest
-        self._observation = np.zeros(_flat(env, "observations").shape, np.float32)
+        self._observation = np.zeros(observations.shape, np.float32)
 
     def observe(self, observation: Array) -> Array:
         """The observation as the agent gets it."""
@@ -179,7 +183,7 @@ class LimitedActions(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCo
         allowed = self.action_set(observations) & self._bounds
         nearest = allowed.project(torch.as_tensor(np.asarray(action, np.float64)).unsqueeze(0))
         # The projection onto an empty intersection lies in some of the sets only.
-        for part in (self._bounds, *(limit(observations) for limit in _limits(self.action_set))):
+        for part in (self._bounds, *(limit(observations) for limit in parts_of(self.action_set))):
             if not bool(part.contains(nearest)):
                 raise ValueError(
                     f"env: expected limits that some action meets, got {self.action_set}"
@@ -215,7 +219,7 @@ class PowerLimit(LimitedActions):
             self, limit=limit, weights=weights, velocities=velocities, project=project
         )
         _require_positive("limit", limit)
-        n, entries = (_flat(env, name).shape[0] for name in ("actions", "observations"))
+        n, entries = (space.shape[0] for space in _flat_spaces(env))
         for name, given in (("weights", weights), ("velocities", velocities)):
             if given is not None and len(given) != n:
                 raise ValueError(f"{name}: expected one for each of {n} actions, got {given}")
@@ -270,7 +274,7 @@ class RampLimits(LimitedActions):
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, limit=limit, project=project)
         _require_positive("limit", limit)
-        actions, observations = _flat(env, "actions"), _flat(env, "observations")
+        actions, observations = _flat_spaces(env)
         if np.ndim(limit) > 0 and np.shape(limit) != actions.shape:
             raise ValueError(f"limit: expected one for each of {actions.shape} actions: {limit}")
         limits = np.broadcast_to(np.asarray(limit, float), actions.shape)
@@ -288,17 +292,15 @@ class RampLimits(LimitedActions):
         return joined.astype(self.observation_space.dtype)
 
 
-def _limits(action_set: ActionSet) -> tuple[ActionSet, ...]:
-    if isinstance(action_set, Both):
-        return _limits(action_set.first) + _limits(action_set.second)
-    return (action_set,)
-
-
-def _flat(env: _HasSpaces, name: str) -> spaces.Box:
-    space = env.action_space if name == "actions" else env.observation_space
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
-    return space
+def _flat_spaces(env: _HasSpaces) -> tuple[spaces.Box, spaces.Box]:
+    """The actions and the observations, each a Box with one axis."""
+    actions, observations = env.action_space, env.observation_space
+    for name, space in (("actions", actions), ("observations", observations)):
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise ValueError(f"env: expected {name} in a Box with one axis, got {space}")
+    assert isinstance(actions, spaces.Box)
+    assert isinstance(observations, spaces.Box)
+    return actions, observations
 
 
 def _require_positive(name: str, value: float | Sequence[float]) -> None:

@@ -21,8 +21,7 @@ class Task(gym.Env[Float32, Float32], ABC):
     A subclass starts an episode in ``_start`` and makes a step in ``_advance``. It does not render.
 
     Args:
-        low: lower bounds of the observations, of shape ``(observation_dim,)``.
-        high: upper bounds, likewise.
+        low, high: bounds of the observations, of shape ``(observation_dim,)``.
         action_space: the actions.
         render_mode: None; anything else is ignored.
     """
@@ -36,21 +35,14 @@ class Task(gym.Env[Float32, Float32], ABC):
         action_space: spaces.Space[Float32],
         render_mode: str | None = None,
     ) -> None:
-        bounds = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        bounds = np.asarray([low, high], np.float32)
         self.observation_space: spaces.Space[Float32] = spaces.Box(*bounds, dtype=np.float32)
         self.action_space = action_space
         self.render_mode = render_mode
 
     @abstractmethod
     def optimal_action(self, x: Array) -> Array:
-        """An optimal action for each observation.
-
-        Args:
-            x: observations, of shape ``(*batch, observation_dim)``.
-
-        Returns:
-            of shape ``(*batch, action_dim)``.
-        """
+        """An optimal action for each observation x, shapes ``(*batch, dim)`` of their spaces."""
 
     @abstractmethod
     def optimal_value(self, x: Array) -> Array:
@@ -58,12 +50,7 @@ class Task(gym.Env[Float32, Float32], ABC):
 
     @abstractmethod
     def optimal_q(self, x: Array, u: Array) -> Array:
-        """Q*(x, u), the expected return after actions u, of shape ``batch``.
-
-        Args:
-            x: observations, of shape ``(*batch, observation_dim)``.
-            u: feasible actions, of shape ``(*batch, action_dim)``.
-        """
+        """Q*(x, u), the expected return after feasible actions u, of shape ``batch``."""
 
     @abstractmethod
     def _start(self) -> None:

@@ -11,9 +11,8 @@ from torch import Tensor
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import CanonicalSet, ConvexSet
 from icnn_rl.solvers import minimize
+from icnn_rl.solvers.minimize import fitting
 
-TRIES = 32  # points of a chord in one evaluation, which for small batches takes no longer than one
-POINTS = 1024  # of all chords in one evaluation, above which it takes longer
 ROUNDS = 100  # evaluations on a chord after which rounding must be at fault, and the point stays
 
 
@@ -82,10 +81,7 @@ def sample(
         raise ValueError(f"over: expected a set that is not empty, got {over}")
     if start is None:
         start = minimize(f, over, tol=temperature).y
-    try:
-        start = over.project(start.to(like).expand(shape).view_as(like))
-    except RuntimeError:
-        raise ValueError(f"start: expected shape {shape}, got {tuple(start.shape)}") from None
+    start = over.project(fitting(start, like.view(shape)).reshape(like.shape))
     value = f.value(start)
     if not bool(value.isfinite().all()):
         raise ValueError("f: expected finite values, got NaN or infinity where the chain starts")
@@ -114,10 +110,10 @@ def _chord(over: CanonicalSet, y: Tensor, direction: Tensor) -> tuple[Tensor, Te
     """The least and the largest t with y + t direction in the set, each of shape ``batch``."""
     lower, upper = over.full_bounds
     y, direction = y.double(), direction.double()
-    slack = [upper - y, y - lower, over.b_ub - (over.A_ub @ y.unsqueeze(-1)).squeeze(-1)]
-    speed = [direction, -direction, (over.A_ub @ direction.unsqueeze(-1)).squeeze(-1)]
-    rate = torch.cat(speed, -1)
-    t = torch.cat(slack, -1).clamp_(min=0) / rate
+    used, added = ((over.A_ub @ v.unsqueeze(-1)).squeeze(-1) for v in (y, direction))
+    slack = torch.cat([upper - y, y - lower, over.b_ub - used], -1)
+    rate = torch.cat([direction, -direction, added], -1)
+    t = slack.clamp_(min=0) / rate
     low = t.masked_fill(rate >= 0, -torch.inf).amax(-1)
     high = t.masked_fill(rate <= 0, torch.inf).amin(-1)
     for radius, center in over.balls:
@@ -151,7 +147,8 @@ class _Chain:
         self._over = over
         self._temperature = temperature
         self._generator = generator
-        self._tries = max(2, min(TRIES, POINTS // value.numel()))
+        # Up to 1024 points, an evaluation of small networks takes no longer than for one.
+        self._tries = max(2, min(32, 1024 // value.numel()))
         self._f = f.take(torch.arange(y.shape[-2], device=y.device).repeat(self._tries))
 
     def move(self, direction: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The minimiser of f as a differentiable function of what f and the set are made of."""
+"""Minima and minimisers as differentiable functions of what f and the set are made of."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from icnn_rl.adjoints.minimum import somewhere
 from icnn_rl.adjoints.optimality import (
-    ActiveSet,
     Constraints,
     NewtonSystem,
-    feasible,
+    differentiable_once,
     quadratic_step,
 )
 from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
@@ -23,6 +21,32 @@ from icnn_rl.solvers import MinimizeOptions, Solution, minimize
 
 KINK_TOL = 1e-12  # gap to which f with kinks is solved, so that its pieces can be told
 CONTRACTION = 0.5  # ratio of two Newton steps at which the first is taken
+
+
+def minimum(
+    f: ConvexFunction, over: ConvexSet, tol: float = 1e-4, **options: Unpack[MinimizeOptions]
+) -> Solution:
+    """Minimise f, and let gradients flow through the minimum's value.
+
+        v(θ) = min { f(y; θ) : y ∈ 𝒴 },      ∂v/∂θ = ∂f/∂θ (y*; θ)
+
+    y* is held fixed, so this takes any f and costs one evaluation more than ``minimize``. Where f
+    has a kink at y*, the result is the slope of one of the pieces that meet there, and the gradient
+    of the minimum a convex combination of them. The set is taken as given: for the dependence on
+    its data use ``argmin``.
+
+    Args, errors: as for ``minimize``.
+
+    Returns:
+        A ``Solution`` whose ``value``, and with it ``gap``, is differentiable, once.
+
+    Source: the envelope theorem; Danskin, "The theory of max-min", SIAM Journal on Applied
+    Mathematics 14, 1966.
+    """
+    solution = minimize(f, over, tol, **options)
+    value = f.value(_finite(solution))
+    value = differentiable_once(value.clone(), value, "minimum")  # how y* moves is not in its graph
+    return replace(solution, value=torch.where(solution.infeasible, torch.inf, value))
 
 
 def argmin(
@@ -62,7 +86,7 @@ def argmin(
     parts = None if f.smooth else split(f)
     sharp = tol if parts is None else min(tol, KINK_TOL)
     solution = minimize(f, over, sharp, **options)
-    y = somewhere(solution)
+    y = _finite(solution)
     constraints = Constraints.of(over, y)
     if parts is None:
         y, value, moving = _differentiate(f, y, constraints)
@@ -95,14 +119,14 @@ def _differentiate(f: Smooth, y: Tensor, constraints: Constraints) -> tuple[Tens
         system = NewtonSystem(f.hessian(y).double(), fixed, active)
     value, gradient = f.value_and_gradient(y)
     multipliers = None
-    if constraints.differentiable:
+    if any(t.requires_grad for t in constraints):
         multipliers = system.step(gradient.detach().double(), point, fixed)[1]
     step, _ = system.step(gradient.double(), point, constraints, multipliers)
     moving = (step - step.detach()).to(y.dtype)
     return y, value + (gradient.detach() * moving).sum(-1), moving
 
 
-def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, ActiveSet]:
+def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, Tensor]:
     """One Newton step within the set, where the next would be much shorter; and what is active.
 
     Values of f would not do to judge the step: near the minimum they are all rounding.
@@ -112,11 +136,16 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, ActiveSet]:
     """
     gradient, H = f.value_and_gradient(y)[1].double(), f.hessian(y).double()
     step, system = quadratic_step(gradient, H, y.double(), c)
-    exact = system.active.place(y.double() + step, c)
+    exact = c.place(y.double() + step, system.active)
     exact = torch.minimum(torch.maximum(exact, c.lower), c.upper)
     trial = exact.to(y.dtype)
     gradient = f.value_and_gradient(trial)[1].double()
     following = system.step(gradient, trial.double(), c)[0]
-    lengths = [torch.linalg.vector_norm(t, dim=-1) for t in (step, following)]
-    better = (lengths[1] <= CONTRACTION * lengths[0]) & feasible(exact, c)
+    before, after = (torch.linalg.vector_norm(t, dim=-1) for t in (step, following))
+    better = (after <= CONTRACTION * before) & c.feasible(exact)
     return torch.where(better.unsqueeze(-1), trial, y), system.active
+
+
+def _finite(solution: Solution) -> Tensor:
+    """y, with zeros for the NaN of empty sets, which would spoil the gradients of the others."""
+    return solution.y.masked_fill(solution.infeasible.unsqueeze(-1), 0.0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,9 +20,11 @@ class Constraints(NamedTuple):
     """{ y : lower ≤ y ≤ upper,  C y ≤ right },  with equality in some rows.
 
     Everything is float64 and keeps its autograd graph, so that y* is differentiable with respect
-    to the set as well. Bounds that only follow from rows are left out: where two constraints say
-    the same, their multipliers are not unique, and a part of the gradient would go to the one
-    that is not among the data of the set.
+    to the set as well. Bounds that only follow from rows are left out: their multipliers would not
+    be unique, and a part of the gradient would be lost.
+
+    Slacks, multipliers and active sets list the lower bounds, the upper bounds and the rows, in
+    the last axis, of length m = 2 n + rows.
 
     Attributes:
         lower, upper: shape ``(*batch, n)``; infinite where there are none.
@@ -48,11 +49,10 @@ class Constraints(NamedTuple):
         form = over.canonical(like.double())
         if form.balls or form.has_l1:
             raise TypeError(f"over: expected a set without balls, got {over}")
-        batch = like.shape[:-1]
-        C = torch.cat([A.expand(*batch, -1, -1) for A in (form.A_ub, form.A_eq)], -2)
-        equal = [torch.full_like(form.b_ub, False), torch.full_like(form.b_eq, True)]
+        C = torch.cat([A.expand(*like.shape[:-1], -1, -1) for A in (form.A_ub, form.A_eq)], -2)
         right = torch.cat([form.b_ub, form.b_eq], -1)
-        return cls(form.lower, form.upper, C, right, torch.cat(equal, -1).bool())
+        equation = torch.arange(C.shape[-2], device=C.device) >= form.b_ub.shape[-1]
+        return cls(form.lower, form.upper, C, right, equation.expand(right.shape))
 
     def detach(self) -> Constraints:
         """The same numbers without their graph."""
@@ -63,84 +63,41 @@ class Constraints(NamedTuple):
         return Constraints(*(t[samples] for t in self))
 
     @property
-    def differentiable(self) -> bool:
-        """Whether a gradient with respect to the set is asked for."""
-        return any(t.requires_grad for t in self)
+    def always(self) -> Tensor:
+        """The constraints that hold with equality everywhere; of two equal bounds the lower."""
+        pinned = self.lower == self.upper
+        return torch.cat([pinned, torch.zeros_like(pinned), self.equation], -1)
 
+    def slack(self, y: Tensor) -> Tensor:
+        """How far y is from each constraint; negative beyond it."""
+        return torch.cat([y - self.lower, self.upper - y, self.right - times(self.C, y)], -1)
 
-@dataclass(frozen=True)
-class ActiveSet:
-    """Which constraints hold with equality.
+    def scale(self, y: Tensor) -> Tensor:
+        """The size of numbers in each constraint, for tolerances."""
+        size = 1 + y.abs()
+        return torch.cat([size, size, size.amax(-1, True).expand_as(self.right)], -1)
 
-    Attributes:
-        lower, upper: bounds, shape ``(*batch, n)``.
-        rows: rows of C, shape ``(*batch, rows)``.
-    """
+    def near(self, y: Tensor) -> Tensor:
+        """The constraints that y is close to, one for each coordinate and row."""
+        lower, upper, rows = self.split(self.slack(y) <= NEAR * self.scale(y))
+        return torch.cat([lower, upper & ~lower, rows | self.equation], -1)
 
-    lower: Tensor
-    upper: Tensor
-    rows: Tensor
+    def feasible(self, y: Tensor) -> Tensor:
+        """Whether y keeps to all constraints, to rounding, of shape ``batch``."""
+        slack = self.slack(y)
+        worst = torch.where(self.always, slack.abs(), -slack).amax(-1)
+        return worst <= FEASIBLE * (1 + y.abs().amax(-1))
 
-    @classmethod
-    def near(cls, y: Tensor, c: Constraints) -> Self:
-        """The constraints that y is close to."""
-        near = NEAR * (1 + y.abs())
-        slack = c.right - (c.C @ y.unsqueeze(-1)).squeeze(-1)
-        lower = y - c.lower <= near
-        upper = (c.upper - y <= near) & ~lower
-        return cls(lower, upper, c.equation | (slack <= near.amax(-1, keepdim=True)))
+    def split(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The parts of a list of all constraints: lower bounds, upper bounds, rows."""
+        n = self.lower.shape[-1]
+        lower, upper, rows = t.tensor_split([n, 2 * n], -1)
+        return lower, upper, rows
 
-    @property
-    def fixed(self) -> Tensor:
-        """Coordinates at a bound."""
-        return self.lower | self.upper
-
-    @property
-    def packed(self) -> Tensor:
-        """All in a row, shape ``(*batch, 2 n + rows)``."""
-        return torch.cat([self.lower, self.upper, self.rows], -1)
-
-    @classmethod
-    def of(cls, packed: Tensor, n: int) -> Self:
-        """What ``packed`` was made of."""
-        return cls(*packed.tensor_split([n, 2 * n], -1))
-
-    def place(self, y: Tensor, c: Constraints) -> Tensor:
-        """y with the fixed coordinates at their bounds."""
-        return torch.where(self.lower, c.lower, torch.where(self.upper, c.upper, y))
-
-
-class _Solve(torch.autograd.Function):
-    """K⁻¹ r for a symmetric K that is held fixed, and so once differentiable only."""
-
-    @staticmethod
-    def forward(ctx: Any, inverse: Tensor, r: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse, r)
-        return (inverse @ r.unsqueeze(-1)).squeeze(-1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        inverse, r = ctx.saved_tensors
-        result = (inverse @ gradient.unsqueeze(-1)).squeeze(-1)
-        if torch.is_grad_enabled():  # a second derivative may follow, and would be wrong
-            result = Refuse.apply(result, r, "argmin")  # type: ignore[no-untyped-call]
-        return None, result
-
-
-class Refuse(torch.autograd.Function):
-    """A tensor that pretends to depend on another, and raises where that is followed up."""
-
-    @staticmethod
-    def forward(ctx: Any, t: Tensor, r: Tensor, who: str) -> Tensor:
-        ctx.who = who
-        return t.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        raise RuntimeError(
-            f"{ctx.who}: expected first derivatives only, got a request for second ones; "
-            "use unrolled"
-        )
+    def place(self, y: Tensor, active: Tensor) -> Tensor:
+        """y with the coordinates that an active set fixes at their bounds."""
+        lower, upper, _ = self.split(active)
+        return torch.where(lower, self.lower, torch.where(upper, self.upper, y))
 
 
 class NewtonSystem:
@@ -155,27 +112,28 @@ class NewtonSystem:
     Args:
         H: ∇²f, shape ``(*batch, n, n)``, float64.
         c: the constraints, without a graph.
-        active: the active set.
+        active: which of them hold with equality, shape ``(*batch, m)``.
     """
 
-    def __init__(self, H: Tensor, c: Constraints, active: ActiveSet) -> None:
+    def __init__(self, H: Tensor, c: Constraints, active: Tensor) -> None:
         n, rows = H.shape[-1], c.C.shape[-2]
         self.active, self.H, self.C = active, H, c.C
-        free, row = (~active.fixed).to(H.dtype), active.rows.to(H.dtype)
-        diagonal = torch.diagonal(H, dim1=-2, dim2=-1)
+        lower, upper, self._rows = c.split(active)
+        self._fixed = lower | upper
+        free, row = (~self._fixed).to(H.dtype), self._rows.to(H.dtype)
         # In units of the curvature, so that the cutoff of the pseudo-inverse suits all blocks.
-        self.scale = diagonal.amax(-1, keepdim=True).clamp_min(1e-300)
+        self._scale = _curvature(H).clamp_min(1e-300)
         K = H.new_zeros(*H.shape[:-2], n + rows, n + rows)
-        K[..., :n, :n] = H / self.scale.unsqueeze(-1) * free.unsqueeze(-1) * free.unsqueeze(-2)
+        K[..., :n, :n] = H / self._scale.unsqueeze(-1) * free.unsqueeze(-1) * free.unsqueeze(-2)
         K[..., n:, :n] = c.C * row.unsqueeze(-1) * free.unsqueeze(-2)
         K[..., :n, n:] = K[..., n:, :n].mT
         torch.diagonal(K, dim1=-2, dim2=-1).add_(torch.cat([1 - free, row - 1], -1))
-        self.inverse = torch.linalg.pinv(K, hermitian=True)
+        self._inverse = torch.linalg.pinv(K, hermitian=True)
 
     def step(
         self, gradient: Tensor, y: Tensor, c: Constraints, multipliers: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """d and μ, differentiable with respect to ∇f and the constraints.
+        """d and μ, differentiable once with respect to ∇f and the constraints.
 
         Args:
             gradient: ∇f(y), shape ``(*batch, n)``.
@@ -184,16 +142,22 @@ class NewtonSystem:
             multipliers: μ at y, shape ``(*batch, rows)``; with it the step is that from μ, which
                 has the right derivative with respect to C.
         """
-        active, n = self.active, y.shape[-1]
+        n = y.shape[-1]
         if multipliers is not None:
-            gradient = gradient + (multipliers.unsqueeze(-2) @ c.C).squeeze(-2)
-        to_bound = active.place(y, c) - y
-        top = -gradient - (self.H @ to_bound.unsqueeze(-1)).squeeze(-1)
-        top = torch.where(active.fixed, to_bound, top / self.scale)
-        moved = (c.C @ y.unsqueeze(-1) + self.C @ to_bound.unsqueeze(-1)).squeeze(-1)
-        bottom = torch.where(active.rows, c.right - moved, 0.0)
-        solution: Tensor = _Solve.apply(self.inverse, torch.cat([top, bottom], -1))  # type: ignore[no-untyped-call]
-        return solution[..., :n], solution[..., n:] * self.scale
+            gradient = gradient + times(c.C.mT, multipliers)
+        to_bound = c.place(y, self.active) - y
+        top = -gradient - times(self.H, to_bound)
+        top = torch.where(self._fixed, to_bound, top / self._scale)
+        moved = times(c.C, y) + times(self.C, to_bound)
+        bottom = torch.where(self._rows, c.right - moved, 0.0)
+        right = torch.cat([top, bottom], -1)
+        solution = differentiable_once(times(self._inverse, right), right, "argmin")
+        return solution[..., :n], solution[..., n:] * self._scale
+
+    def push(self, gradient: Tensor, step: Tensor, multipliers: Tensor) -> Tensor:
+        """The multipliers of all constraints, after a step from where the gradient is."""
+        slope = gradient + times(self.H, step) + times(self.C.mT, multipliers)
+        return torch.cat([slope, -slope, multipliers], -1)
 
 
 def quadratic_step(
@@ -214,43 +178,28 @@ def quadratic_step(
     Source: Hintermüller, Ito & Kunisch, "The primal-dual active set strategy as a semismooth Newton
     method", SIAM Journal on Optimization 13, 2002.
     """
-    active = ActiveSet.near(y, c)
-    pinned = c.lower == c.upper
+    active, always = c.near(y), c.always
     for _ in range(ROUNDS):
         system = NewtonSystem(H, c, active)
         step, multipliers = system.step(gradient, y, c)
-        slope = gradient + (H @ step.unsqueeze(-1) + c.C.mT @ multipliers.unsqueeze(-1)).squeeze(-1)
-        zero = ROUNDING * (gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, True))
+        held = system.push(gradient, step, multipliers) > ROUNDING * _size(gradient, multipliers)
         reached = y + step
-        edge = ROUNDING * (1 + reached.abs())
-        slack = c.right - (c.C @ reached.unsqueeze(-1)).squeeze(-1)
-        new = ActiveSet(
-            torch.where(active.lower, (slope > zero) | pinned, c.lower - reached > edge),
-            torch.where(active.upper, slope < -zero, reached - c.upper > edge),
-            c.equation
-            | torch.where(active.rows, multipliers > zero, -slack > edge.amax(-1, keepdim=True)),
-        )
-        astray = (new.packed != active.packed).any(-1)
+        violated = c.slack(reached) < -ROUNDING * c.scale(reached)
+        new = always | torch.where(active, held, violated)
+        astray = (new != active).any(-1)
         if not bool(astray.any()):
             break
         active = new
-    astray |= ~feasible(reached, c)
+    astray |= ~c.feasible(reached)
     if bool(astray.any()):
-        packed = active.packed
-        packed[astray] = _walk(gradient[astray], H[astray], y[astray], c.take(astray)).packed
-        system = NewtonSystem(H, c, ActiveSet.of(packed, y.shape[-1]))
+        active = active.clone()
+        active[astray] = _walk(gradient[astray], H[astray], y[astray], c.take(astray))
+        system = NewtonSystem(H, c, active)
         step = system.step(gradient, y, c)[0]
     return step, system
 
 
-def feasible(y: Tensor, c: Constraints) -> Tensor:
-    """Whether y keeps to all constraints, to rounding, of shape ``batch``."""
-    slack = c.right - (c.C @ y.unsqueeze(-1)).squeeze(-1)
-    worst = torch.cat([c.lower - y, y - c.upper, torch.where(c.equation, slack.abs(), -slack)], -1)
-    return worst.amax(-1) <= FEASIBLE * (1 + y.abs().amax(-1))
-
-
-def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> ActiveSet:
+def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> Tensor:
     """The active set at the minimiser of the quadratic model, by a primal active-set method.
 
     From y, a point of the set, to the minimiser on the constraints held, as far as the others let
@@ -258,32 +207,64 @@ def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> ActiveSet:
 
     Source: Nocedal & Wright, "Numerical Optimization", 2nd edition 2006, algorithm 16.3.
     """
-    n = y.shape[-1]
-    curvature = torch.diagonal(H, dim1=-2, dim2=-1).amax(-1).clamp_min(1e-300)
     # Where the model is flat a constraint has to be met all the same.
-    H = H + 1e-8 * curvature[..., None, None] * torch.eye(n, dtype=H.dtype, device=H.device)
-    pinned = c.lower == c.upper
-    forever = torch.cat([pinned, torch.zeros_like(pinned), c.equation], -1)
-    held, way = forever, torch.zeros_like(y)
+    H = H + torch.diag_embed(1e-8 * _curvature(H).clamp_min(1e-300).expand_as(y))
+    held = always = c.always
+    way = torch.zeros_like(y)
     for _ in range(5 * held.shape[-1]):
-        system = NewtonSystem(H, c, ActiveSet.of(held, n))
-        here, slope = y + way, gradient + (H @ way.unsqueeze(-1)).squeeze(-1)
+        system = NewtonSystem(H, c, held)
+        here, slope = y + way, gradient + times(H, way)
         step, multipliers = system.step(slope, here, c)
-        rate = torch.cat([-step, step, (c.C @ step.unsqueeze(-1)).squeeze(-1)], -1)
-        slack = c.right - (c.C @ here.unsqueeze(-1)).squeeze(-1)
-        room = torch.cat([here - c.lower, c.upper - here, slack], -1).clamp_min(0)
+        rate = torch.cat([-step, step, times(c.C, step)], -1)
         in_the_way = ~held & (rate > NO_RATE * torch.linalg.vector_norm(step, dim=-1, keepdim=True))
+        room = c.slack(here).clamp_min(0)
         length, first = torch.where(in_the_way, room / rate, torch.inf).min(-1, keepdim=True)
         way = way + length.clamp(max=1) * step
 
-        slope = slope + (H @ step.unsqueeze(-1) + c.C.mT @ multipliers.unsqueeze(-1)).squeeze(-1)
-        push = torch.cat([slope, -slope, multipliers], -1)
-        least, pulling = torch.where(held & ~forever, push, torch.inf).min(-1, keepdim=True)
-        zero = NO_RATE * (gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, True))
+        push = system.push(slope, step, multipliers)
+        least, pulling = torch.where(held & ~always, push, torch.inf).min(-1, keepdim=True)
         blocked = length < 1
-        changes = blocked | (least < -zero)
+        changes = blocked | (least < -NO_RATE * _size(gradient, multipliers))
         if not bool(changes.any()):
             break
         change = torch.where(blocked, first, pulling)
         held = held ^ torch.zeros_like(held).scatter(-1, change, changes)
-    return ActiveSet.of(held, n)
+    return held
+
+
+def times(A: Tensor, y: Tensor) -> Tensor:
+    """A y, for matrices ``(*batch, rows, n)`` and vectors ``(*batch, n)``."""
+    return (A @ y.unsqueeze(-1)).squeeze(-1)
+
+
+def _curvature(H: Tensor) -> Tensor:
+    """The largest entry of the diagonal, shape ``(*batch, 1)``."""
+    return torch.diagonal(H, dim1=-2, dim2=-1).amax(-1, keepdim=True)
+
+
+def _size(gradient: Tensor, multipliers: Tensor) -> Tensor:
+    """What multipliers are compared with, shape ``(*batch, 1)``."""
+    return gradient.abs().amax(-1, keepdim=True) + multipliers.abs().sum(-1, keepdim=True)
+
+
+def differentiable_once(t: Tensor, source: Tensor, who: str) -> Tensor:
+    """t, made of ``source``; a second derivative through it raises, as it would be wrong."""
+    if t.requires_grad:
+        t.register_hook(lambda g: _Refuse.apply(g, source, who) if torch.is_grad_enabled() else g)  # type: ignore[no-untyped-call]
+    return t
+
+
+class _Refuse(torch.autograd.Function):
+    """A tensor that pretends to depend on another, and raises where that is followed up."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, source: Tensor, who: str) -> Tensor:
+        ctx.who = who
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        raise RuntimeError(
+            f"{ctx.who}: expected first derivatives only, got a request for second ones; "
+            "use unrolled"
+        )

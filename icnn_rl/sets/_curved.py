@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-HALVINGS = 60  # of an interval of multipliers, in float64
-
 
 class BallConstraint(NamedTuple):
     """‖y - center‖₂ ≤ radius.
@@ -65,10 +63,7 @@ class BallConstraint(NamedTuple):
 
         beyond = outside(high)
         if bool(beyond.any()):
-            for _ in range(HALVINGS):
-                middle = (low + high) / 2
-                out = outside(middle)
-                low, high = torch.where(out, low, middle), torch.where(out, middle, high)
+            low, _ = _bisect(low, high, outside)
         inner = self.center + low.unsqueeze(-1) * (y - self.center)
         return project(torch.where(beyond.unsqueeze(-1), inner, y))
 
@@ -97,12 +92,11 @@ class BallConstraint(NamedTuple):
         def outward(t: Tensor) -> Tensor:
             return project(self.center + t.unsqueeze(-1) * c) - self.center
 
-        beyond = _length(outward(high)) > self.radius
-        if bool(beyond.any()):
-            for _ in range(HALVINGS):
-                middle = (low * high).sqrt()
-                out = _length(outward(middle)) > self.radius
-                low, high = torch.where(out, low, middle), torch.where(out, middle, high)
+        def outside(t: Tensor) -> Tensor:
+            return _length(outward(t)) > self.radius
+
+        if bool(outside(high).any()):
+            low, _ = _bisect(low, high, outside, geometric=True)
         u = outward(low) / low.unsqueeze(-1)
         split = self.support(u) + support(c - u)
         return torch.minimum(split, torch.minimum(support(c), self.support(c)))
@@ -135,18 +129,26 @@ def nearest_in_l1_ball(
         return (weights * point(theta).abs()).sum(-1, keepdim=True) > radius
 
     theta = torch.zeros_like(radius)
-    if bool(outside(theta).any()):
+    out = outside(theta)
+    if bool(out.any()):
         # Beyond the largest |y|/w nothing is left to shrink.
-        ratio = torch.where(weights > 0, y.abs() / weights, 0.0)
-        low = theta
-        theta = torch.where(outside(low), ratio.amax(-1, keepdim=True), low)
-        for _ in range(HALVINGS):
-            middle = (low + theta) / 2
-            out = outside(middle)
-            low, theta = torch.where(out, middle, low), torch.where(out, theta, middle)
+        ratio = torch.where(weights > 0, y.abs() / weights, 0.0).amax(-1, keepdim=True)
+        _, high = _bisect(theta, ratio, lambda t: ~outside(t))
+        theta = torch.where(out, high, theta)
     return point(theta).to(dtype)
 
 
 def _length(t: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(t, dim=-1)
     return length
+
+
+def _bisect(
+    low: Tensor, high: Tensor, above: Callable[[Tensor], Tensor], geometric: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Float64 neighbours of the threshold between low and high, from which ``above`` is true."""
+    for _ in range(60):
+        middle = (low * high).sqrt() if geometric else (low + high) / 2
+        over = above(middle)
+        low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+    return low, high

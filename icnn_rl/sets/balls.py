@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from icnn_rl.sets._curved import BallConstraint, nearest_in_l1_ball
+from icnn_rl.sets._curved import BallConstraint
 from icnn_rl.sets.canonical import CanonicalSet, broadcast
 from icnn_rl.sets.convex_set import ConvexSet
 
@@ -87,7 +87,8 @@ class L1Ball(ConvexSet):
 
     def canonical(self, like: Tensor) -> CanonicalSet:
         radius, weights = self._broadcast(like)
-        upper = _farthest(radius, weights)
+        # In single precision the box could be smaller than the ball.
+        upper = _farthest(radius.double(), weights.double())
         return CanonicalSet.of(
             like, implied=(-upper, upper), l1_weights=weights.unsqueeze(-2), l1_radius=radius
         )
@@ -95,11 +96,6 @@ class L1Ball(ConvexSet):
     def support(self, c: Tensor) -> Tensor:
         upper = _farthest(*self._broadcast(c))
         return torch.where(c == 0, 0.0, c.abs() * upper).amax(-1)
-
-    def project(self, y: Tensor) -> Tensor:
-        radius, weights = self._broadcast(y)
-        infinite = torch.full_like(y, torch.inf)
-        return nearest_in_l1_ball(y, -infinite, infinite, weights, radius)
 
     def interior_point(self, like: Tensor) -> tuple[Tensor, Tensor]:
         self._broadcast(like)

@@ -47,10 +47,6 @@ class Box(ConvexSet):
         lower = broadcast("lower", self.lower, like.shape, like)
         return lower, broadcast("upper", self.upper, like.shape, like)
 
-    def support(self, c: Tensor) -> Tensor:
-        lower, upper = self.bounds(c)
-        return torch.maximum(c * lower, c * upper).sum(-1)
-
     def project(self, y: Tensor) -> Tensor:
         lower, upper = self.bounds(y)
         return torch.minimum(torch.maximum(y, lower), upper)

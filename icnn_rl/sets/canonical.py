@@ -31,9 +31,10 @@ MARGIN = 0.01  # from the bounds, in units of their distance, at which a search 
 class CanonicalSet(ConvexSet):
     """{ y : lower ≤ y ≤ upper,  A_ub y ≤ b_ub,  A_eq y = b_eq,  W |y| ≤ r,  y in some balls }.
 
-    Numbers are rounded to the precision of the points, held in float64, and keep their autograd
-    graph. Rows of A_ub and A_eq have length one. A matrix has shape ``(rows, n)`` where all samples
-    share it, else ``(*batch, rows, n)``.
+    Numbers are first rounded to the precision of the points, and the set is that of the rounded
+    numbers. They are held in float64 and keep their autograd graph. Rows of A_ub and A_eq have
+    length one. A matrix has shape ``(rows, n)`` where all samples share it, else
+    ``(*batch, rows, n)``.
 
     Attributes:
         lower, upper: bounds that are constraints of their own, shape ``(*batch, n)``; infinite
@@ -106,16 +107,6 @@ class CanonicalSet(ConvexSet):
             *rows(("l1_weights", "l1_radius"), l1_weights, l1_radius),
             tuple(BallConstraint(*(t.double() for t in ball)) for ball in balls),
         )
-
-    def __repr__(self) -> str:
-        counts = {
-            "inequalities": self.b_ub.shape[-1],
-            "equations": self.b_eq.shape[-1],
-            "l1 balls": self.l1_radius.shape[-1],
-            "balls": len(self.balls),
-        }
-        parts = [f"{count} {name}" for name, count in counts.items() if count]
-        return f"CanonicalSet({', '.join(['bounds', *parts])})"
 
     def canonical(self, like: Tensor) -> CanonicalSet:
         if like.shape != self.lower.shape:

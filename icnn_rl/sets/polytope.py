@@ -17,7 +17,8 @@ class Polytope(ConvexSet):
 
     Matrices and right-hand sides may differ from sample to sample. Give bounds that are known as a
     box, ``Box(lower, upper) & Polytope(A, b)``: bounds are cheaper than rows, and without them
-    one linear program a bound is solved to find some.
+    one linear program a bound is solved to find some. Solvers take the numbers rounded to the
+    precision of f.
 
     Args:
         A_ub: shape ``(r, n)`` or ``(*batch, r, n)``.

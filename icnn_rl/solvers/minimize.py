@@ -13,6 +13,7 @@ from torch import Tensor
 from icnn_rl.functions import ConvexFunction, without_entropy
 from icnn_rl.networks import PICNN
 from icnn_rl.sets import Box, CanonicalSet, ConvexSet, Euclidean
+from icnn_rl.sets.canonical import broadcast
 from icnn_rl.solvers.constrained import minimize_in_ball, minimize_in_l1_balls
 from icnn_rl.solvers.newton_on_device import has_kernel
 from icnn_rl.solvers.problem import Problem, Solver, capturing
@@ -205,12 +206,7 @@ def fitting(start: Tensor, like: Tensor) -> Tensor:
     """First points in the shape, dtype and device of ``like``."""
     if not capturing(start) and not bool(start.isfinite().all()):
         raise ValueError("start: expected finite entries, got NaN or infinity")
-    try:
-        return start.to(like).expand_as(like)
-    except RuntimeError:
-        raise ValueError(
-            f"start: expected shape {tuple(like.shape)}, got {tuple(start.shape)}"
-        ) from None
+    return broadcast("start", start, like.shape, like)
 
 
 def choose(f: ConvexFunction, over: ConvexSet, endless: bool = False) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from test_minimize import N, network
 from torch import Tensor
@@ -135,3 +137,28 @@ def test_a_descent_without_end_is_reported() -> None:
     torch.testing.assert_close(
         strong.value, torch.tensor([0.0, -0.5, 0.0]).double(), atol=1e-7, rtol=0
     )
+
+
+@pytest.mark.parametrize("solver", ["bundle", "lp"])
+def test_numbers_in_double_precision_are_rounded_to_the_precision_of_f(solver: str) -> None:
+    random = np.random.default_rng(0)
+    A, c = random.normal(size=(5, N)), random.normal(size=(6, N)).astype(np.float32)
+    b = A @ random.uniform(-100, 100, N) + random.uniform(0, 1, 5)
+    over = Box(-1e3, 1e3) & Polytope(torch.as_tensor(A), torch.as_tensor(b))
+    solution = minimize(linear(torch.as_tensor(c)), over, 1e-2, solver)
+    assert solution.converged.all()
+    rounded, right = A.astype(np.float32).astype(float), b.astype(np.float32).astype(float)
+    y, bound = solution.y.double().numpy(), solution.lower_bound.double().numpy()
+    assert (y @ rounded.T <= right + 1e-3).all()
+    for k in range(6):
+        optimum = scipy.optimize.linprog(c[k], rounded, right, bounds=(-1e3, 1e3)).fun
+        assert bound[k] <= optimum + 1e-9 * abs(optimum)
+        assert abs(solution.value[k].item() - optimum) <= 1e-2 + 1e-6 * abs(optimum)
+
+
+def test_a_bound_is_true_for_the_rounded_numbers() -> None:
+    # y₀ ≤ y₁ ≤ (1 + 1e-7) y₀ - 1e-4: from y₀ = 1000 on, with rounded numbers from 839 on.
+    A = torch.tensor([[1.0, -1.0], [-1.0 - 1e-7, 1.0]], dtype=torch.float64)
+    over = Box(0.0, 2e3) & Polytope(A, torch.tensor([0.0, -1e-4]).double())
+    solution = minimize(linear(torch.tensor([1.0, 0.0])), over, 1e-3)
+    assert solution.lower_bound <= 1e-4 / 2**-23
