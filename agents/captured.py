@@ -27,11 +27,10 @@ Update = tuple[Tensor, list[Solution]]
 class CapturedUpdate:
     """The update of an agent as one graph, from the argmins of the target to the optimiser's step.
 
-    A graph knows no numbers but those of its recording. So a batch and the learning rate, which may
-    follow a schedule, are copied to where the graph reads them, and results from where it writes
-    them. The first updates are made without a graph, on the stream of the recording, so that
-    libraries and the optimiser allocate what they need. Where a graph cannot hold the update, it is
-    made without one.
+    A graph reads and writes the memory of its recording. So a batch and the learning rate, which
+    may follow a schedule, are copied there, and results from there. The first updates are made
+    without a graph, on the stream of the recording, so that libraries and the optimiser allocate
+    what they need. Updates that a graph cannot hold are made without one.
 
     Args:
         model: the agent.
@@ -63,7 +62,12 @@ class CapturedUpdate:
         if self._calls == 1:
             self._stream = torch.cuda.Stream()
         if self._calls <= WARM_UP:
-            return self._warm_up()
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                outcome = self.run()
+            current.wait_stream(self._stream)
+            return outcome
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph, stream=self._stream):
@@ -118,14 +122,6 @@ class CapturedUpdate:
         model = self._model
         weights = (model.gamma, model.tau, model.td_clip, model.action_l2, model.entropy)
         return (*weights, model.target_noise, model.target_noise_clip, model.solver)
-
-    def _warm_up(self) -> Update:
-        current = torch.cuda.current_stream()
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            outcome = self.run()
-        current.wait_stream(self._stream)
-        return outcome
 
 
 def _forms(batch: ReplayBufferSamples) -> list[object]:

@@ -13,12 +13,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import obs_as_tensor
-from stable_baselines3.common.vec_env import (
-    VecEnv,
-    VecEnvWrapper,
-    VecNormalize,
-    VecTransposeImage,
-)
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from torch import Tensor
 
 from icnn_rl.agents.policies import ConcaveQPolicy, Observation, State
@@ -92,7 +87,14 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
                 "env: expected the VecNormalize of training, as the environment's action_set is "
                 "one of its own observations, got none; load the model with env=..."
             )
-        return _checked(self.action_set(observations))
+        return self._announced_at(observations)
+
+    def _announced_at(self, observations: Any) -> ConvexSet:
+        """The set for the environments' own observations."""
+        assert self.action_set is not None
+        allowed = self.action_set(observations)
+        require_set(allowed)
+        return allowed
 
     def _keep_allowed(self, actions: Tensor, observations: Any) -> Tensor:
         """The nearest scaled actions that the environment allows after observations."""
@@ -118,8 +120,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         assert exact is not None
         observations: Any = self.policy.obs_to_tensor(exact)[0]
         flat = torch.as_tensor(actions, device=self.device).flatten(1)
-        allowed = _checked(self.action_set(observations))
-        nearest = project_onto(allowed, flat, *self.policy.bounds())
+        nearest = project_onto(self._announced_at(observations), flat, *self.policy.bounds())
         actions = self.policy.in_space(nearest.cpu().numpy().reshape(actions.shape))
         return actions, self.policy.scale_action(actions)
 
@@ -210,11 +211,6 @@ def _is_method(action_set: ActionSet | None) -> bool:
 def _identity(action_set: ActionSet) -> object:
     """Equal for sets that are the same functions: methods are, whichever object they belong to."""
     return [getattr(part, "__func__", part) for part in parts_of(action_set)]
-
-
-def _checked(action_set: ConvexSet) -> ConvexSet:
-    require_set(action_set)
-    return action_set
 
 
 def _unnormalized(observations: Any, normalizer: VecNormalize) -> Any:

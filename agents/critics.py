@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from icnn_rl import PICNN
+from icnn_rl.agents.validation import require
 from icnn_rl.functions import Modes
 from icnn_rl.networks import ConditionedNetwork, ConditionedQuadratic, QuadraticNetwork
 from icnn_rl.networks.normalization import Norm
@@ -56,35 +57,29 @@ class ConcaveCritic(BaseModel):
         )
         self.modes = modes
         self.dim = get_action_dim(action_space)
-        options: dict[str, Any] = {
-            "x_dim": features_dim,
-            "y_dim": self.dim,
-            "context": context,
-            "ensemble": n_critics * modes,
-            "norm": norm,
-        }
-        match form:
-            case "picnn":
-                self.net = PICNN(**options, **convex)
-            case "quadratic":
-                self.net = QuadraticNetwork(**options)
-            case _:
-                raise ValueError(f"form: expected 'picnn' or 'quadratic', got {form!r}")
+        require(form in ("picnn", "quadratic"), "form", "'picnn' or 'quadratic'", repr(form))
+        dims, ensemble = (features_dim, self.dim), n_critics * modes
+        if form == "picnn":
+            self.net = PICNN(*dims, context=context, ensemble=ensemble, norm=norm, **convex)
+        else:
+            self.net = QuadraticNetwork(*dims, context=context, ensemble=ensemble, norm=norm)
         sequence = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
         self.register_buffer("homes", 2 * sequence.draw(modes) - 1, persistent=False)
 
     def condition(self, obs: PyTorchObs) -> Critics:
         """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
-        f = self.net.condition(self.extract_features(obs, self.features_extractor))
-        return f if self.modes == 1 else Modes(f, self.modes)
+        return self._critics(self.extract_features(obs, self.features_extractor))
 
     def condition_both(self, obs: PyTorchObs, following: PyTorchObs) -> tuple[Critics, Critics]:
         """The functions of two batches of the same size, normalised as one."""
         parts = [self.extract_features(o, self.features_extractor) for o in (obs, following)]
-        f = self.net.condition(torch.cat(parts))
-        critics = f if self.modes == 1 else Modes(f, self.modes)
+        critics = self._critics(torch.cat(parts))
         first, second = torch.arange(2 * len(parts[0]), device=parts[0].device).chunk(2)
         return critics.take(first), critics.take(second)
+
+    def _critics(self, features: Tensor) -> Critics:
+        f = self.net.condition(features)
+        return f if self.modes == 1 else Modes(f, self.modes)
 
     def at_home(self, actions: Tensor) -> Tensor:
         """1 where mode k's home is the nearest to an action, else 0, of shape (K, B).

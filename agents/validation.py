@@ -1,4 +1,4 @@
-"""What an agent refuses to learn from or to load, each in one sentence."""
+"""What an agent refuses to learn from or to load: a ValueError says so in one sentence."""
 
 from __future__ import annotations
 
@@ -22,21 +22,13 @@ Values = np.ndarray | dict[str, np.ndarray]
 
 
 def require(holds: bool, argument: str, expected: str, got: object) -> None:
-    """Raise a ValueError that names the argument, what was expected and what came.
-
-    Raises:
-        ValueError: the condition does not hold.
-    """
+    """Raise a ValueError that names the argument, what was expected and what came."""
     if not holds:
         raise ValueError(f"{argument}: expected {expected}, got {got}")
 
 
 def require_arguments(model: ConcaveQ) -> None:
-    """Accept the arguments of an agent.
-
-    Raises:
-        ValueError: one is out of its range, or excludes another.
-    """
+    """Refuse arguments of an agent that are out of their range or exclude each other."""
     require_at_least(1, "", model, "buffer_size", "batch_size", "n_steps")
     weights = ("action_l2", "entropy", "exploration_noise", "target_noise", "target_noise_clip")
     require_at_least(0, "", model, "learning_starts", *weights)
@@ -49,14 +41,12 @@ def require_arguments(model: ConcaveQ) -> None:
     clip, temperature, noise = model.td_clip, model.exploration_temperature, model.action_noise
     require(clip is None or clip > 0, "td_clip", "a number > 0, or None", clip)
     if temperature is not None:
+        name, modes = "exploration_temperature", model.policy_kwargs.get("modes", 1)
         positive = 0 < temperature < np.inf
-        expected = "a finite number > 0, or None"
-        require(positive, "exploration_temperature", expected, temperature)
-        expected = f"None beside exploration_temperature {temperature}"
-        require(noise is None, "action_noise", expected, noise)
-        modes = model.policy_kwargs.get("modes", 1)
+        require(positive, name, "a finite number > 0, or None", temperature)
+        require(noise is None, "action_noise", f"None beside {name} {temperature}", noise)
         got = f"{temperature} for {modes} modes"
-        require(modes == 1, "exploration_temperature", "None where critics have modes", got)
+        require(modes == 1, name, "None where critics have modes", got)
     one_step = model.n_steps == 1 or not isinstance(model.observation_space, spaces.Dict)
     require(one_step, "n_steps", "1 where observations are a Dict", model.n_steps)
     own = {"action_l2", "entropy", "solver", "target_network"} & model.policy_kwargs.keys()
@@ -64,11 +54,7 @@ def require_arguments(model: ConcaveQ) -> None:
 
 
 def require_bounded_box(space: spaces.Space[Any]) -> None:
-    """Accept an action space that is a Box of floats with finite, distinct bounds.
-
-    Raises:
-        ValueError: the space is anything else.
-    """
+    """Refuse an action space that is no Box of floats with finite, distinct bounds."""
     box = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
     require(box, "env", "a Box action space, with continuous actions", space)
     assert isinstance(space, spaces.Box)
@@ -80,13 +66,8 @@ def require_bounded_box(space: spaces.Space[Any]) -> None:
 
 
 def require_finite(what: str, values: Values, step: int) -> None:
-    """Accept numbers from the environment, one array or several by name, if all are finite.
-
-    Raises:
-        ValueError: one is NaN or infinite.
-    """
-    arrays = values if isinstance(values, dict) else {"": values}
-    for key, array in arrays.items():
+    """Refuse numbers from the environment, one array or several by name, that are not finite."""
+    for key, array in (values if isinstance(values, dict) else {"": values}).items():
         finite = np.isfinite(array)
         if not finite.all():
             where = f"{what} {key!r}" if key else what
@@ -95,21 +76,13 @@ def require_finite(what: str, values: Values, step: int) -> None:
 
 
 def require_set(action_set: object) -> None:
-    """Accept a set of ``icnn_rl`` that actions are to lie in, or none.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """Refuse what is neither a set of ``icnn_rl`` nor None."""
     known = action_set is None or isinstance(action_set, ConvexSet)
     require(known, "action_set", "a ConvexSet, such as icnn_rl.Box, or None", repr(action_set))
 
 
 def require_keys(observation: object, space: spaces.Space[Any]) -> None:
-    """Accept an observation that is a dict where the space is one, with the same keys.
-
-    Raises:
-        ValueError: it is not, or is what Gymnasium's ``reset`` returns.
-    """
+    """Refuse an observation whose keys are others than the space's, or what ``reset`` returns."""
     single = not isinstance(observation, tuple)
     require(single, "observation", "one alone", "a tuple, as reset returns it")
     expected = sorted(space.keys()) if isinstance(space, spaces.Dict) else None
@@ -119,11 +92,7 @@ def require_keys(observation: object, space: spaces.Space[Any]) -> None:
 
 
 def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) -> None:
-    """Accept a model's archive if its format is the expected one, before anything is unpickled.
-
-    Raises:
-        ValueError: the file is no complete archive, or one of another program or format.
-    """
+    """Refuse, before anything is unpickled, what is no model's archive of the expected format."""
     file = open_path(path, "r", suffix="zip")
     start = file.tell()
     try:
@@ -138,7 +107,5 @@ def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) 
             file.seek(start)
         else:
             file.close()
-    named = "no format number" if found is None else f"format {found}"
-    require(
-        found == expected, "path", f"a ConcaveQ model of format {expected}", f"{path} with {named}"
-    )
+    got = f"{path} with " + ("no format number" if found is None else f"format {found}")
+    require(found == expected, "path", f"a ConcaveQ model of format {expected}", got)

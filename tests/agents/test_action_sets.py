@@ -83,7 +83,7 @@ def test_best_action_on_the_simplex() -> None:
     assert (q[0] >= best.amax(0) - 2e-4).all()
 
 
-def test_best_action_under_a_budget_for_each_observation(model: ConcaveQ) -> None:
+def test_best_action_under_a_limit_for_each_observation(model: ConcaveQ) -> None:
     row = torch.tensor([[1.0, 4.0]])
     limit = torch.linspace(-1.0, 2.0, 20).unsqueeze(-1)
     actions, _ = model.predict(OBSERVATIONS, action_set=Polytope(row, limit))

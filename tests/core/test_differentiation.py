@@ -206,7 +206,7 @@ def test_a_function_may_be_used_before_and_after() -> None:
         (Simplex(), [[1.0, -1, 0]], [0.0]),
         (Simplex(), torch.eye(3), [0.5] * 3),
     ],
-    ids=["budget", "budget and order", "order", "caps"],
+    ids=["sum", "sum and order", "order", "caps"],
 )
 def test_vertices_where_more_constraints_meet_than_there_are_dimensions(
     base: ConvexSet, rows: list[list[float]] | Tensor, right: list[float]
