@@ -226,7 +226,7 @@ def test_a_method_within_another_limit_is_a_method_too(tmp_path: Path) -> None:
         return ActionBall(Locked(), 0.55)
 
     model = ConcaveQ("MlpPolicy", DummyVecEnv([make, make]), **OPTIONS).learn(44)
-    states = np.random.default_rng(0).uniform(-2, 2, (100, 2)).astype(np.float32)
+    states = np.random.default_rng(0).uniform(-2, 2, (20, 2)).astype(np.float32)
     actions = model.predict(states)[0]
     most = np.minimum(0.5 + 0.1 * np.abs(states[:, 0]), 0.55)
     assert (np.linalg.norm(actions, axis=1) <= most + 1e-6).all()
