@@ -3,19 +3,16 @@
 from icnn_rl.functions.convex_function import (
     Affine,
     ConvexFunction,
-    Derived,
     Max,
     Mean,
+    Modes,
     Restriction,
     Sum,
     common_shape,
-    own_index,
     take_rows,
 )
-from icnn_rl.functions.modes import Modes
+from icnn_rl.functions.linear_program import AffineMap, Array, LinearProgram, to_array
 from icnn_rl.functions.terms import (
-    EDGE,
-    STEEP,
     Linear,
     NegativeEntropy,
     NegativeShannonEntropy,
@@ -29,12 +26,12 @@ from icnn_rl.functions.terms import (
 )
 
 __all__ = [
-    "EDGE",
-    "STEEP",
     "Affine",
+    "AffineMap",
+    "Array",
     "ConvexFunction",
-    "Derived",
     "Linear",
+    "LinearProgram",
     "Max",
     "Mean",
     "Modes",
@@ -47,9 +44,9 @@ __all__ = [
     "linear",
     "negative_entropy",
     "negative_shannon_entropy",
-    "own_index",
     "quadratic",
     "take_rows",
+    "to_array",
     "without_entropy",
     "without_quadratic",
 ]

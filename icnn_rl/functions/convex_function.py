@@ -9,47 +9,33 @@ respect to whatever the function was made of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self, final
+from typing import Self, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:  # it loads scipy.sparse, which only the linear programs need
-    from icnn_rl.functions.linear_program import Array, LinearProgram
+from icnn_rl.functions.linear_program import Array, LinearProgram, to_array
 
 
 class ConvexFunction(ABC):
-    """A batch of convex functions f: ℝⁿ → ℝ."""
+    """A batch of convex functions f: ℝⁿ → ℝ.
 
-    @property
-    @abstractmethod
-    def dim(self) -> int | None:
-        """n, or None for a term that takes any n."""
+    Attributes:
+        dim: n, or None for a term that takes any n.
+        batch_shape: shape of the batch; empty for a single function.
+        like: a tensor with the dtype and device of the function, None for a constant term.
+        smooth: whether ``hessian`` exists.
+        piecewise_linear: whether ``to_lp`` exists.
+        strong_convexity: a γ ≥ 0, one number or one per function, such that f - γ/2 ‖y‖² is convex.
+    """
 
-    @property
-    @abstractmethod
-    def batch_shape(self) -> torch.Size:
-        """Shape of the batch; empty for a single function."""
-
-    @property
-    @abstractmethod
-    def like(self) -> Tensor | None:
-        """A tensor with the dtype and device of the function, None for a constant term."""
-
-    @property
-    @abstractmethod
-    def smooth(self) -> bool:
-        """Whether ``hessian`` exists."""
-
-    @property
-    def piecewise_linear(self) -> bool:
-        """Whether ``to_lp`` exists."""
-        return False
-
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        """A γ ≥ 0, one number or one per function, such that f - γ/2 ‖y‖² is convex."""
-        return 0.0
+    dim: int | None
+    batch_shape: torch.Size
+    like: Tensor | None
+    smooth: bool
+    piecewise_linear: bool = False
+    strong_convexity: Tensor | float = 0.0
 
     @abstractmethod
     def value(self, y: Tensor) -> Tensor:
@@ -71,13 +57,24 @@ class ConvexFunction(ABC):
     def take(self, index: Tensor) -> ConvexFunction:
         """The functions at ``index`` of the last batch axis."""
 
+    @final
     def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        """The function at ``index`` of the batch as a linear program in (y, auxiliaries).
+        """One function of the batch as a linear program in (y, auxiliaries).
+
+        Args:
+            index: its place in the batch, or in a batch that this one broadcasts to.
 
         Raises:
             TypeError: the function is not piecewise linear.
         """
-        raise TypeError(f"{type(self).__name__} is not piecewise linear: it has no linear program")
+        if not self.piecewise_linear:
+            name = type(self).__name__
+            raise TypeError(f"{name} is not piecewise linear: it has no linear program")
+        return self._to_lp(own_index(index, self.batch_shape))
+
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        """``to_lp`` of a piecewise-linear function, for an index into its own batch."""
+        raise NotImplementedError
 
     def __add__(self, other: ConvexFunction) -> ConvexFunction:
         """f + g."""
@@ -108,21 +105,21 @@ def common_shape(*shapes: tuple[int, ...]) -> torch.Size:
     return torch.Size(torch.broadcast_shapes(*different))
 
 
-def take_rows(t: Tensor, index: Tensor, axis: int) -> Tensor:
-    """Rows of ``t`` along its batch axis, unless it is shared by the whole batch."""
-    return t if t.dim() < -axis or t.shape[axis] == 1 else t.index_select(axis, index)
+def take_rows(t: Tensor, index: Tensor, trailing: int = 1) -> Tensor:
+    """Rows of the batch axis, which has ``trailing`` axes after it, unless it is shared by all."""
+    axis = t.dim() - 1 - trailing
+    return t if axis < 0 or t.shape[axis] == 1 else t.index_select(axis, index)
 
 
 def own_index(index: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """The index into a batch of ``shape`` for an index into one that it broadcasts to."""
-    trailing = index[len(index) - len(shape) :]
-    return tuple(0 if size == 1 else i for i, size in zip(trailing, shape, strict=True))
+    last = index[len(index) - len(shape) :]
+    return tuple(0 if size == 1 else i for i, size in zip(last, shape, strict=True))
 
 
 def entry(t: Tensor, index: tuple[int, ...], trailing: int = 1) -> Array:
-    """Entry ``index`` of a tensor that broadcasts over the batch, as float64."""
-    own = own_index(index, t.shape[: t.dim() - trailing])
-    return t[own].detach().cpu().double().numpy()
+    """Entry ``index`` of a tensor that broadcasts over the batch, with ``trailing`` more axes."""
+    return to_array(t[own_index(index, t.shape[: t.dim() - trailing])])
 
 
 @final
@@ -130,37 +127,16 @@ class Sum(ConvexFunction):
     """f(y) = g(y) + h(y)."""
 
     def __init__(self, left: ConvexFunction, right: ConvexFunction) -> None:
-        if None not in (left.dim, right.dim) and left.dim != right.dim:
-            raise ValueError(
-                f"f + g: expected two functions of the same dimension, got {left.dim} "
-                f"and {right.dim}"
-            )
-        self.left = left
-        self.right = right
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return common_shape(self.left.batch_shape, self.right.batch_shape)
-
-    @property
-    def smooth(self) -> bool:
-        return self.left.smooth and self.right.smooth
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.left.piecewise_linear and self.right.piecewise_linear
-
-    @property
-    def dim(self) -> int | None:
-        return self.right.dim if self.left.dim is None else self.left.dim
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.right.like if self.left.like is None else self.left.like
-
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        return self.left.strong_convexity + self.right.strong_convexity
+        n, m = left.dim, right.dim
+        if None not in (n, m) and n != m:
+            raise ValueError(f"f + g: expected functions of the same dimension, got {n} and {m}")
+        self.left, self.right = left, right
+        self.dim = m if n is None else n
+        self.batch_shape = common_shape(left.batch_shape, right.batch_shape)
+        self.like = right.like if left.like is None else left.like
+        self.smooth = left.smooth and right.smooth
+        self.piecewise_linear = left.piecewise_linear and right.piecewise_linear
+        self.strong_convexity = left.strong_convexity + right.strong_convexity
 
     def value(self, y: Tensor) -> Tensor:
         return self.left.value(y) + self.right.value(y)
@@ -175,57 +151,40 @@ class Sum(ConvexFunction):
     def take(self, index: Tensor) -> Sum:
         return Sum(self.left.take(index), self.right.take(index))
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.functions.linear_program import LinearProgram
-
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         return LinearProgram.total([self.left.to_lp(index), self.right.to_lp(index)])
 
 
 class Derived(ConvexFunction):
-    """A function made of one other, which by default it takes after."""
+    """A function made of one other, whose attributes it has unless it says otherwise."""
 
-    def __init__(self, f: ConvexFunction) -> None:
+    def __init__(self, f: ConvexFunction, batch_shape: torch.Size) -> None:
         self.f = f
-
-    @property
-    def dim(self) -> int | None:
-        return self.f.dim
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.f.like
-
-    @property
-    def smooth(self) -> bool:
-        return self.f.smooth
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.f.piecewise_linear
+        self.batch_shape = batch_shape
+        self.dim, self.like = f.dim, f.like
+        self.smooth, self.piecewise_linear = f.smooth, f.piecewise_linear
 
 
 class _Reduction(Derived):
-    """What the reductions over the leading batch axis share."""
+    """A function made of the members of an ensemble, the leading batch axis."""
 
-    def __init__(self, f: ConvexFunction, axis: int) -> None:
+    def __init__(self, f: ConvexFunction, axis: int = 0) -> None:
         if axis != 0 or len(f.batch_shape) < 2:
             raise ValueError(
                 f"axis: expected 0, the ensemble axis of a batch of shape (E, B); got {axis} for "
                 f"a batch of shape {tuple(f.batch_shape)}"
             )
-        super().__init__(f)
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.f.batch_shape[1:]
-
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        gamma = self.f.strong_convexity  # the least of the members' holds for mean and maximum
-        return gamma.amin(0) if isinstance(gamma, Tensor) and gamma.dim() > 1 else gamma
+        super().__init__(f, f.batch_shape[1:])
+        gamma = f.strong_convexity
+        if isinstance(gamma, Tensor) and gamma.dim() > 1:
+            gamma = gamma.amin(0)  # the smallest of the members holds for mean and maximum
+        self.strong_convexity = gamma
 
     def take(self, index: Tensor) -> Self:
-        return type(self)(self.f.take(index), 0)
+        return type(self)(self.f.take(index))
+
+    def _members(self, index: tuple[int, ...]) -> list[LinearProgram]:
+        return [self.f.to_lp((e, *index)) for e in range(self.f.batch_shape[0])]
 
 
 @final
@@ -242,20 +201,17 @@ class Mean(_Reduction):
     def hessian(self, y: Tensor) -> Tensor:
         return self.f.hessian(y).mean(0)
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.functions.linear_program import LinearProgram
-
-        index = own_index(index, self.batch_shape)
-        members = range(self.f.batch_shape[0])
-        total = LinearProgram.total([self.f.to_lp((e, *index)) for e in members])
-        return total.scaled(1 / len(members))
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        return LinearProgram.total(self._members(index)).scaled(1 / self.f.batch_shape[0])
 
 
 @final
 class Max(_Reduction):
     """f(y) = maxₑ gₑ(y)."""
 
-    smooth = False
+    def __init__(self, f: ConvexFunction, axis: int = 0) -> None:
+        super().__init__(f, axis)
+        self.smooth = False
 
     def value(self, y: Tensor) -> Tensor:
         return self.f.value(y).amax(0)
@@ -266,12 +222,8 @@ class Max(_Reduction):
         chosen = member[None, ..., None].expand(1, *gradients.shape[1:])
         return value, gradients.gather(0, chosen).squeeze(0)
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.functions.linear_program import LinearProgram
-
-        index = own_index(index, self.batch_shape)
-        members = range(self.f.batch_shape[0])
-        return LinearProgram.maximum([self.f.to_lp((e, *index)) for e in members])
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        return LinearProgram.maximum(self._members(index))
 
 
 @final
@@ -291,13 +243,8 @@ class Restriction(Derived):
                 )
         if mask.dtype != torch.bool:
             raise ValueError(f"mask: expected a boolean tensor, got {mask.dtype}")
-        super().__init__(f)
-        self.mask = mask
-        self.values = values
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return common_shape(self.f.batch_shape, self.mask.shape[:-1], self.values.shape[:-1])
+        super().__init__(f, common_shape(f.batch_shape, mask.shape[:-1], values.shape[:-1]))
+        self.mask, self.values = mask, values
 
     def complete(self, y: Tensor) -> Tensor:
         """y with the fixed entries at their values."""
@@ -315,12 +262,12 @@ class Restriction(Derived):
         return self.f.hessian(self.complete(y)).masked_fill(fixed, 0.0)
 
     def take(self, index: Tensor) -> Restriction:
-        mask, values = take_rows(self.mask, index, -2), take_rows(self.values, index, -2)
+        mask, values = take_rows(self.mask, index), take_rows(self.values, index)
         return Restriction(self.f.take(index), mask, values)
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         mask, values = entry(self.mask, index), entry(self.values, index)
-        return self.f.to_lp(index).fixed(mask.astype(bool), values)
+        return self.f.to_lp(index).substituted(np.diag(1 - mask), np.where(mask, values, 0.0))
 
 
 @final
@@ -340,21 +287,10 @@ class Affine(Derived):
                 f"b: expected a number or a last axis of {A.shape[-2]}, the dimension of the "
                 f"function; got shape {tuple(b.shape)}"
             )
-        super().__init__(f)
-        self.A = A
-        self.b = b
-
-    @property
-    def dim(self) -> int:
-        return self.A.shape[-1]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return common_shape(self.f.batch_shape, self.A.shape[:-2], self.b.shape[:-1])
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.A if self.f.like is None else self.f.like
+        super().__init__(f, common_shape(f.batch_shape, A.shape[:-2], b.shape[:-1]))
+        self.A, self.b = A, b
+        self.dim = A.shape[-1]
+        self.like = A if f.like is None else f.like
 
     def image(self, u: Tensor) -> Tensor:
         """y = A u + b."""
@@ -371,9 +307,59 @@ class Affine(Derived):
         return self.A.mT @ self.f.hessian(self.image(y)) @ self.A
 
     def take(self, index: Tensor) -> Affine:
-        return Affine(
-            self.f.take(index), take_rows(self.A, index, -3), take_rows(self.b, index, -2)
-        )
+        return Affine(self.f.take(index), take_rows(self.A, index, 2), take_rows(self.b, index))
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         return self.f.to_lp(index).substituted(entry(self.A, index, 2), entry(self.b, index))
+
+
+@final
+class Modes(Derived):
+    """Functions f_ik, i = 1..E, k = 1..K, from an ensemble of E K members in the order of i.
+
+    The batch shape ``(E K, *batch)`` becomes ``(E, K, *batch)``, so that ``mean(0)`` is over the
+    members of each mode, and ``minimize_modes`` can follow.
+
+    Args:
+        f: the ensemble.
+        count: K.
+
+    Raises:
+        ValueError: f has no ensemble axis, or K does not divide it.
+    """
+
+    def __init__(self, f: ConvexFunction, count: int) -> None:
+        shape = f.batch_shape
+        if count < 1 or len(shape) < 2 or shape[0] % count:
+            raise ValueError(
+                f"count: expected a divisor of the ensemble axis, the first of two; got {count} "
+                f"for a batch of shape {tuple(shape)}"
+            )
+        super().__init__(f, torch.Size([shape[0] // count, count, *shape[1:]]))
+        self.count = count
+
+    def _flat(self, y: Tensor) -> Tensor:
+        axes = len(self.f.batch_shape)
+        if y.dim() <= axes:
+            return y  # shared by all members
+        return y.expand(*self.batch_shape[:2], *y.shape[-axes:]).flatten(0, 1)
+
+    def _grouped(self, t: Tensor) -> Tensor:
+        return t.reshape(*self.batch_shape[:2], *t.shape[1:])
+
+    def value(self, y: Tensor) -> Tensor:
+        return self._grouped(self.f.value(self._flat(y)))
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = self.f.value_and_gradient(self._flat(y))
+        return self._grouped(value), self._grouped(gradient)
+
+    def hessian(self, y: Tensor) -> Tensor:
+        return self._grouped(self.f.hessian(self._flat(y)))
+
+    def take(self, index: Tensor) -> Modes:
+        return Modes(self.f.take(index), self.count)
+
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        member, mode, *rest = index
+        return self.f.to_lp((member * self.count + mode, *rest))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
-from scipy.sparse.linalg import spsolve_triangular
+from torch import Tensor
+
+if TYPE_CHECKING:  # loaded where a program is made: networks alone do not need it
+    import scipy.sparse as sp
 
 Array = npt.NDArray[np.float64]
 
-AffineMap = tuple[sp.csr_array | None, sp.csr_array | None, Array | float]
+AffineMap: TypeAlias = "tuple[sp.csr_array | None, sp.csr_array | None, Array | float]"
 """Matrices for y and for the layer below, None for zero, and an offset."""
 
-TINY = 1e-300  # keeps shares of zeros from being 0/0
+
+def to_array(t: Tensor) -> Array:
+    """A tensor as float64 numbers on the CPU."""
+    return t.detach().cpu().double().numpy()
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class LinearProgram:
     @classmethod
     def linear(cls, c: Array) -> LinearProgram:
         """f(y) = cᵀy."""
+        import scipy.sparse as sp
+
         return cls(len(c), c, sp.csr_array((0, len(c))), np.zeros(0))
 
     @classmethod
@@ -57,6 +65,8 @@ class LinearProgram:
             layers: maps of the hidden layers, the first ones of y alone.
             output: f as a map of y and the last layer, with one row.
         """
+        import scipy.sparse as sp
+
         blocks: list[list[sp.csr_array | None]] = []
         right: list[Array] = []
         for k, maps in enumerate(layers):
@@ -80,6 +90,8 @@ class LinearProgram:
     @classmethod
     def total(cls, parts: Sequence[LinearProgram]) -> LinearProgram:
         """The sum of functions of the same y."""
+        import scipy.sparse as sp
+
         n = parts[0].dim
         y_columns = sp.vstack([p.A[:, :n] for p in parts])
         auxiliaries = sp.block_diag([p.A[:, n:] for p in parts])
@@ -94,6 +106,8 @@ class LinearProgram:
     @classmethod
     def maximum(cls, parts: Sequence[LinearProgram]) -> LinearProgram:
         """The pointwise maximum: one more auxiliary t, with every part ≤ t."""
+        import scipy.sparse as sp
+
         n = parts[0].dim
         silent = [replace(p, c=np.zeros_like(p.c), constant=0.0) for p in parts]
         both = cls.total(silent)
@@ -113,21 +127,24 @@ class LinearProgram:
         """An affine function below f, from approximate multipliers of the constraints.
 
         For any μ ≥ 0 with c_w + A_wᵀμ = 0, duality gives f(y) ≥ constant - bᵀμ + (c_y + A_yᵀμ)ᵀy.
-        Only the shares of the multipliers among the rows that bound the same auxiliary are taken
-        from the caller; what they sum to follows from the equation, which is triangular. So the
-        result is true however inexact the multipliers are.
+        The rows that bound the same auxiliary share a sum of multipliers, which follows from the
+        equation, as that is triangular. Only the shares are taken from the caller, so the result is
+        true however inexact the multipliers are.
 
         Args:
             multipliers: shape ``(rows,)``, nearly ≥ 0.
 
         Returns:
-            The offset; the slope, shape ``(n,)``; and, per unit of y, how large the terms are that
-            were added up, shape ``(n + 1,)``, those of the offset last.
+            The offset; the slope, shape ``(n,)``; and the sizes of the terms that were added up,
+            per unit of y, shape ``(n + 1,)``, those of the offset last.
         """
+        import scipy.sparse as sp
+        from scipy.sparse.linalg import spsolve_triangular
+
         rows, auxiliaries = len(self.b), len(self.c) - self.dim
         of_y, of_w = self.A[:, : self.dim], self.A[:, self.dim :]
         owner = of_w.indices[of_w.indptr[1:] - 1]
-        share = np.maximum(multipliers, 0.0) + TINY
+        share = np.maximum(multipliers, 1e-300)  # of zeros alone, equal shares
         share /= np.bincount(owner, share, auxiliaries)[owner]
         spread = sp.csr_array((share, (np.arange(rows), owner)), shape=(rows, auxiliaries))
         total = spsolve_triangular(-(of_w.T @ spread).tocsr(), self.c[self.dim :], lower=False)
@@ -144,6 +161,8 @@ class LinearProgram:
 
     def substituted(self, A: Array, b: Array) -> LinearProgram:
         """u ↦ f(A u + b)."""
+        import scipy.sparse as sp
+
         n = self.dim
         y_columns = self.A[:, :n]
         return LinearProgram(
@@ -153,7 +172,3 @@ class LinearProgram:
             self.b - y_columns @ b,
             self.constant + float(self.c[:n] @ b),
         )
-
-    def fixed(self, mask: npt.NDArray[np.bool_], values: Array) -> LinearProgram:
-        """f with the entries of y under ``mask`` held at ``values``; y keeps its length."""
-        return self.substituted(np.diag((~mask).astype(float)), np.where(mask, values, 0.0))

@@ -3,90 +3,63 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, final
+from abc import abstractmethod
+from typing import Self, final
 
 import torch
 from torch import Tensor
 
 from icnn_rl.functions.convex_function import ConvexFunction, Sum, common_shape, entry, take_rows
+from icnn_rl.functions.linear_program import LinearProgram
 
-if TYPE_CHECKING:
-    from icnn_rl.functions.linear_program import LinearProgram
-
-BOUNDARY = 1e-6  # relative distance to the boundary where an entropy becomes a quadratic
-EDGE = 1 - 2 * BOUNDARY  # |y| from which the entropy of y in [-1, 1] does
-STEEP = math.atanh(EDGE)  # its slope there, for α = 1
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(-1)
+MARGIN = 1e-6  # distance of a probability to 0 from which on an entropy is a quadratic
+ENTROPY_EDGE = 1 - 2 * MARGIN  # |y| from which on the entropy of y in [-1, 1] is one
+ENTROPY_SLOPE = math.atanh(ENTROPY_EDGE)  # its slope there, for α = 1
 
 
 @final
-@dataclass(frozen=True)
 class Linear(ConvexFunction):
-    """f(y) = cᵀy; made by ``linear``."""
+    """The linear function f(y) = cᵀy.
 
-    c: Tensor
-    smooth = True
-    piecewise_linear = True
+    Args:
+        c: coefficients, shape ``(n,)`` or ``(*batch_shape, n)``.
+    """
 
-    @property
-    def dim(self) -> int:
-        return self.c.shape[-1]
+    smooth = piecewise_linear = True
 
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.c.shape[:-1]
-
-    @property
-    def like(self) -> Tensor:
-        return self.c
+    def __init__(self, c: Tensor) -> None:
+        self.c = self.like = c
+        self.dim, self.batch_shape = c.shape[-1], c.shape[:-1]
 
     def value(self, y: Tensor) -> Tensor:
-        return _dot(self.c, y)
+        return (self.c * y).sum(-1)
 
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _dot(self.c, y), self.c.expand_as(self.c * y)
+        terms = self.c * y
+        return terms.sum(-1), self.c.expand_as(terms)
 
     def hessian(self, y: Tensor) -> Tensor:
         return torch.zeros_like(torch.diag_embed(self.c * y))
 
     def take(self, index: Tensor) -> Linear:
-        return Linear(take_rows(self.c, index, -2))
+        return Linear(take_rows(self.c, index))
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        from icnn_rl.functions.linear_program import LinearProgram
-
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         return LinearProgram.linear(entry(self.c, index))
 
 
 @final
-@dataclass(frozen=True)
 class Quadratic(ConvexFunction):
     """f(y) = γ/2 ‖y - center‖²; made by ``quadratic``."""
 
-    gamma: Tensor | float
-    center: Tensor
     smooth = True
 
-    @property
-    def dim(self) -> int:
-        return self.center.shape[-1]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        gamma_shape = self.gamma.shape if isinstance(self.gamma, Tensor) else ()
-        return common_shape(gamma_shape, self.center.shape[:-1])
-
-    @property
-    def like(self) -> Tensor:
-        return self.center
-
-    @property
-    def strong_convexity(self) -> Tensor | float:
-        return self.gamma
+    def __init__(self, gamma: Tensor | float, center: Tensor) -> None:
+        self.gamma = self.strong_convexity = gamma
+        self.center = self.like = center
+        self.dim = center.shape[-1]
+        per_function = gamma.shape if isinstance(gamma, Tensor) else ()
+        self.batch_shape = common_shape(per_function, center.shape[:-1])
 
     def _weight(self, y: Tensor) -> Tensor | float:
         """γ as a factor of points."""
@@ -97,7 +70,7 @@ class Quadratic(ConvexFunction):
 
     def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
         gradient = self._weight(y) * (y - self.center)
-        return _dot(gradient, y - self.center) / 2, gradient
+        return (gradient * (y - self.center)).sum(-1) / 2, gradient
 
     def hessian(self, y: Tensor) -> Tensor:
         return torch.diag_embed(self._weight(y) * torch.ones_like(y - self.center))
@@ -105,8 +78,8 @@ class Quadratic(ConvexFunction):
     def take(self, index: Tensor) -> Quadratic:
         gamma = self.gamma
         if isinstance(gamma, Tensor):
-            gamma = take_rows(gamma, index, -1)
-        return Quadratic(gamma, take_rows(self.center, index, -2))
+            gamma = take_rows(gamma, index, 0)
+        return Quadratic(gamma, take_rows(self.center, index))
 
 
 def without_quadratic(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
@@ -118,19 +91,30 @@ def without_quadratic(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | No
     return f, None
 
 
-@dataclass(frozen=True)
 class _Entropy(ConvexFunction):
-    """What the negative entropies share: one for any n, α-strongly convex."""
+    """α Σᵢ h(yᵢ), for any n, with a quadratic in place of h outside an interval."""
 
-    alpha: float
     smooth = True
-    dim = None
-    like = None
+    dim = like = None
     batch_shape = torch.Size()
 
-    @property
-    def strong_convexity(self) -> float:
-        return self.alpha
+    def __init__(self, alpha: float) -> None:
+        if not alpha >= 0:
+            raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
+        self.alpha = self.strong_convexity = alpha
+
+    @abstractmethod
+    def _inside(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """y clamped to the interval, with h and h' there."""
+
+    def value(self, y: Tensor) -> Tensor:
+        return self.value_and_gradient(y)[0]
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        inside, h, slope = self._inside(y)
+        outside = y - inside
+        terms = h + (slope + outside / 2) * outside
+        return self.alpha * terms.sum(-1), self.alpha * (slope + outside)
 
     def take(self, index: Tensor) -> Self:
         return self
@@ -138,28 +122,33 @@ class _Entropy(ConvexFunction):
 
 @final
 class NegativeEntropy(_Entropy):
-    """f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)), p = (1 + y)/2; see ``negative_entropy``."""
+    """Minus the entropy of n Bernoulli variables with means (1 + yᵢ)/2, for y in [-1, 1]ⁿ.
 
-    def _terms(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        inside = y.clamp(-EDGE, EDGE)
-        outside = y - inside
+        f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)),      p = (1 + y)/2
+
+    Where a p is within 1e-6 of 0 or 1, or beyond, its term is the quadratic with the slope there
+    and curvature α. So gradients stay finite and f is α-strongly convex; for y in the box it
+    differs from the entropy by less than 2e-6 α for each entry.
+
+    Args:
+        alpha: the weight α ≥ 0.
+
+    Raises:
+        ValueError: α is negative or NaN.
+
+    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 4.
+    """
+
+    def _inside(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inside = y.clamp(-ENTROPY_EDGE, ENTROPY_EDGE)
         p = (1 + inside) / 2
-        # The edge is rounded, and there an entropy has another slope already.
-        slope = torch.where(outside == 0, torch.atanh(inside), STEEP * torch.sign(y))
-        slope = self.alpha * slope
-        entropy = self.alpha * (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
-        terms = entropy + (slope + self.alpha / 2 * outside) * outside
-        return terms, slope + self.alpha * outside, inside
-
-    def value(self, y: Tensor) -> Tensor:
-        return self._terms(y)[0].sum(-1)
-
-    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        terms, gradient, _ = self._terms(y)
-        return terms.sum(-1), gradient
+        # An edge is rounded to y's precision, where an entropy has another slope already.
+        beyond = ENTROPY_SLOPE * torch.sign(y)
+        slope = torch.where(y == inside, torch.atanh(inside), beyond)
+        return inside, torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p), slope
 
     def hessian(self, y: Tensor) -> Tensor:
-        inside = self._terms(y)[2]  # at the boundary too: the way back is the entropy's
+        inside = self._inside(y)[0]  # at the edge too: on the way back it is the entropy's
         return torch.diag_embed(self.alpha / ((1 - inside) * (1 + inside)))
 
 
@@ -177,29 +166,25 @@ def without_entropy(f: ConvexFunction) -> tuple[ConvexFunction | None, float]:
 
 @final
 class NegativeShannonEntropy(_Entropy):
-    """f(y) = α Σᵢ yᵢ log yᵢ; made by ``negative_shannon_entropy``."""
+    """Minus the Shannon entropy of a distribution y on the simplex, f(y) = α Σᵢ yᵢ log yᵢ.
 
-    def value(self, y: Tensor) -> Tensor:
-        inside = y.clamp(BOUNDARY, 1.0)
-        outside = y - inside
-        terms = inside * inside.log() + (1 + inside.log() + outside / 2) * outside
-        return self.alpha * terms.sum(-1)
-
-    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        inside = y.clamp(BOUNDARY, 1.0)
-        return self.value(y), self.alpha * (1 + inside.log() + y - inside)
-
-    def hessian(self, y: Tensor) -> Tensor:
-        return torch.diag_embed(self.alpha / y.clamp(BOUNDARY, 1.0))
-
-
-def linear(c: Tensor) -> Linear:
-    """The linear function cᵀy.
+    Below 1e-6 and above 1 a term is the quadratic with the slope there and curvature α. So
+    gradients stay finite and f is α-strongly convex; on the simplex it differs from the entropy by
+    less than 1e-6 α n.
 
     Args:
-        c: coefficients, shape ``(n,)`` or ``(*batch_shape, n)``.
+        alpha: the weight α ≥ 0.
+
+    Raises:
+        ValueError: α is negative or NaN.
     """
-    return Linear(c)
+
+    def _inside(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inside = y.clamp(MARGIN, 1.0)
+        return inside, inside * inside.log(), 1 + inside.log()
+
+    def hessian(self, y: Tensor) -> Tensor:
+        return torch.diag_embed(self.alpha / self._inside(y)[0])
 
 
 def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
@@ -217,41 +202,6 @@ def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
     return Quadratic(gamma, center)
 
 
-def negative_entropy(alpha: float) -> NegativeEntropy:
-    """Minus the entropy of n Bernoulli variables with means (1 + yᵢ)/2, for y in [-1, 1]ⁿ.
-
-        α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)),      p = (1 + y)/2
-
-    From 1e-6 before the boundary on it continues as the quadratic with that slope and curvature α,
-    so gradients stay finite and the function is α-strongly convex; it differs from the entropy by
-    less than 2e-6 α there.
-
-    Args:
-        alpha: the weight α ≥ 0.
-
-    Raises:
-        ValueError: α is negative or NaN.
-
-    Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, section 4.
-    """
-    if not alpha >= 0:
-        raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
-    return NegativeEntropy(alpha)
-
-
-def negative_shannon_entropy(alpha: float) -> NegativeShannonEntropy:
-    """Minus the Shannon entropy of a distribution y on the simplex, α Σᵢ yᵢ log yᵢ.
-
-    Below 1e-6 and above 1 it continues as the quadratic with that slope and curvature α, so
-    gradients stay finite and the function is α-strongly convex; on the simplex it differs from the
-    entropy by less than 1e-6 α n.
-
-    Args:
-        alpha: the weight α ≥ 0.
-
-    Raises:
-        ValueError: α is negative or NaN.
-    """
-    if not alpha >= 0:
-        raise ValueError(f"alpha: expected a number >= 0, got {alpha}")
-    return NegativeShannonEntropy(alpha)
+linear = Linear  # in lower case where they are used: f + linear(c)
+negative_entropy = NegativeEntropy
+negative_shannon_entropy = NegativeShannonEntropy

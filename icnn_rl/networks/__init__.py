@@ -2,9 +2,9 @@
 
 from icnn_rl.networks.activations import ACTIVATIONS, Activation, activation
 from icnn_rl.networks.conditioned import ConditionedNetwork
-from icnn_rl.networks.conditioned_convolution import ConditionedConvolution
 from icnn_rl.networks.conv_ficnn import ConvFICNN
 from icnn_rl.networks.conv_picnn import ConvPICNN
+from icnn_rl.networks.convolution import ConditionedConvolution
 from icnn_rl.networks.encoder import Encoder
 from icnn_rl.networks.ficnn import FICNN
 from icnn_rl.networks.layers import AveragePool, Conv, Dense, MaxPool

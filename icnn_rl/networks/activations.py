@@ -32,38 +32,11 @@ class Activation:
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
     curvature: Callable[[Tensor], Tensor]
-    piecewise_linear: bool
+    piecewise_linear: bool = False
     leak: float = 0.0
 
-
-def _relu_slope(t: Tensor) -> Tensor:
-    return (t > 0).to(t.dtype)
-
-
-def _leaky_relu(t: Tensor) -> Tensor:
-    return F.leaky_relu(t, LEAK)
-
-
-def _leaky_relu_slope(t: Tensor) -> Tensor:
-    return (t > 0).to(t.dtype).clamp_(min=LEAK)
-
-
-def _softplus(t: Tensor) -> Tensor:
-    # The default threshold of 20 leaves a drop of 2e-9, which float64 sees as a loss of convexity.
-    return F.softplus(t, threshold=40.0)
-
-
-def _softplus_curvature(t: Tensor) -> Tensor:
-    s = torch.sigmoid(t)
-    return s * (1 - s)
-
-
-def _elu_slope(t: Tensor) -> Tensor:
-    return t.clamp(max=0).exp_()
-
-
-def _elu_curvature(t: Tensor) -> Tensor:
-    return t.clamp(max=0).exp().masked_fill(t > 0, 0.0)
+    def __reduce__(self) -> tuple[Callable[[str], Activation], tuple[str]]:
+        return activation, (self.name,)  # functions without a name cannot be pickled
 
 
 def _squareplus(t: Tensor) -> Tensor:
@@ -78,25 +51,44 @@ def _squareplus_slope(t: Tensor) -> Tensor:
     return torch.where(t > 0, 1 - lower, lower)
 
 
-def _squareplus_curvature(t: Tensor) -> Tensor:
-    return (t * t + 1).pow_(-1.5).mul_(0.5)
+def _logistic_slope(t: Tensor) -> Tensor:
+    s = torch.sigmoid(t)
+    return s * (1 - s)
 
 
 ACTIVATIONS = {
-    a.name: a
-    for a in (
-        Activation("relu", F.relu, _relu_slope, torch.zeros_like, piecewise_linear=True),
+    sigma.name: sigma
+    for sigma in (
+        Activation(
+            "relu", F.relu, lambda t: (t > 0).to(t.dtype), torch.zeros_like, piecewise_linear=True
+        ),
         Activation(
             "leaky_relu",
-            _leaky_relu,
-            _leaky_relu_slope,
+            lambda t: F.leaky_relu(t, LEAK),
+            lambda t: (t > 0).to(t.dtype).clamp_(min=LEAK),
             torch.zeros_like,
             piecewise_linear=True,
             leak=LEAK,
         ),
-        Activation("softplus", _softplus, torch.sigmoid, _softplus_curvature, False),
-        Activation("elu", F.elu, _elu_slope, _elu_curvature, False),
-        Activation("squareplus", _squareplus, _squareplus_slope, _squareplus_curvature, False),
+        Activation(
+            "softplus",
+            # The default threshold of 20 leaves a drop of 2e-9, in float64 a loss of convexity.
+            lambda t: F.softplus(t, threshold=40.0),
+            torch.sigmoid,
+            _logistic_slope,
+        ),
+        Activation(
+            "elu",
+            F.elu,
+            lambda t: t.clamp(max=0).exp_(),
+            lambda t: t.clamp(max=0).exp().masked_fill(t > 0, 0.0),
+        ),
+        Activation(
+            "squareplus",
+            _squareplus,
+            _squareplus_slope,
+            lambda t: (t * t + 1).pow_(-1.5).mul_(0.5),
+        ),
     )
 }
 
@@ -107,11 +99,8 @@ def activation(name: str) -> Activation:
     Args:
         name: one of ``relu``, ``leaky_relu``, ``softplus``, ``elu``, ``squareplus``.
 
-    Returns:
-        The activation.
-
     Raises:
-        ValueError: the name is not that of a convex, non-decreasing activation.
+        ValueError: no convex, non-decreasing activation has that name.
     """
     if name not in ACTIVATIONS:
         raise ValueError(

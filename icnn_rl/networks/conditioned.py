@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, common_shape, own_index
+from icnn_rl.functions import AffineMap, ConvexFunction, LinearProgram, common_shape, to_array
 from icnn_rl.networks.activations import Activation
-
-if TYPE_CHECKING:
-    from icnn_rl.functions.linear_program import LinearProgram
+from icnn_rl.networks.checks import require_points
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ConditionedNetwork(ConvexFunction):
     """The convex path of a network, its gates and biases computed.
 
@@ -49,32 +47,20 @@ class ConditionedNetwork(ConvexFunction):
     bias: tuple[Tensor, ...]
     ensemble: bool
     batched: bool
+    dim: int = field(init=False)
 
-    @property
-    def dim(self) -> int:
-        return self.weight_y[0].shape[-2]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        members, batch, _ = self.bias[0].shape
-        return torch.Size([members] * self.ensemble + [batch] * self.batched)
-
-    @property
-    def like(self) -> Tensor:
-        return self.bias[0]
+    def __post_init__(self) -> None:
+        self.like = self.bias[0]
+        members, batch, _ = self.like.shape
+        self.batch_shape = torch.Size([members] * self.ensemble + [batch] * self.batched)
+        self.dim = self.weight_y[0].shape[-2]
+        self.piecewise_linear = self.activation.piecewise_linear
+        self.smooth = not self.piecewise_linear
 
     @property
     def level(self) -> Tensor:
         """The last layer's bias, the part of f that y does not enter, of shape ``batch_shape``."""
         return self.bias[-1].reshape(self.batch_shape)
-
-    @property
-    def smooth(self) -> bool:
-        return not self.activation.piecewise_linear
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self.activation.piecewise_linear
 
     @cached_property
     def _output_z(self) -> Tensor:
@@ -85,11 +71,7 @@ class ConditionedNetwork(ConvexFunction):
 
     def _lift(self, y: Tensor) -> Tensor:
         """Points as ``(E, B, n)``."""
-        if y.shape[-1:] != (self.dim,):
-            raise ValueError(
-                f"y: expected a last axis of {self.dim}, the dimension of the function; "
-                f"got shape {tuple(y.shape)}"
-            )
+        require_points(y, self.dim)
         members, batch, _ = self.bias[0].shape
         if not (self.ensemble and y.dim() == 3):
             y = y.reshape(1, -1, self.dim)
@@ -186,31 +168,24 @@ class ConditionedNetwork(ConvexFunction):
             bias=tuple(b.index_select(1, index) for b in self.bias),
         )
 
-    def to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        if not self.piecewise_linear:
-            return super().to_lp(index)
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         import scipy.sparse as sp
 
-        from icnn_rl.functions.linear_program import AffineMap, Array, LinearProgram
-
-        shown = iter(own_index(index, self.batch_shape))
+        shown = iter(index)
         e = next(shown) if self.ensemble else 0
         b = next(shown) if self.batched else 0
 
-        def array(t: Tensor) -> Array:
-            return t.detach().cpu().double().numpy()
-
         def layer(k: int, slope: float) -> AffineMap:
             """slope · tₖ as a map of y and zₖ."""
-            of_y = array(self.weight_y[k][e]).T
+            of_y = to_array(self.weight_y[k][e]).T
             if self.gate_y is not None:
-                of_y = of_y * array(self.gate_y[e, b, k])
-            offset = slope * array(self.bias[k][e, b])
+                of_y = of_y * to_array(self.gate_y[e, b, k])
+            offset = slope * to_array(self.bias[k][e, b])
             if k == 0:
                 return sp.csr_array(slope * of_y), None, offset
-            of_z = array(self.weight_z[k - 1][e]).T
+            of_z = to_array(self.weight_z[k - 1][e]).T
             if self.gate_z is not None:
-                of_z = of_z * array(self.gate_z[k - 1][e, b])
+                of_z = of_z * to_array(self.gate_z[k - 1][e, b])
             return sp.csr_array(slope * of_y), sp.csr_array(slope * of_z), offset
 
         *hidden, output = range(len(self.bias))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from icnn_rl.networks.conditioned_convolution import ConditionedConvolution
-from icnn_rl.networks.convolutional_path import ConvolutionalPath
-from icnn_rl.networks.layers import Dense, Layer, Shape, require_batch_of
-from icnn_rl.networks.non_negative import NonNegativity
-from icnn_rl.networks.normalization import FeatureNorm, batch_norms, running_scale_and_shift
+from icnn_rl.networks.checks import Shape
+from icnn_rl.networks.convex_path import NonNegativity, uniform_
+from icnn_rl.networks.convolution import ConditionedConvolution, ConvolutionalPath
+from icnn_rl.networks.layers import Conv, Dense, Layer
+from icnn_rl.networks.network import FullyConvexNetwork
+from icnn_rl.networks.normalization import (
+    FeatureNorm,
+    batch_norms,
+    reset_norms,
+    running_scale_and_shift,
+)
 
 
-class ConvFICNN(nn.Module):
+class ConvFICNN(FullyConvexNetwork):
     """A convolutional network that is jointly convex in x and y, images or vectors.
 
         zₖ₊₁ = σ(N(Lₖ zₖ + Tₖ x) + Sₖ y + bₖ),      Lₖ ≥ 0
@@ -67,15 +72,17 @@ class ConvFICNN(nn.Module):
         y_is_read = y_from == 0 and len(x_shape) < len(y_shape)
         read = self.y_shape if y_is_read else self.x_shape
         self.path = ConvolutionalPath(read, layers, activation, nonnegativity)
-        try:
-            self.first = self.path.affine_index(y_from)
-        except ValueError as error:
-            raise ValueError(f"y_from: {error}") from None
+        steps = [k for k, layer in enumerate(layers) if isinstance(layer, Conv | Dense)]
+        if not -len(layers) <= y_from < len(layers) or y_from % len(layers) not in steps:
+            raise ValueError(
+                f"y_from: expected the index of a Conv or Dense in layers, got {y_from}"
+            )
+        self.first = steps.index(y_from % len(layers))
         self.dropout = nn.Dropout(dropout)
         of_x, of_y = (self.path.skips(s) for s in (self.x_shape, self.y_shape))
         self.weight_y = nn.ParameterList(torch.empty(s.weight_shape) for s in of_y[self.first :])
         self.weight_x = nn.ParameterList(torch.empty(s.weight_shape) for s in of_x)
-        results = [layer.output_shape(read) for layer, read in self.path.affine]
+        results = [block.shapes()[0] for block in self.path.blocks]
         self.bias = nn.ParameterList(
             torch.empty(1, shape[0], *(1 for _ in shape[1:])) for shape in results
         )
@@ -87,16 +94,12 @@ class ConvFICNN(nn.Module):
         """Draw weights on x and y uniformly within ±1/√fan-in; biases centred."""
         self.path.reset_parameters()
         for weight in (*self.weight_y, *self.weight_x):
-            bound = 1 / math.sqrt(weight[0].numel())
-            weight.uniform_(-bound, bound)
+            uniform_(weight, weight[0].numel())
         for k, bias in enumerate(self.bias):
-            bound = 1 / math.sqrt(self.weight_x[k][0].numel())
-            bias.uniform_(-bound, bound)
+            uniform_(bias, self.weight_x[k][0].numel())
             if k >= len(self.norm):
                 bias.add_(self.path.bias_init(k))
-        for norm in self.norm.modules():
-            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-                norm.reset_parameters()
+        reset_norms(self.norm)
 
     def function(self) -> ConditionedConvolution:
         """The network as one convex function of (y, x), flat, one after the other."""
@@ -110,62 +113,32 @@ class ConvFICNN(nn.Module):
             batched=False,
         )
 
-    def condition(
-        self, x: Tensor | None = None, *, y: Tensor | None = None
-    ) -> ConditionedConvolution:
-        """Fix x, or y, and leave a batch of convex functions of the other, flat.
-
-        Args:
-            x: shape ``(B, *x_shape)``.
-            y: shape ``(B, *y_shape)``.
-
-        Returns:
-            A convex function with ``batch_shape`` ``(B,)``.
-
-        Raises:
-            ValueError: not exactly one is given, or it has another shape.
-        """
-        if x is not None and y is None:
-            require_batch_of("x", x, self.x_shape)
-            return self._of_y(x)
-        if y is not None and x is None:
-            require_batch_of("y", y, self.y_shape)
-            return self._of_x(y)
-        raise ValueError("x, y: expected one of them, the one to be fixed")
-
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """f(x, y), of shape ``(B,)``, for y of shape ``(B, *y_shape)`` or flat."""
         return self.condition(x).value(y.flatten(1))
 
-    def project_(self) -> None:
-        """P₊: clamp Wᶻ at 0; call it after every step of an optimiser."""
-        self.path.project_()
-
     def _of_y(self, x: Tensor) -> ConditionedConvolution:
         """f(x, ·): the network runs up to the first layer that y enters."""
-        affine, first = self.path.affine, self.first
-        flat, weight_z = x.flatten(1), self.path.weight_z()
-        skips = self.path.skips(self.x_shape)
-        t = [s.apply(flat, w) for s, w in zip(skips, self.weight_x, strict=True)]
-        for k in range(first + 1):
-            if k > 0:
-                z = self.path.activation.value(t[k - 1])
-                z = self.dropout(z) if isinstance(affine[k - 1][0], Dense) else z
-                t[k] = t[k] + affine[k][0].apply(self.path.pooled(k, z), weight_z[k - 1])
-            if self.norm:
-                t[k] = self.norm[k](t[k])
-            t[k] = t[k] + self.bias[k]
-        t[first + 1 :] = [
-            a + b for a, b in zip(t[first + 1 :], self.bias[first + 1 :], strict=True)
-        ]
-        kept: list[Tensor | None] = [None] * (len(t) - first)
+        blocks, first, weight_z = self.path.blocks, self.first, self.path.weight_z()
+        dense = [isinstance(block.layer, Dense) for block in blocks]
+        skips, z, t = self.path.skips(self.x_shape), x, []
+        for k, block in enumerate(blocks):
+            now = skips[k].apply(x.flatten(1), self.weight_x[k])
+            if 0 < k <= first:
+                now = now + block.layer.apply(z, weight_z[k - 1])
+            if k < len(self.norm):
+                now = self.norm[k](now)
+            t.append(now + self.bias[k])
+            if k < first:
+                z = self.path.activation.value(t[k])
+                z = self.dropout(z) if dense[k] else block.pooled(z)
+        gate_z: list[Tensor | None] = [None] * (len(blocks) - first)
         if self.training and self.dropout.p > 0:
-            for k in range(first + 1, len(t)):
-                if isinstance(affine[k - 1][0], Dense):
-                    kept[k - first] = self.dropout(x.new_ones(len(x), *affine[k][1]))
-        return self.path.function(
-            (self.y_shape,), [(w,) for w in self.weight_y], t[first:], kept, batched=True
-        )
+            for k in range(first + 1, len(blocks)):
+                if dense[k - 1]:
+                    gate_z[k - first] = self.dropout(x.new_ones(len(x), *blocks[k].shape))
+        weight_y = [(w,) for w in self.weight_y]
+        return self.path.function((self.y_shape,), weight_y, t[first:], gate_z, batched=True)
 
     def _of_x(self, y: Tensor) -> ConditionedConvolution:
         """f(·, y)."""

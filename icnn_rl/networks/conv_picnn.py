@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from math import prod
+from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.networks.conditioned_convolution import ConditionedConvolution
-from icnn_rl.networks.convolutional_path import ConvolutionalPath
-from icnn_rl.networks.encoder import Connection, Encoder
-from icnn_rl.networks.layers import Layer, Shape
-from icnn_rl.networks.non_negative import NonNegativity
+from icnn_rl.networks.checks import Shape
+from icnn_rl.networks.convex_path import NonNegativity, uniform_
+from icnn_rl.networks.convolution import ConditionedConvolution, ConvolutionalPath
+from icnn_rl.networks.encoder import Encoder
+from icnn_rl.networks.layers import Layer
+from icnn_rl.networks.network import ConvexNetwork
 
 
-class ConvPICNN(nn.Module):
+class ConvPICNN(ConvexNetwork):
     """A convolutional network f(x, y) that is convex in the image y for every x.
 
         zₖ₊₁ = σ(Lₖ(zₖ ∘ [Aₖ u]₊) + Sₖ(y ∘ Bₖ u) + Cₖ u),      Lₖ ≥ 0
@@ -65,17 +67,16 @@ class ConvPICNN(nn.Module):
         self.weight_y = nn.ParameterList(
             torch.empty(skip.weight_shape) for skip in self.path.skips(self.y_shape)
         )
-        affine, shapes = self.path.affine, self.encoder.level_shapes
-        above = len(shapes) - len(affine)
-        self._level = [max(above + k, 0) for k in range(len(affine))]
+        blocks, shapes = self.path.blocks, self.encoder.level_shapes
+        self._level = [max(len(shapes) - len(blocks) + k, 0) for k in range(len(blocks))]
         read = [shapes[level] for level in self._level]
         self.gate_z = nn.ModuleList(
-            Connection(u, z, 1.0) for u, (_, z) in zip(read[1:], affine[1:], strict=True)
+            Connection(u, block.shape, 1.0) for u, block in zip(read[1:], blocks[1:], strict=True)
         )
         self.gate_y = nn.ModuleList(Connection(u, self.y_shape, 1.0) for u in read)
         self.bias = nn.ModuleList(
-            Connection(u, layer.output_shape(shape), self.path.bias_init(k))
-            for k, (u, (layer, shape)) in enumerate(zip(read, affine, strict=True))
+            Connection(u, block.shapes()[0], self.path.bias_init(k))
+            for k, (u, block) in enumerate(zip(read, blocks, strict=True))
         )
         self.reset_parameters()
 
@@ -86,8 +87,7 @@ class ConvPICNN(nn.Module):
             if isinstance(module, Encoder | ConvolutionalPath | Connection):
                 module.reset_parameters()
         for weight in self.weight_y:
-            bound = 1 / math.sqrt(weight[0].numel())
-            weight.uniform_(-bound, bound)
+            uniform_(weight, weight[0].numel())
 
     def condition(self, x: Tensor) -> ConditionedConvolution:
         """Run the context path, once, and leave a batch of convex functions of y, flat.
@@ -118,6 +118,45 @@ class ConvPICNN(nn.Module):
         """f(x, y), of shape ``(B,)``, for y of shape ``(B, *y_shape)`` or flat."""
         return self.condition(x).value(y.flatten(1))
 
-    def project_(self) -> None:
-        """P₊: clamp Wᶻ at 0; call it after every step of an optimiser."""
-        self.path.project_()
+
+@final
+class Connection(nn.Module):
+    """An affine map from a level of the context path to a gate or a bias.
+
+    Between images it resamples by average pooling and convolves, 3 × 3; from an image to a vector
+    it is dense; from a vector to an image it is dense too, one number for each channel.
+
+    Args:
+        source: shape of what it reads.
+        target: shape of the result.
+        center: mean of its biases at first.
+    """
+
+    def __init__(self, source: Shape, target: Shape, center: float) -> None:
+        super().__init__()
+        self.target = target
+        self.center = center
+        self.map: nn.Conv2d | nn.Linear
+        if len(source) == len(target) == 3:
+            self.map = nn.Conv2d(source[0], target[0], 3, padding=1)
+        else:
+            self.map = nn.Linear(prod(source), target[0])
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights, and biases around ``center``, uniformly within ±1/√fan-in."""
+        self.map.reset_parameters()
+        if self.map.bias is not None:
+            self.map.bias.add_(self.center)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Shape ``(B, *target)``, or ``(B, channels, 1, 1)`` from a vector to an image."""
+        if isinstance(self.map, nn.Linear):
+            result: Tensor = self.map(u.flatten(1))
+            return result[..., None, None] if len(self.target) == 3 else result
+        _, height, width = self.target
+        if u.shape[2:] != (height, width):
+            u = F.adaptive_avg_pool2d(u, (height, width))
+        image: Tensor = self.map(u)
+        return image

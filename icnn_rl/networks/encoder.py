@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.networks.layers import Conv, Dense, Layer, Shape, require_batch_of, shapes_along
-from icnn_rl.networks.normalization import FeatureNorm, batch_norms
+from icnn_rl.networks.checks import Shape, require_batch_of
+from icnn_rl.networks.layers import Block, Conv, Dense, Layer, blocks_of
+from icnn_rl.networks.normalization import FeatureNorm, batch_norms, reset_norms
 
 
 @final
@@ -42,20 +42,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.shape = tuple(shape)
-        self.layers = tuple(layers)
-        if layers and not isinstance(layers[0], Conv | Dense):
-            raise ValueError(f"layers: expected a Conv or Dense first, got {self.layers}")
-        shapes = shapes_along(self.shape, self.layers)
-        starts = [i for i, layer in enumerate(layers) if isinstance(layer, Conv | Dense)]
-        self.level_shapes = [shapes[i] for i in (*starts, len(layers))]
-        self.maps = nn.ModuleList(
-            nn.Conv2d(read[0], layer.channels, layer.kernel, layer.stride, layer.padding)
-            if isinstance(layer, Conv)
-            else nn.Linear(prod(read), layer.width)
-            for layer, read in zip(layers, shapes, strict=False)
-            if isinstance(layer, Conv | Dense)
-        )
-        self.norms = batch_norms(norm, (shapes[i + 1] for i in starts), affine=True)
+        self.blocks = blocks_of(self.shape, layers)
+        self.level_shapes = [self.shape, *(block.shapes()[-1] for block in self.blocks)]
+        self.maps = nn.ModuleList(map(_map, self.blocks))
+        self.norms = batch_norms(norm, (b.shapes()[0] for b in self.blocks), affine=True)
 
     @property
     def width(self) -> int:
@@ -63,10 +53,11 @@ class Encoder(nn.Module):
         return prod(self.level_shapes[-1])
 
     def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within ±1/√fan-in; moments of nothing yet."""
-        for module in (*self.maps, *self.norms):
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
-                module.reset_parameters()
+        """Draw weights and biases uniformly within ±1/√fan-in; forget moments of features."""
+        for module in self.maps:
+            assert isinstance(module, nn.Conv2d | nn.Linear)
+            module.reset_parameters()
+        reset_norms(self.norms)
 
     def levels(self, x: Tensor) -> list[Tensor]:
         """u₀ … u_L for x of shape ``(B, *shape)``, each of shape ``(B, *level_shape)``.
@@ -76,15 +67,11 @@ class Encoder(nn.Module):
         """
         require_batch_of("x", x, self.shape)
         levels = [x]
-        maps, norms = iter(self.maps), iter(self.norms)
-        for layer in self.layers:
-            if isinstance(layer, Conv | Dense):
-                u = levels[-1].flatten(1) if isinstance(layer, Dense) else levels[-1]
-                u = next(maps)(u)
-                u = F.relu(next(norms)(u) if self.norms else u)
-                levels.append(self.dropout(u) if isinstance(layer, Dense) else u)
-            else:
-                levels[-1] = layer.apply(levels[-1])[0]
+        for k, block in enumerate(self.blocks):
+            dense = isinstance(block.layer, Dense)
+            u = self.maps[k](levels[-1].flatten(1) if dense else levels[-1])
+            u = F.relu(self.norms[k](u) if self.norms else u)
+            levels.append(self.dropout(u) if dense else block.pooled(u))
         return levels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,44 +79,9 @@ class Encoder(nn.Module):
         return self.levels(x)[-1].flatten(1)
 
 
-@final
-class Connection(nn.Module):
-    """An affine map from a level of one shape to something of another.
-
-    Between images it resamples by average pooling and convolves, 3 × 3; from an image to a vector
-    it is dense; from a vector to an image it is dense too, one number for each channel.
-
-    Args:
-        source: shape of what it reads.
-        target: shape of the result.
-        center: what its biases lie around at first.
-    """
-
-    def __init__(self, source: Shape, target: Shape, center: float) -> None:
-        super().__init__()
-        self.target = target
-        self.center = center
-        self.map: nn.Conv2d | nn.Linear
-        if len(source) == len(target) == 3:
-            self.map = nn.Conv2d(source[0], target[0], 3, padding=1)
-        else:
-            self.map = nn.Linear(prod(source), target[0])
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw weights, and biases around their centre, uniformly within ±1/√fan-in."""
-        self.map.reset_parameters()
-        if self.map.bias is not None:
-            self.map.bias.add_(self.center)
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Shape ``(B, *target)``, or ``(B, channels, 1, 1)`` from a vector to an image."""
-        if isinstance(self.map, nn.Linear):
-            result: Tensor = self.map(u.flatten(1))
-            return result[..., None, None] if len(self.target) == 3 else result
-        _, height, width = self.target
-        if u.shape[2:] != (height, width):
-            u = F.adaptive_avg_pool2d(u, (height, width))
-        image: Tensor = self.map(u)
-        return image
+def _map(block: Block) -> nn.Module:
+    """The affine map of a block, with weights of its own."""
+    layer, shape = block.layer, block.shape
+    if isinstance(layer, Conv):
+        return nn.Conv2d(shape[0], layer.channels, layer.kernel, layer.stride, layer.padding)
+    return nn.Linear(prod(shape), layer.width)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from icnn_rl.networks.conditioned import ConditionedNetwork
-from icnn_rl.networks.convex_path import ConvexPath
-from icnn_rl.networks.non_negative import NonNegativity
+from icnn_rl.networks.convex_path import ConvexPath, NonNegativity, uniform_
+from icnn_rl.networks.network import FullyConvexNetwork
 
 
-class FICNN(nn.Module):
+class FICNN(FullyConvexNetwork):
     """A network that is convex in y, or jointly convex in (x, y).
 
         zₖ₊₁ = σ(Wₖᶻ zₖ + Wₖʸ y + Wₖˣ x + bₖ),      Wₖᶻ ≥ 0
@@ -44,9 +42,8 @@ class FICNN(nn.Module):
         super().__init__()
         if x_dim < 0:
             raise ValueError(f"x_dim: expected a number >= 0, got {x_dim}")
-        self.x_dim = x_dim
-        self.y_dim = y_dim
-        self.ensemble = ensemble
+        self.x_dim, self.y_dim, self.ensemble = x_dim, y_dim, ensemble
+        self.x_shape, self.y_shape = (x_dim,), (y_dim,)
         members = 1 if ensemble is None else ensemble
         # x and y are one input to the weights, so that a joint function needs no copy of them.
         self.path = ConvexPath(y_dim + x_dim, tuple(convex), activation, members, nonnegativity)
@@ -63,68 +60,40 @@ class FICNN(nn.Module):
         sizes = [self.y_dim, self.x_dim] if self.x_dim else [self.y_dim]
         for w in self.path.raw_y:
             for part in w.split(sizes, -2):
-                bound = 1 / math.sqrt(part.shape[-2])
-                part.uniform_(-bound, bound)
-        bound = 1 / math.sqrt(self.path.dim)
+                uniform_(part, part.shape[-2])
         for k, bias in enumerate(self.bias):
-            bias.uniform_(-bound, bound).add_(self.path.bias_init(k))
+            uniform_(bias, self.path.dim).add_(self.path.bias_init(k))
 
     def function(self) -> ConditionedNetwork:
         """The network as one convex function of (y, x), of dimension ``y_dim + x_dim``."""
-        return ConditionedNetwork(
-            activation=self.path.activation,
-            weight_z=self.path.weight_z(),
-            weight_y=self.path.weight_y(),
-            gate_z=None,
-            gate_y=None,
-            bias=tuple(self.bias),
-            ensemble=self.ensemble is not None,
-            batched=self.ensemble is not None,
-        )
+        batched = self.ensemble is not None
+        return self._conditioned(self.path.weight_y(), tuple(self.bias), batched=batched)
 
-    def condition(self, x: Tensor | None = None, *, y: Tensor | None = None) -> ConditionedNetwork:
-        """Fix x, or y, and leave a batch of convex functions of the other.
+    def _of_y(self, x: Tensor) -> ConditionedNetwork:
+        return self._fix(x, slice(self.y_dim, None), free=slice(self.y_dim))
 
-        Args:
-            x: shape ``(B, x_dim)``.
-            y: shape ``(B, y_dim)``.
+    def _of_x(self, y: Tensor) -> ConditionedNetwork:
+        return self._fix(y, slice(self.y_dim), free=slice(self.y_dim, None))
 
-        Returns:
-            A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
-
-        Raises:
-            ValueError: not exactly one is given, or it has another shape.
-        """
-        rows_y, rows_x = slice(0, self.y_dim), slice(self.y_dim, None)
-        if x is not None and y is None:
-            name, given, fixed, free = "x", x, rows_x, rows_y
-        elif y is not None and x is None:
-            name, given, fixed, free = "y", y, rows_y, rows_x
-        else:
-            raise ValueError("x, y: expected one of them, the one to be fixed")
-        size = self.x_dim if name == "x" else self.y_dim
-        if given.dim() != 2 or given.shape[1] != size:
-            raise ValueError(f"{name}: expected shape (batch, {size}), got {tuple(given.shape)}")
+    def _fix(self, given: Tensor, rows: slice, free: slice) -> ConditionedNetwork:
+        """The function of the free rows of the weights, given what the others read."""
         weights = self.path.weight_y()
-        lifted = given.expand(weights[0].shape[0], *given.shape)
+        given = given.expand(len(weights[0]), *given.shape)
+        bias = tuple(
+            torch.baddbmm(b, given, w[:, rows]) for b, w in zip(self.bias, weights, strict=True)
+        )
+        return self._conditioned(tuple(w[:, free] for w in weights), bias, batched=True)
+
+    def _conditioned(
+        self, weight_y: tuple[Tensor, ...], bias: tuple[Tensor, ...], *, batched: bool
+    ) -> ConditionedNetwork:
         return ConditionedNetwork(
             activation=self.path.activation,
             weight_z=self.path.weight_z(),
-            weight_y=tuple(w[:, free] for w in weights),
+            weight_y=weight_y,
             gate_z=None,
             gate_y=None,
-            bias=tuple(
-                torch.baddbmm(b, lifted, w[:, fixed])
-                for b, w in zip(self.bias, weights, strict=True)
-            ),
+            bias=bias,
             ensemble=self.ensemble is not None,
-            batched=True,
+            batched=batched,
         )
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """f(x, y), of shape ``(B,)`` or ``(E, B)``."""
-        return self.condition(x).value(y)
-
-    def project_(self) -> None:
-        """P₊: clamp Wᶻ at 0; call it after every step of an optimiser."""
-        self.path.project_()

@@ -1,33 +1,43 @@
 """Layers of networks over images: what a user writes down, and the linear maps behind it.
 
-The shape of what a layer reads is ``(channels, height, width)``, or ``(n,)`` for a vector; tensors
-have a batch axis in front. A layer knows its map, the map's adjoint (for gradients without an
-autograd tape), and its matrix (for linear programs).
+Shapes are those of one sample; tensors have a batch axis in front. A layer knows its map and the
+map's adjoint, for gradients without an autograd tape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from icnn_rl.functions import to_array
+from icnn_rl.networks.checks import Shape
+
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from icnn_rl.functions.linear_program import Array
 
-Shape = tuple[int, ...]
+@dataclass(frozen=True)
+class _Layer:
+    def __post_init__(self) -> None:
+        if any(size < (name != "padding") for name, size in vars(self).items()):
+            raise ValueError(f"layers: expected sizes >= 1, got {self}")
+
+    def _require_image(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ValueError(
+                f"layers: {self} expected an image of shape (channels, height, width), got {shape}"
+            )
 
 
 @final
 @dataclass(frozen=True)
-class Conv:
+class Conv(_Layer):
     """A convolution with square kernels.
 
     Args:
@@ -45,12 +55,9 @@ class Conv:
     stride: int = 1
     padding: int = 0
 
-    def __post_init__(self) -> None:
-        require_positive(self, self.channels, self.kernel, self.stride, self.padding + 1)
-
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the result for input of ``shape``."""
-        require_image(self, shape)
+        self._require_image(shape)
         sides = tuple((s + 2 * self.padding - self.kernel) // self.stride + 1 for s in shape[1:])
         if min(sides) < 1:
             raise ValueError(f"layers: {self} expected a larger image, got shape {shape}")
@@ -66,36 +73,15 @@ class Conv:
 
     def adjoint(self, delta: Tensor, weight: Tensor, shape: Shape) -> Tensor:
         """Lᵀ δ, of ``shape``."""
-        height, width = ((s + 2 * self.padding - self.kernel) % self.stride for s in shape[1:])
+        left_out = [(s + 2 * self.padding - self.kernel) % self.stride for s in shape[1:]]
         return F.conv_transpose2d(
-            delta,
-            weight,
-            stride=self.stride,
-            padding=self.padding,
-            output_padding=(height, width),
-        )
-
-    def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
-        """L as a matrix between flattened images."""
-        import scipy.sparse as sp
-
-        numbered = torch.arange(1.0, 1 + prod(shape), dtype=torch.float64).view(1, *shape)
-        patches = F.unfold(numbered, self.kernel, padding=self.padding, stride=self.stride)
-        columns = patches[0].long().numpy() - 1  # entry of the input, -1 where padded
-        positions = columns.shape[1]
-        rows = np.arange(self.channels * positions).reshape(self.channels, 1, positions)
-        data = weight.reshape(self.channels, -1, 1)
-        rows, columns, data = np.broadcast_arrays(rows, columns, data)
-        inside = columns >= 0
-        return sp.csr_array(
-            (data[inside], (rows[inside], columns[inside])),
-            shape=(self.channels * positions, prod(shape)),
+            delta, weight, stride=self.stride, padding=self.padding, output_padding=left_out
         )
 
 
 @final
 @dataclass(frozen=True)
-class Dense:
+class Dense(_Layer):
     """A fully connected layer; it flattens what it reads.
 
     Args:
@@ -106,9 +92,6 @@ class Dense:
     """
 
     width: int
-
-    def __post_init__(self) -> None:
-        require_positive(self, self.width)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the result for input of ``shape``."""
@@ -126,44 +109,20 @@ class Dense:
         """Lᵀ δ, of ``shape``."""
         return (delta @ weight).view(-1, *shape)
 
-    def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
-        """L as a matrix between flattened vectors."""
-        import scipy.sparse as sp
-
-        return sp.csr_array(weight)
-
 
 @dataclass(frozen=True)
-class _Pool:
-    """What the two kinds of pooling share."""
-
+class _Pool(_Layer):
     size: int
-
-    def __post_init__(self) -> None:
-        require_positive(self, self.size)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the result for input of ``shape``."""
-        require_image(self, shape)
+        self._require_image(shape)
         channels, height, width = shape
         if height % self.size or width % self.size:
             raise ValueError(
                 f"layers: {self} expected height and width that it divides, got shape {shape}"
             )
         return (channels, height // self.size, width // self.size)
-
-    def entries(self, shape: Shape) -> list[sp.csr_array]:
-        """For each place in a window, the matrix that picks the entries there."""
-        import scipy.sparse as sp
-
-        channels, height, width = self.output_shape(shape)
-        tiles = np.arange(prod(shape)).reshape(channels, height, self.size, width, self.size)
-        columns = tiles.transpose(2, 4, 0, 1, 3).reshape(self.size**2, -1)
-        count = columns.shape[1]
-        return [
-            sp.csr_array((np.ones(count), (np.arange(count), c)), shape=(count, prod(shape)))
-            for c in columns
-        ]
 
 
 @final
@@ -182,8 +141,13 @@ class MaxPool(_Pool):
         return F.max_unpool2d(delta, where, [self.size, self.size])
 
     def pieces(self, shape: Shape) -> list[sp.csr_array]:
-        """Matrices M with result = max M z."""
-        return self.entries(shape)
+        """Matrices M with result = max M z, one for each place in a window."""
+        places = range(self.size)
+        return [
+            matrix(lambda z, i=i, j=j: z[..., i :: self.size, j :: self.size], shape)  # type: ignore[misc]
+            for i in places
+            for j in places
+        ]
 
 
 @final
@@ -201,41 +165,62 @@ class AveragePool(_Pool):
 
     def pieces(self, shape: Shape) -> list[sp.csr_array]:
         """Matrices M with result = max M z: here just one."""
-        entries = self.entries(shape)
-        return [sum(entries[1:], entries[0]) / len(entries)]
+        return [matrix(lambda z: self.apply(z)[0], shape)]
 
 
 Layer = Conv | Dense | MaxPool | AveragePool
 
 
-def shapes_along(shape: Shape, layers: Sequence[Layer]) -> list[Shape]:
-    """The shape that each layer reads, and that of the result, for input of ``shape``.
+@final
+@dataclass(frozen=True)
+class Block:
+    """A convolution or dense layer, and the pools that follow it.
+
+    Attributes:
+        layer: the layer.
+        shape: shape of what it reads.
+        pools: the pools.
+    """
+
+    layer: Conv | Dense
+    shape: Shape
+    pools: tuple[MaxPool | AveragePool, ...] = ()
+
+    def shapes(self) -> list[Shape]:
+        """Shapes of what the layer gives, and of what each pool gives."""
+        shapes = [self.layer.output_shape(self.shape)]
+        for pool in self.pools:
+            shapes.append(pool.output_shape(shapes[-1]))
+        return shapes
+
+    def pooled(self, z: Tensor) -> Tensor:
+        """What the pools make of what the layer gives."""
+        for pool in self.pools:
+            z = pool.apply(z)[0]
+        return z
+
+
+def blocks_of(shape: Shape, layers: Sequence[Layer]) -> list[Block]:
+    """The layers in blocks, for an input of ``shape``.
 
     Raises:
-        ValueError: a layer does not fit the shape it is to read.
+        ValueError: the first is a pool, or a layer does not fit the shape it is to read.
     """
-    shapes = [shape]
+    blocks: list[Block] = []
     for layer in layers:
-        shapes.append(layer.output_shape(shapes[-1]))
-    return shapes
+        if isinstance(layer, Conv | Dense):
+            blocks.append(Block(layer, blocks[-1].shapes()[-1] if blocks else shape))
+        elif blocks:
+            blocks[-1] = replace(blocks[-1], pools=(*blocks[-1].pools, layer))
+        else:
+            raise ValueError(f"layers: expected a Conv or Dense first, got {tuple(layers)}")
+    return blocks
 
 
-def require_positive(layer: Layer | _Pool, *sizes: int) -> None:
-    """Refuse a layer with a size below one."""
-    if min(sizes) < 1:
-        raise ValueError(f"layers: expected sizes >= 1, got {layer}")
+def matrix(apply: Callable[[Tensor], Tensor], shape: Shape) -> sp.csr_array:
+    """The matrix of a linear map of batches of ``shape``, inputs and results flattened."""
+    import scipy.sparse as sp
 
-
-def require_image(layer: Layer | _Pool, shape: Shape) -> None:
-    """Refuse a vector where a layer is to read an image."""
-    if len(shape) != 3:
-        raise ValueError(
-            f"layers: {layer} expected an image of shape (channels, height, width), got {shape}"
-        )
-
-
-def require_batch_of(name: str, t: Tensor, shape: Shape) -> None:
-    """Refuse a tensor that is no batch of a shape."""
-    if t.shape[1:] != shape:
-        expected = ", ".join(map(str, ("batch", *shape)))
-        raise ValueError(f"{name}: expected shape ({expected}), got {tuple(t.shape)}")
+    units = torch.eye(prod(shape), dtype=torch.float64).view(-1, *shape)
+    rows = [sp.csr_array(to_array(apply(part).flatten(1))) for part in units.split(256)]
+    return sp.csr_array(sp.vstack(rows).T)

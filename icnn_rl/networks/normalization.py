@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.networks.layers import Shape
+from icnn_rl.networks.checks import Shape, require_one_of
 
 Norm = Literal["none", "layer", "batch"]
 FeatureNorm = Literal["none", "batch"]
-MOMENTUM = 0.01  # share of a batch in the running moments, at least
+MOMENTUM = 0.01  # smallest share of a batch in the running averages
 EPSILON = 1e-3  # added to variances over a batch
-WARM_UP = 2000  # batches, after which the running moments are trusted
-STRETCH, SHIFT = 3.0, 5.0  # how far from the batch's own they may be, in deviations
+WARM_UP = 2000  # batches before the running averages are used in training
 
 
 def normalization(norm: Norm, members: int, width: int) -> nn.Module:
@@ -31,19 +30,14 @@ def normalization(norm: Norm, members: int, width: int) -> nn.Module:
     Raises:
         ValueError: the name is unknown.
     """
-    match norm:
-        case "none":
-            return nn.Identity()
-        case "layer":
-            return LayerNorm(members, width)
-        case "batch":
-            return BatchRenorm(members, width)
-        case _:
-            raise ValueError(f"norm: expected one of {get_args(Norm)}, got {norm!r}")
+    require_one_of("norm", norm, get_args(Norm))
+    if norm == "none":
+        return nn.Identity()
+    return (LayerNorm if norm == "layer" else BatchRenorm)(members, width)
 
 
 class Normalization(nn.Module):
-    """What the kinds share: γ and δ, of shape ``(E, 1, width)``."""
+    """A normalisation with scales γ and shifts δ, both of shape ``(E, 1, width)``."""
 
     def __init__(self, members: int, width: int) -> None:
         super().__init__()
@@ -73,9 +67,9 @@ class BatchRenorm(Normalization):
 
         γ ∘ (r (x - m) / s + d) + δ,      r = clip(s / s', 1/3, 3),  d = clip((m - m') / s', -5, 5)
 
-    with m, s the mean and deviation over the samples, m', s' their running averages, and r and d
-    constants in the gradient: what is normalised is (x - m') / s', as it is in evaluation, unless a
-    batch is far off. At first the averages are of little, and r = 1, d = 0.
+    Here m and s are the mean and deviation over the samples, m' and s' their running averages, and
+    r and d are constants in the gradient. So the result is (x - m') / s', as in evaluation, unless a
+    batch is far off. For the first 2000 batches r = 1 and d = 0.
 
     Source: Ioffe, "Batch Renormalization", NeurIPS 2017.
     """
@@ -91,7 +85,7 @@ class BatchRenorm(Normalization):
         self.register_buffer("batches", torch.zeros(members, 1, 1, dtype=torch.long))
 
     def reset_parameters(self) -> None:
-        """γ = 1 and δ = 0, and averages of nothing."""
+        """γ = 1 and δ = 0; forget the running averages."""
         super().reset_parameters()
         self.mean.zero_()
         self.variance.fill_(1.0)
@@ -113,10 +107,10 @@ class BatchRenorm(Normalization):
         deviation = (variance + EPSILON).sqrt()
         with torch.no_grad():
             known, trusted = (self.variance + EPSILON).sqrt(), self.batches >= WARM_UP
-            r = (deviation / known).clamp(1 / STRETCH, STRETCH).where(trusted, 1.0)
-            d = ((mean - self.mean) / known).clamp(-SHIFT, SHIFT).where(trusted, 0.0)
+            r = (deviation / known).clamp(1 / 3, 3).where(trusted, 1.0)
+            d = ((mean - self.mean) / known).clamp(-5, 5).where(trusted, 0.0)
             self.batches += 1
-            share = (1.0 / self.batches).clamp(min=MOMENTUM).to(mean)  # at first, of all so far
+            share = (1.0 / self.batches).clamp(min=MOMENTUM).to(mean)  # first, the mean of all
             self.mean.lerp_(mean, share)
             self.variance.lerp_(variance, share)
         stretch = r / deviation
@@ -131,11 +125,17 @@ def batch_norms(norm: FeatureNorm, shapes: Iterable[Shape], affine: bool) -> nn.
 
     Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     """
-    if norm not in get_args(FeatureNorm):
-        raise ValueError(f"norm: expected one of {get_args(FeatureNorm)}, got {norm!r}")
+    require_one_of("norm", norm, get_args(FeatureNorm))
     kinds = {1: nn.BatchNorm1d, 3: nn.BatchNorm2d}
     wanted = shapes if norm == "batch" else ()
     return nn.ModuleList(kinds[len(s)](s[0], affine=affine) for s in wanted)
+
+
+def reset_norms(modules: Iterable[nn.Module]) -> None:
+    """Start anew those of the modules that normalise."""
+    for module in modules:
+        if isinstance(module, Normalization | nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_parameters()
 
 
 def running_scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:

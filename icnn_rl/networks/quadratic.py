@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, take_rows
-from icnn_rl.networks.normalization import Norm, Normalization, normalization
+from icnn_rl.networks.network import ContextNetwork
+from icnn_rl.networks.normalization import Norm
 
 
-class QuadraticNetwork(nn.Module):
+class QuadraticNetwork(ContextNetwork):
     """A network f(x, y) that is a quadratic in y, least at a point of (-1, 1)ⁿ.
 
         f(x, y) = v(x) + ½ (y - μ(x))ᵀ L(x) L(x)ᵀ (y - μ(x)),      μ(x) = tanh(m(x))
@@ -27,11 +26,10 @@ class QuadraticNetwork(nn.Module):
         y_dim: n, the length of y.
         context: widths of the layers u₁ … u_L.
         ensemble: number of networks E evaluated side by side; None for one without that axis.
-        norm: how layers are normalised before their ReLU: ``"none"``, ``"layer"`` or ``"batch"``;
-            see ``normalization``.
+        norm: how layers are normalised before their ReLU, see ``normalization``.
 
     Raises:
-        ValueError: a size is below one.
+        ValueError: a size is below one, or the name is unknown.
 
     Source: Gu, Lillicrap, Sutskever & Levine, "Continuous Deep Q-Learning with Model-based
     Acceleration", ICML 2016, section 4.
@@ -46,32 +44,13 @@ class QuadraticNetwork(nn.Module):
         ensemble: int | None = None,
         norm: Norm = "none",
     ) -> None:
-        super().__init__()
-        members = 1 if ensemble is None else ensemble
-        if min(x_dim, y_dim, members, *context) < 1:
-            raise ValueError(
-                f"x_dim, y_dim, context, ensemble: expected sizes >= 1; got x_dim {x_dim}, "
-                f"y_dim {y_dim}, context {context}, ensemble {ensemble}"
-            )
-        self.x_dim, self.y_dim, self.ensemble = x_dim, y_dim, ensemble
-        self.context = tuple(context)
-        outputs = 1 + y_dim + y_dim * (y_dim + 1) // 2  # v, m and L
-        widths = (x_dim, *context, outputs)
-        self.weight = nn.ParameterList(torch.empty(members, a, b) for a, b in pairwise(widths))
-        self.bias = nn.ParameterList(torch.empty(members, 1, b) for b in widths[1:])
-        self.norm = nn.ModuleList(normalization(norm, members, w) for w in context)
+        super().__init__(x_dim, context, ensemble)
+        if y_dim < 1:
+            raise ValueError(f"y_dim: expected sizes >= 1, got {y_dim}")
+        self.y_dim = y_dim
+        coefficients = [1, y_dim, y_dim, y_dim * (y_dim - 1) // 2]  # v, m and L
+        self._add_levels([*([] for _ in context), coefficients], norm)
         self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within ±1/√fan-in."""
-        for weight, bias in zip(self.weight, self.bias, strict=True):
-            bound = 1 / math.sqrt(weight.shape[-2])
-            weight.uniform_(-bound, bound)
-            bias.uniform_(-bound, bound)
-        for norm in self.norm:
-            if isinstance(norm, Normalization):
-                norm.reset_parameters()
 
     def condition(self, x: Tensor) -> ConditionedQuadratic:
         """Run the layers, once, and leave a batch of quadratics of y.
@@ -85,31 +64,18 @@ class QuadraticNetwork(nn.Module):
         Raises:
             ValueError: x has another shape.
         """
-        if x.dim() != 2 or x.shape[1] != self.x_dim:
-            raise ValueError(f"x: expected shape (batch, {self.x_dim}), got {tuple(x.shape)}")
-        u = x.expand(self.weight[0].shape[0], *x.shape)
-        for layer, norm in enumerate(self.norm):
-            u = norm(torch.baddbmm(self.bias[layer], u, self.weight[layer])).relu()
-        out = torch.baddbmm(self.bias[-1], u, self.weight[-1])
+        coefficients = self._outputs(x)[-1]
         if self.ensemble is None:
-            out = out.squeeze(0)
-        n = self.y_dim
-        level, center, diagonal, below = out.split([1, n, n, n * (n - 1) // 2], -1)
+            coefficients = [t.squeeze(0) for t in coefficients]
+        level, center, diagonal, below = coefficients
         factor = torch.diag_embed(diagonal.exp())
-        row, column = torch.tril_indices(n, n, -1, device=x.device)
+        row, column = torch.tril_indices(self.y_dim, self.y_dim, -1, device=x.device)
         factor[..., row, column] = below
         return ConditionedQuadratic(level.squeeze(-1), center.tanh(), factor)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """f(x, y), of shape ``(B,)`` or ``(E, B)``."""
-        return self.condition(x).value(y)
-
-    def project_(self) -> None:
-        """Nothing to do after a step of an optimiser: L Lᵀ is positive whatever the weights."""
-
 
 @final
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ConditionedQuadratic(ConvexFunction):
     """f(y) = v + ½ ‖Lᵀ (y - μ)‖², a ``QuadraticNetwork`` once x is fixed.
 
@@ -122,19 +88,11 @@ class ConditionedQuadratic(ConvexFunction):
     level: Tensor
     center: Tensor
     factor: Tensor
+    dim: int = field(init=False)
     smooth = True
 
-    @property
-    def dim(self) -> int:
-        return self.center.shape[-1]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.level.shape
-
-    @property
-    def like(self) -> Tensor:
-        return self.level
+    def __post_init__(self) -> None:
+        self.dim, self.batch_shape, self.like = self.center.shape[-1], self.level.shape, self.level
 
     def _root(self, y: Tensor) -> Tensor:
         """Lᵀ (y - μ)."""
@@ -153,8 +111,8 @@ class ConditionedQuadratic(ConvexFunction):
         return curvature.expand(*torch.broadcast_shapes(y.shape, self.center.shape), self.dim)
 
     def take(self, index: Tensor) -> ConditionedQuadratic:
-        parts = (self.level, -1), (self.center, -2), (self.factor, -3)
-        return ConditionedQuadratic(*(take_rows(t, index, axis) for t, axis in parts))
+        parts = self.level, self.center, self.factor
+        return ConditionedQuadratic(*(take_rows(t, index, k) for k, t in enumerate(parts)))
 
     def mean(self, axis: int = 0) -> ConvexFunction:
         """The mean over the leading axis; of a single member, that member, still a quadratic."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from icnn_rl.adjoints import unrolled
 from icnn_rl.functions import ConvexFunction, quadratic
 from icnn_rl.networks import Conv, ConvPICNN
-from icnn_rl.networks.layers import Layer, Shape
+from icnn_rl.networks.checks import Shape
+from icnn_rl.networks.layers import Layer
 from icnn_rl.sets import Box, Euclidean
 from icnn_rl.solvers import Solution, minimize
 from icnn_rl.structured.half_images import (

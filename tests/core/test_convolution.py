@@ -24,7 +24,7 @@ from icnn_rl import (
     Encoder,
     MaxPool,
 )
-from icnn_rl.networks.layers import Shape
+from icnn_rl.networks.checks import Shape
 
 IMAGE = (2, 12, 8)
 DEEP = (

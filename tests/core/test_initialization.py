@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icnn_rl import FICNN, PICNN
-from icnn_rl.networks.initialization import NonNegativeInit
+from icnn_rl.networks.convex_path import NonNegativeInit
 
 
 @pytest.mark.parametrize(

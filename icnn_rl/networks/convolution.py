@@ -1,0 +1,339 @@
+"""The convex path over images: its weights, and what is left of it once x is fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from math import prod
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from icnn_rl.functions import AffineMap, ConvexFunction, LinearProgram, common_shape, to_array
+from icnn_rl.networks.activations import Activation
+from icnn_rl.networks.checks import Shape, require_points
+from icnn_rl.networks.convex_path import NonNegativeWeights, NonNegativity
+from icnn_rl.networks.layers import Block, Conv, Dense, Layer, blocks_of, matrix
+
+
+@final
+@dataclass(frozen=True)
+class Skip:
+    """The linear map S from an input to the pre-activations of a layer.
+
+    A dense layer reads the input in full. A convolution reads a vector as constants, one weight for
+    each channel and entry; it reads an image as further channels, after average pooling to the
+    height and width that the layer itself reads.
+
+    Attributes:
+        layer: the layer.
+        source: shape of the input.
+        target: shape that the layer reads from the layer below.
+    """
+
+    layer: Conv | Dense
+    source: Shape
+    target: Shape
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Shape of the weight."""
+        if isinstance(self.layer, Conv) and len(self.source) == 1:
+            return (self.layer.channels, self.source[0])
+        return self.layer.weight_shape(self.source)
+
+    def apply(self, y: Tensor, weight: Tensor) -> Tensor:
+        """S y for flat y, ``(B, n)``; positions of a convolution may have size one."""
+        if isinstance(self.layer, Dense):
+            return F.linear(y, weight)
+        if len(self.source) == 1:
+            return F.linear(y, weight)[..., None, None]
+        image = y.unflatten(1, self.source)
+        if self._resized:
+            down, right = self._averages(y)
+            image = down @ image @ right.mT
+        return self.layer.apply(image, weight)
+
+    def adjoint(self, delta: Tensor, weight: Tensor) -> Tensor:
+        """Sᵀ δ, flat, ``(B, n)``."""
+        if isinstance(self.layer, Dense):
+            return delta @ weight
+        if len(self.source) == 1:
+            return delta.sum((-2, -1)) @ weight
+        image = self.layer.adjoint(delta, weight, (self.source[0], *self.target[1:]))
+        if self._resized:
+            down, right = self._averages(delta)
+            image = down.mT @ image @ right
+        return image.flatten(1)
+
+    @property
+    def _resized(self) -> bool:
+        return self.source[1:] != self.target[1:]
+
+    def _averages(self, like: Tensor) -> list[Tensor]:
+        """Matrices that average windows of rows, and of columns."""
+        return [
+            F.adaptive_avg_pool1d(torch.eye(old, dtype=like.dtype, device=like.device), new).mT
+            for old, new in zip(self.source[1:], self.target[1:], strict=True)
+        ]
+
+
+@final
+@dataclass(frozen=True)
+class Stage:
+    """A layer of the path with its gates and biases, and the pools after it.
+
+        z' = pools(σ(t)),      t = bias + Σᵢ Sᵢ(yᵢ ∘ gate_y) + L(z ∘ gate_z),      L ≥ 0, gate_z ≥ 0
+
+    Attributes:
+        block: L and the pools.
+        skips: the maps Sᵢ, one for each input.
+        activation: σ; None for the identity.
+        weight_z: the weight of L; None for the first stage, where there is no z.
+        weight_y: the weights of Sᵢ; None where yᵢ does not enter.
+        gate_z: of the shape of z, or what broadcasts to it; None for none.
+        gate_y: of the shape of the only input, flat; None for none.
+        bias: of the shape of t, or what broadcasts to it.
+    """
+
+    block: Block
+    skips: tuple[Skip, ...]
+    activation: Activation | None
+    weight_z: Tensor | None
+    weight_y: tuple[Tensor | None, ...]
+    gate_z: Tensor | None
+    gate_y: Tensor | None
+    bias: Tensor
+
+    def forward(self, z: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+        """z', and what ``backward`` needs to know; the first stage does not read z."""
+        t = self._of_inputs(self.bias, inputs)
+        if self.weight_z is not None:
+            t = t + self._of_z(z, self.weight_z)
+        t = t.expand(-1, *self.block.shapes()[0])
+        tape: list[Tensor | None] = [t]
+        z = t if self.activation is None else self.activation.value(t)
+        for pool in self.block.pools:
+            z, where = pool.apply(z)
+            tape.append(where)
+        return z, tape
+
+    def backward(self, delta: Tensor, tape: list[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """∂f/∂z and the stage's share of ∂f/∂y, given δ = ∂f/∂z'."""
+        t, *places = tape
+        for pool, where in zip(reversed(self.block.pools), reversed(places), strict=True):
+            delta = pool.adjoint(delta, where)
+        if self.activation is not None and t is not None:
+            delta = delta * self.activation.slope(t)
+        parts = [
+            delta.new_zeros(len(delta), prod(s.source)) if w is None else s.adjoint(delta, w)
+            for s, w in zip(self.skips, self.weight_y, strict=True)
+        ]
+        gradient = torch.cat(parts, -1)
+        if self.gate_y is not None:
+            gradient = gradient * self.gate_y
+        if self.weight_z is not None:
+            delta = self.block.layer.adjoint(delta, self.weight_z, self.block.shape)
+            if self.gate_z is not None:
+                delta = delta * self.gate_z
+        return delta, gradient
+
+    def take(self, index: Tensor) -> Stage:
+        """The stage for the samples at ``index``."""
+
+        def rows(t: Tensor | None) -> Tensor | None:
+            return t if t is None or len(t) == 1 else t.index_select(0, index)
+
+        bias = rows(self.bias)
+        assert bias is not None
+        return replace(self, gate_z=rows(self.gate_z), gate_y=rows(self.gate_y), bias=bias)
+
+    def to_maps(self, sample: int) -> list[list[AffineMap]]:
+        """The layer, and each pool, of one sample: affine maps of (y, z) with z' their maximum."""
+        exact = self.take(torch.tensor([sample], device=self.bias.device))._in_float64()
+        shape, *pooled = self.block.shapes()
+        sizes = [prod(skip.source) for skip in self.skips]
+
+        def of_y(y: Tensor) -> Tensor:
+            nothing = y.new_zeros(len(y), *(1 for _ in shape))
+            return exact._of_inputs(nothing, y.split(sizes, -1)).expand(-1, *shape)
+
+        y_matrix, z_matrix = matrix(of_y, (sum(sizes),)), None
+        if exact.weight_z is not None:
+            weight = exact.weight_z
+            z_matrix = matrix(lambda z: exact._of_z(z, weight), self.block.shape)
+        offset = to_array(exact.bias.expand(1, *shape).flatten())
+        slopes = (1.0,) if self.activation is None else (1.0, self.activation.leak)
+        maps: list[list[AffineMap]] = [
+            [(s * y_matrix, None if z_matrix is None else s * z_matrix, s * offset) for s in slopes]
+        ]
+        for pool, read in zip(self.block.pools, [shape, *pooled], strict=False):
+            maps.append([(None, piece, 0.0) for piece in pool.pieces(read)])
+        return maps
+
+    def _of_inputs(self, t: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        """t + Σᵢ Sᵢ(yᵢ ∘ gate_y)."""
+        for skip, y, weight in zip(self.skips, inputs, self.weight_y, strict=True):
+            if weight is not None:
+                t = t + skip.apply(y if self.gate_y is None else y * self.gate_y, weight)
+        return t
+
+    def _of_z(self, z: Tensor, weight: Tensor) -> Tensor:
+        """L(z ∘ gate_z)."""
+        return self.block.layer.apply(z if self.gate_z is None else z * self.gate_z, weight)
+
+    def _in_float64(self) -> Stage:
+        def exact(t: Tensor) -> Tensor:
+            return t.detach().cpu().double()
+
+        return replace(
+            self,
+            weight_z=None if self.weight_z is None else exact(self.weight_z),
+            weight_y=tuple(None if w is None else exact(w) for w in self.weight_y),
+            gate_z=None if self.gate_z is None else exact(self.gate_z),
+            gate_y=None if self.gate_y is None else exact(self.gate_y),
+            bias=exact(self.bias),
+        )
+
+
+@final
+@dataclass(eq=False)
+class ConditionedConvolution(ConvexFunction):
+    """The convex path of a convolutional network, its gates and biases computed.
+
+    y is flat: its inputs yᵢ, images or vectors, one after the other. One evaluation is one forward
+    and one backward pass; there is no Hessian, so ``smooth`` is False for every σ.
+
+    Attributes:
+        activation: σ.
+        stages: the layers; the last gives f(y), is of width one and without σ.
+        sizes: lengths of the inputs yᵢ, flat.
+        batched: whether ``batch_shape`` shows the batch axis.
+    """
+
+    activation: Activation
+    stages: tuple[Stage, ...]
+    sizes: tuple[int, ...]
+    batched: bool
+    dim: int = field(init=False)
+    smooth = False
+
+    def __post_init__(self) -> None:
+        self.like = self.stages[-1].bias
+        self.dim = sum(self.sizes)
+        self.batch_shape = self.like.shape[:1] if self.batched else torch.Size()
+        self.piecewise_linear = self.activation.piecewise_linear
+
+    def _forward(self, y: Tensor) -> tuple[Tensor, list[list[Tensor | None]]]:
+        """f(y), of the batch that y and the function share, and what the way back needs."""
+        require_points(y, self.dim)
+        batch = common_shape(self.batch_shape, y.shape[:-1])
+        inputs = y.expand(*batch, self.dim).reshape(batch.numel(), self.dim).split(self.sizes, -1)
+        z, tapes = y, []
+        for stage in self.stages:
+            z, tape = stage.forward(z, inputs)
+            tapes.append(tape)
+        return z.view(batch), tapes
+
+    def value(self, y: Tensor) -> Tensor:
+        return self._forward(y)[0]
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        value, tapes = self._forward(y)
+        delta = torch.ones_like(value).view(-1, 1)
+        delta, total = self.stages[-1].backward(delta, tapes[-1])
+        for stage, tape in zip(self.stages[-2::-1], tapes[-2::-1], strict=True):
+            delta, gradient = stage.backward(delta, tape)
+            total = total + gradient
+        return value, total.view(*value.shape, self.dim)
+
+    def take(self, index: Tensor) -> ConditionedConvolution:
+        return replace(self, stages=tuple(stage.take(index) for stage in self.stages))
+
+    def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
+        (sample,) = index or (0,)
+        *hidden, (output,) = [maps for s in self.stages for maps in s.to_maps(sample)]
+        return LinearProgram.network(self.dim, hidden, output)
+
+
+@final
+class ConvolutionalPath(NonNegativeWeights):
+    """Layers k = 0 … K with weights Wₖᶻ ≥ 0, the last a dense one of width one.
+
+    Args:
+        shape: what the first layer reads.
+        layers: convolutions, pools and dense layers; the first is not a pool.
+        activation_name: the name of σ.
+        nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
+
+    Attributes:
+        blocks: the convolutions and dense layers with the pools after them, k = 0 … K.
+
+    Raises:
+        ValueError: a layer does not fit the shape it is to read, or a name is unknown.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        layers: Sequence[Layer],
+        activation_name: str,
+        nonnegativity: NonNegativity,
+    ) -> None:
+        if not layers:
+            raise ValueError("layers: expected a Conv or Dense first, got none")
+        blocks = blocks_of(shape, (*layers, Dense(1)))
+        shapes = [block.layer.weight_shape(block.shape) for block in blocks[1:]]
+        super().__init__(shapes, [prod(s[1:]) for s in shapes], activation_name, nonnegativity)
+        self.blocks = blocks
+
+    def skips(self, source: Shape) -> list[Skip]:
+        """How an input of a shape enters each layer."""
+        return [Skip(block.layer, source, block.shape) for block in self.blocks]
+
+    def function(
+        self,
+        sources: Sequence[Shape],
+        weight_y: Sequence[tuple[Tensor | None, ...]],
+        bias: Sequence[Tensor],
+        gate_z: Sequence[Tensor | None] | None = None,
+        gate_y: Sequence[Tensor] | None = None,
+        weight_z: Sequence[Tensor] | None = None,
+        *,
+        batched: bool,
+    ) -> ConditionedConvolution:
+        """The path, or its end, as convex functions of inputs of some shapes.
+
+        There is an entry for each layer, or for each of the last ones: then the first bias has what
+        the layers before them give.
+
+        Args:
+            sources: shapes of the inputs yᵢ.
+            weight_y: for each layer, one weight for each input; None where it does not enter.
+            bias: for each layer.
+            gate_z: for each layer, None for none.
+            gate_y: for each layer.
+            weight_z: for each layer but the first of all; None for ``weight_z()``.
+            batched: whether biases and gates have a sample each.
+        """
+        first, last = len(self.blocks) - len(bias), len(self.blocks) - 1
+        weights = self.weight_z() if weight_z is None else weight_z
+        parts = zip(
+            range(first, last + 1),
+            zip(*(self.skips(source)[first:] for source in sources), strict=True),
+            (None, *weights[first:]),
+            weight_y,
+            repeat(None) if gate_z is None else gate_z,
+            repeat(None) if gate_y is None else gate_y,
+            bias,
+            strict=False,  # gates may repeat for ever
+        )
+        stages = [
+            Stage(self.blocks[k], skips, None if k == last else self.activation, *tensors)
+            for k, skips, *tensors in parts
+        ]
+        sizes = tuple(prod(source) for source in sources)
+        return ConditionedConvolution(self.activation, tuple(stages), sizes, batched)
