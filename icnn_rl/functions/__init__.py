@@ -13,6 +13,8 @@ from icnn_rl.functions.convex_function import (
 )
 from icnn_rl.functions.linear_program import AffineMap, Array, LinearProgram, to_array
 from icnn_rl.functions.terms import (
+    ENTROPY_EDGE,
+    ENTROPY_SLOPE,
     Linear,
     NegativeEntropy,
     NegativeShannonEntropy,
@@ -26,6 +28,8 @@ from icnn_rl.functions.terms import (
 )
 
 __all__ = [
+    "ENTROPY_EDGE",
+    "ENTROPY_SLOPE",
     "Affine",
     "AffineMap",
     "Array",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from icnn_rl.functions import EDGE, STEEP
+from icnn_rl.functions import ENTROPY_EDGE, ENTROPY_SLOPE
 from icnn_rl.kernels.compiling import compiled, inner
 from icnn_rl.kernels.linear_algebra import factor, row_dot, rows_dot, substitute
 
@@ -78,10 +78,10 @@ def _solve_masters(masters, m, active, alpha, best, gap, tol, y, bounds):  # typ
 @inner
 def _negative_entropy(y):  # type: ignore[no-untyped-def]
     """The entropy term of one coordinate, for α = 1, as ``NegativeEntropy`` defines it."""
-    inside = min(abs(y), EDGE)
+    inside = min(abs(y), ENTROPY_EDGE)
     outside = abs(y) - inside
     p = (1 + inside) / 2
-    return p * math.log(p) + (1 - p) * math.log(1 - p) + (STEEP + outside / 2) * outside
+    return p * math.log(p) + (1 - p) * math.log(1 - p) + (ENTROPY_SLOPE + outside / 2) * outside
 
 
 @inner
@@ -90,11 +90,11 @@ def _respond(c, alpha, lower, upper, y, flexibility):  # type: ignore[no-untyped
     total = 0.0
     for i in range(len(c)):
         x = -c[i] / alpha
-        if abs(x) <= STEEP:
+        if abs(x) <= ENTROPY_SLOPE:
             y[i] = math.tanh(x)
             flexibility[i] = (1 - y[i] * y[i]) / alpha
         else:
-            y[i] = math.copysign(EDGE + abs(x) - STEEP, x)
+            y[i] = math.copysign(ENTROPY_EDGE + abs(x) - ENTROPY_SLOPE, x)
             flexibility[i] = 1 / alpha
         if not lower[i] < y[i] < upper[i]:
             y[i] = min(max(y[i], lower[i]), upper[i])

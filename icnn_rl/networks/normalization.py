@@ -68,8 +68,8 @@ class BatchRenorm(Normalization):
         γ ∘ (r (x - m) / s + d) + δ,      r = clip(s / s', 1/3, 3),  d = clip((m - m') / s', -5, 5)
 
     Here m and s are the mean and deviation over the samples, m' and s' their running averages, and
-    r and d are constants in the gradient. So the result is (x - m') / s', as in evaluation, unless a
-    batch is far off. For the first 2000 batches r = 1 and d = 0.
+    r and d are constants in the gradient. So the result is (x - m') / s', as in evaluation, unless
+    a batch is far off. For the first 2000 batches r = 1 and d = 0.
 
     Source: Ioffe, "Batch Renormalization", NeurIPS 2017.
     """
