@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from icnn_rl.networks.checks import require_one_of
+
 LEAK = 0.01
 
 
@@ -102,9 +104,5 @@ def activation(name: str) -> Activation:
     Raises:
         ValueError: no convex, non-decreasing activation has that name.
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"activation: expected a convex, non-decreasing function, one of "
-            f"{', '.join(ACTIVATIONS)}; got {name!r}"
-        )
+    require_one_of("activation", name, ACTIVATIONS, "a convex, non-decreasing function, ")
     return ACTIVATIONS[name]

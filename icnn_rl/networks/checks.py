@@ -10,11 +10,11 @@ Shape = tuple[int, ...]
 """Of one sample: ``(channels, height, width)`` for an image, ``(n,)`` for a vector."""
 
 
-def require_one_of(argument: str, value: str, names: Collection[str]) -> None:
-    """Refuse a value that is none of the names an argument knows."""
+def require_one_of(argument: str, value: str, names: Collection[str], kind: str = "") -> None:
+    """Refuse a value that is none of the names an argument knows, all of them of some kind."""
     if value not in names:
         known = ", ".join(map(repr, names))
-        raise ValueError(f"{argument}: expected one of {known}, got {value!r}")
+        raise ValueError(f"{argument}: expected {kind}one of {known}, got {value!r}")
 
 
 def require_batch_of(argument: str, t: Tensor, shape: Shape) -> None:

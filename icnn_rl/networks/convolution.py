@@ -6,17 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from math import prod
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icnn_rl.functions import AffineMap, ConvexFunction, LinearProgram, common_shape, to_array
+from icnn_rl.functions import (
+    AffineMap,
+    Array,
+    ConvexFunction,
+    LinearProgram,
+    common_shape,
+    to_array,
+)
 from icnn_rl.networks.activations import Activation
 from icnn_rl.networks.checks import Shape, require_points
 from icnn_rl.networks.convex_path import NonNegativeWeights, NonNegativity
-from icnn_rl.networks.layers import Block, Conv, Dense, Layer, blocks_of, matrix
+from icnn_rl.networks.layers import Block, Conv, Dense, Layer, blocks_of
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 
 @final
@@ -69,6 +79,16 @@ class Skip:
             image = down.mT @ image @ right
         return image.flatten(1)
 
+    def matrix(self, weight: Tensor) -> sp.csr_array:
+        """S as a matrix, whose columns are what it makes of unit vectors."""
+        import scipy.sparse as sp
+
+        units = torch.eye(prod(self.source), dtype=torch.float64)
+        weight = weight.detach().cpu().double()
+        shape = self.layer.output_shape(self.target)
+        parts = [self.apply(y, weight).expand(-1, *shape).flatten(1) for y in units.split(256)]
+        return sp.csr_array(sp.vstack([sp.csr_array(to_array(part)) for part in parts]).T)
+
     @property
     def _resized(self) -> bool:
         return self.source[1:] != self.target[1:]
@@ -110,9 +130,13 @@ class Stage:
 
     def forward(self, z: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
         """z', and what ``backward`` needs to know; the first stage does not read z."""
-        t = self._of_inputs(self.bias, inputs)
+        t = self.bias
+        for skip, y, weight in zip(self.skips, inputs, self.weight_y, strict=True):
+            if weight is not None:
+                t = t + skip.apply(y if self.gate_y is None else y * self.gate_y, weight)
         if self.weight_z is not None:
-            t = t + self._of_z(z, self.weight_z)
+            z = z if self.gate_z is None else z * self.gate_z
+            t = t + self.block.layer.apply(z, self.weight_z)
         t = t.expand(-1, *self.block.shapes()[0])
         tape: list[Tensor | None] = [t]
         z = t if self.activation is None else self.activation.value(t)
@@ -153,50 +177,34 @@ class Stage:
 
     def to_maps(self, sample: int) -> list[list[AffineMap]]:
         """The layer, and each pool, of one sample: affine maps of (y, z) with z' their maximum."""
-        exact = self.take(torch.tensor([sample], device=self.bias.device))._in_float64()
-        shape, *pooled = self.block.shapes()
-        sizes = [prod(skip.source) for skip in self.skips]
+        import scipy.sparse as sp
 
-        def of_y(y: Tensor) -> Tensor:
-            nothing = y.new_zeros(len(y), *(1 for _ in shape))
-            return exact._of_inputs(nothing, y.split(sizes, -1)).expand(-1, *shape)
+        shape, layer, read = self.block.shapes()[0], self.block.layer, self.block.shape
 
-        y_matrix, z_matrix = matrix(of_y, (sum(sizes),)), None
-        if exact.weight_z is not None:
-            weight = exact.weight_z
-            z_matrix = matrix(lambda z: exact._of_z(z, weight), self.block.shape)
-        offset = to_array(exact.bias.expand(1, *shape).flatten())
+        def of_sample(t: Tensor, shape: Shape) -> Array:
+            return to_array(t[min(sample, len(t) - 1)].expand(shape).flatten())
+
+        of_y = sp.hstack(
+            [
+                sp.csr_array((prod(shape), prod(skip.source))) if w is None else skip.matrix(w)
+                for skip, w in zip(self.skips, self.weight_y, strict=True)
+            ]
+        )
+        if self.gate_y is not None:
+            of_y = of_y * of_sample(self.gate_y, self.gate_y.shape[1:])
+        of_z = None
+        if self.weight_z is not None:
+            of_z = layer.matrix(to_array(self.weight_z), read)
+            if self.gate_z is not None:
+                of_z = of_z * of_sample(self.gate_z, read)
+        offset = of_sample(self.bias, shape)
         slopes = (1.0,) if self.activation is None else (1.0, self.activation.leak)
         maps: list[list[AffineMap]] = [
-            [(s * y_matrix, None if z_matrix is None else s * z_matrix, s * offset) for s in slopes]
+            [(s * of_y, None if of_z is None else s * of_z, s * offset) for s in slopes]
         ]
-        for pool, read in zip(self.block.pools, [shape, *pooled], strict=False):
+        for pool, read in zip(self.block.pools, self.block.shapes(), strict=False):
             maps.append([(None, piece, 0.0) for piece in pool.pieces(read)])
         return maps
-
-    def _of_inputs(self, t: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-        """t + Σᵢ Sᵢ(yᵢ ∘ gate_y)."""
-        for skip, y, weight in zip(self.skips, inputs, self.weight_y, strict=True):
-            if weight is not None:
-                t = t + skip.apply(y if self.gate_y is None else y * self.gate_y, weight)
-        return t
-
-    def _of_z(self, z: Tensor, weight: Tensor) -> Tensor:
-        """L(z ∘ gate_z)."""
-        return self.block.layer.apply(z if self.gate_z is None else z * self.gate_z, weight)
-
-    def _in_float64(self) -> Stage:
-        def exact(t: Tensor) -> Tensor:
-            return t.detach().cpu().double()
-
-        return replace(
-            self,
-            weight_z=None if self.weight_z is None else exact(self.weight_z),
-            weight_y=tuple(None if w is None else exact(w) for w in self.weight_y),
-            gate_z=None if self.gate_z is None else exact(self.gate_z),
-            gate_y=None if self.gate_y is None else exact(self.gate_y),
-            bias=exact(self.bias),
-        )
 
 
 @final

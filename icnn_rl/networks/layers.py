@@ -1,21 +1,22 @@
 """Layers of networks over images: what a user writes down, and the linear maps behind it.
 
-Shapes are those of one sample; tensors have a batch axis in front. A layer knows its map and the
-map's adjoint, for gradients without an autograd tape.
+Shapes are those of one sample; tensors have a batch axis in front. A layer knows its map, the
+map's adjoint (for gradients without an autograd tape), and its matrix (for linear programs).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icnn_rl.functions import to_array
+from icnn_rl.functions import Array
 from icnn_rl.networks.checks import Shape
 
 if TYPE_CHECKING:
@@ -78,6 +79,21 @@ class Conv(_Layer):
             delta, weight, stride=self.stride, padding=self.padding, output_padding=left_out
         )
 
+    def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
+        """L as a matrix between flattened images."""
+        import scipy.sparse as sp
+
+        numbered = torch.arange(1.0, 1 + prod(shape), dtype=torch.float64).view(1, *shape)
+        patches = F.unfold(numbered, self.kernel, padding=self.padding, stride=self.stride)
+        columns = patches[0].long().numpy() - 1  # entry of the input, -1 where padded
+        positions = columns.shape[1]
+        rows = np.arange(self.channels * positions).reshape(self.channels, 1, positions)
+        data = weight.reshape(self.channels, -1, 1)
+        rows, columns, data = np.broadcast_arrays(rows, columns, data)
+        inside = columns >= 0
+        places = rows[inside], columns[inside]
+        return sp.csr_array((data[inside], places), shape=(rows.max() + 1, prod(shape)))
+
 
 @final
 @dataclass(frozen=True)
@@ -109,6 +125,12 @@ class Dense(_Layer):
         """Lᵀ δ, of ``shape``."""
         return (delta @ weight).view(-1, *shape)
 
+    def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
+        """L as a matrix between flattened vectors."""
+        import scipy.sparse as sp
+
+        return sp.csr_array(weight)
+
 
 @dataclass(frozen=True)
 class _Pool(_Layer):
@@ -123,6 +145,17 @@ class _Pool(_Layer):
                 f"layers: {self} expected height and width that it divides, got shape {shape}"
             )
         return (channels, height // self.size, width // self.size)
+
+    def entries(self, shape: Shape) -> list[sp.csr_array]:
+        """For each place in a window, the matrix that picks the entries there."""
+        import scipy.sparse as sp
+
+        units, numbered = sp.eye_array(prod(shape), format="csr"), np.arange(prod(shape))
+        places = np.ndindex(self.size, self.size)
+        return [
+            units[numbered.reshape(shape)[:, i :: self.size, j :: self.size].ravel()]
+            for i, j in places
+        ]
 
 
 @final
@@ -141,13 +174,8 @@ class MaxPool(_Pool):
         return F.max_unpool2d(delta, where, [self.size, self.size])
 
     def pieces(self, shape: Shape) -> list[sp.csr_array]:
-        """Matrices M with result = max M z, one for each place in a window."""
-        places = range(self.size)
-        return [
-            matrix(lambda z, i=i, j=j: z[..., i :: self.size, j :: self.size], shape)  # type: ignore[misc]
-            for i in places
-            for j in places
-        ]
+        """Matrices M with result = max M z."""
+        return self.entries(shape)
 
 
 @final
@@ -165,7 +193,7 @@ class AveragePool(_Pool):
 
     def pieces(self, shape: Shape) -> list[sp.csr_array]:
         """Matrices M with result = max M z: here just one."""
-        return [matrix(lambda z: self.apply(z)[0], shape)]
+        return [sum(self.entries(shape)) / self.size**2]
 
 
 Layer = Conv | Dense | MaxPool | AveragePool
@@ -215,12 +243,3 @@ def blocks_of(shape: Shape, layers: Sequence[Layer]) -> list[Block]:
         else:
             raise ValueError(f"layers: expected a Conv or Dense first, got {tuple(layers)}")
     return blocks
-
-
-def matrix(apply: Callable[[Tensor], Tensor], shape: Shape) -> sp.csr_array:
-    """The matrix of a linear map of batches of ``shape``, inputs and results flattened."""
-    import scipy.sparse as sp
-
-    units = torch.eye(prod(shape), dtype=torch.float64).view(-1, *shape)
-    rows = [sp.csr_array(to_array(apply(part).flatten(1))) for part in units.split(256)]
-    return sp.csr_array(sp.vstack(rows).T)

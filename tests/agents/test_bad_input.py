@@ -182,7 +182,7 @@ def test_observation_with_the_wrong_keys() -> None:
     ("network", "message"),
     [
         ({"activation": "tanh"}, "activation: expected a convex.*got 'tanh'"),
-        ({"nonnegativity": "relu"}, "nonnegativity: expected 'projection' or 'softplus'"),
+        ({"nonnegativity": "relu"}, "nonnegativity: expected one of 'projection', 'softplus'"),
         ({"convex": ()}, "convex: expected at least one hidden layer"),
         ({"n_critics": 0}, "n_critics: expected a finite number >= 1, got 0"),
     ],
