@@ -37,8 +37,7 @@ class Battery(Task):
     and the last two terms the wear. As p > 0, the reward is concave in u, the feasible (c, u) are a
     convex set, and Q* is jointly concave in (c, u). An action beyond the charge's limits is clipped
     to them, and ``info["violation"]`` is what was cut off; ``action_set`` announces the limits,
-    within which the problem is convex. (A penalty would be convex, too, but its slope must exceed
-    every price, and it would punish rounding.)
+    within which the problem is convex.
 
     An observation is (c / 4, log p, sin, cos of the hour, share of the episode that is left). What
     is in the battery at the end is lost. The charge at the start is uniform.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -126,30 +127,22 @@ def _chord(over: CanonicalSet, y: Tensor, direction: Tensor) -> tuple[Tensor, Te
     return low, high
 
 
+@dataclass
 class _Chain:
-    """Points of a batch, and a step of slice sampling that leaves exp(-f/T) invariant.
+    """Points y of a batch with their values, and a step that leaves exp(-f/T) invariant."""
 
-    Attributes:
-        y: shape ``(*batch, n)``.
-        value: f(y), shape ``batch``.
-    """
+    f: ConvexFunction
+    over: CanonicalSet
+    temperature: float
+    generator: torch.Generator | None
+    y: Tensor
+    value: Tensor
 
-    def __init__(
-        self,
-        f: ConvexFunction,
-        over: CanonicalSet,
-        temperature: float,
-        generator: torch.Generator | None,
-        y: Tensor,
-        value: Tensor,
-    ) -> None:
-        self.y, self.value = y, value
-        self._over = over
-        self._temperature = temperature
-        self._generator = generator
+    def __post_init__(self) -> None:
         # Up to 1024 points, an evaluation of small networks takes no longer than for one.
-        self._tries = max(2, min(32, 1024 // value.numel()))
-        self._f = f.take(torch.arange(y.shape[-2], device=y.device).repeat(self._tries))
+        self.tries = max(2, min(32, 1024 // self.value.numel()))
+        samples = torch.arange(self.y.shape[-2], device=self.y.device)
+        self.f = self.f.take(samples.repeat(self.tries))
 
     def move(self, direction: Tensor) -> None:
         """Move each point to a uniform one of those on its line whose value is below a level.
@@ -158,9 +151,9 @@ class _Chain:
         the level cuts off the chord on its side.
         """
         old = self.value.unsqueeze(-2)
-        exponential = torch.empty_like(old).exponential_(generator=self._generator)
-        level = old + self._temperature * exponential
-        chord = _chord(self._over, self.y, direction)
+        exponential = torch.empty_like(old).exponential_(generator=self.generator)
+        level = old + self.temperature * exponential
+        chord = _chord(self.over, self.y, direction)
         low, high = (t.to(self.y.dtype).unsqueeze(-2) for t in chord)
         moved, value, found = torch.zeros_like(old), old, torch.zeros_like(old, dtype=torch.bool)
         for _ in range(ROUNDS):
@@ -182,7 +175,7 @@ class _Chain:
     def _try(self, low: Tensor, high: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Uniform t, shape ``(*batch[:-1], tries, batch[-1])``, and the values there."""
         *ensemble, _, size = low.shape
-        t = low.new_empty(*ensemble, self._tries, size).uniform_(generator=self._generator)
+        t = low.new_empty(*ensemble, self.tries, size).uniform_(generator=self.generator)
         t = low + (high - low) * t
         points = self.y.unsqueeze(-3) + t.unsqueeze(-1) * direction.unsqueeze(-3)
-        return t, self._f.value(points.flatten(-3, -2)).view_as(t)
+        return t, self.f.value(points.flatten(-3, -2)).view_as(t)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from icnn_rl.adjoints.optimality import Constraints
 from icnn_rl.functions import ConvexFunction, Sum
+from icnn_rl.sets.canonical import unit_rows
 
 RADIUS = 4.0  # of the ball that pieces are looked for in, in units of the distance to the minimiser
 SPARE = 10  # pairs of points beyond n: a kink is missed with probability 2^-SPARE or less
@@ -40,18 +41,12 @@ def split(f: ConvexFunction) -> tuple[ConvexFunction, ConvexFunction]:
     Raises:
         TypeError: f is not of this form.
     """
-    leaves, terms = [f], []
-    while leaves:
-        term = leaves.pop()
-        if isinstance(term, Sum):
-            leaves += [term.left, term.right]
-        else:
-            terms.append(term)
+    terms = _terms(f)
     smooth = [t for t in terms if t.smooth]
     rest = [t for t in terms if not t.smooth]
     curved = any(bool((torch.as_tensor(t.strong_convexity) > 0).all()) for t in smooth)
     if not (curved and all(t.piecewise_linear for t in rest)):
-        names = " + ".join(type(t).__name__ for t in reversed(terms))
+        names = " + ".join(type(t).__name__ for t in terms)
         raise TypeError(
             f"f: expected a smooth function, or a piecewise-linear one plus quadratic(gamma, "
             f"center) or negative_entropy(alpha), whose minimiser is differentiable; got {names}"
@@ -59,6 +54,10 @@ def split(f: ConvexFunction) -> tuple[ConvexFunction, ConvexFunction]:
     if f.like is None or f.like.dtype != torch.float64:
         raise TypeError("f: expected float64, which it takes to tell the pieces at a kink")
     return reduce(add, smooth), reduce(add, rest)
+
+
+def _terms(f: ConvexFunction) -> list[ConvexFunction]:
+    return _terms(f.left) + _terms(f.right) if isinstance(f, Sum) else [f]
 
 
 def with_pieces(p: ConvexFunction, y: Tensor, radius: Tensor, c: Constraints) -> Constraints:
@@ -84,14 +83,13 @@ def with_pieces(p: ConvexFunction, y: Tensor, radius: Tensor, c: Constraints) ->
     for direction in torch.cat([directions, -directions]):
         point = y + radius.unsqueeze(-1) * direction
         value, gradient = p.value_and_gradient(point)
-        length = (1 + gradient.detach().square().sum(-1)).sqrt()
-        rows.append(F.pad(gradient, (0, 1), value=-1.0) / length.unsqueeze(-1))
-        rights.append(((gradient * point).sum(-1) - value) / length)
-    C = torch.cat([F.pad(c.C, (0, 1)), torch.stack(rows, -2)], -2)
+        rows.append(F.pad(gradient, (0, 1), value=-1.0))
+        rights.append((gradient * point).sum(-1) - value)
+    G, right = unit_rows(torch.stack(rows, -2), torch.stack(rights, -1))
     return Constraints(
         lower=F.pad(c.lower, (0, 1), value=-torch.inf),
         upper=F.pad(c.upper, (0, 1), value=torch.inf),
-        C=C,
-        right=torch.cat([c.right, torch.stack(rights, -1)], -1),
+        C=torch.cat([F.pad(c.C, (0, 1)), G], -2),
+        right=torch.cat([c.right, right], -1),
         equation=F.pad(c.equation, (0, len(rows)), value=True),
     )

@@ -23,8 +23,6 @@ Array = npt.NDArray[np.float64]
 Bounds = tuple[Tensor, Tensor]
 Rows = tuple[Tensor, Tensor]
 
-MARGIN = 0.01  # from the bounds, in units of their distance, at which a search starts well
-
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,8 +100,8 @@ class CanonicalSet(ConvexSet):
             bound("lower", lower),
             bound("upper", upper),
             (implied[0].double(), implied[1].double()),
-            *_unit_rows(*rows(("A_ub", "b_ub"), A_ub, b_ub)),
-            *_unit_rows(*rows(("A_eq", "b_eq"), A_eq, b_eq)),
+            *unit_rows(*rows(("A_ub", "b_ub"), A_ub, b_ub)),
+            *unit_rows(*rows(("A_eq", "b_eq"), A_eq, b_eq)),
             *rows(("l1_weights", "l1_radius"), l1_weights, l1_radius),
             tuple(BallConstraint(*(t.double() for t in ball)) for ball in balls),
         )
@@ -166,7 +164,7 @@ class CanonicalSet(ConvexSet):
         for matrix, right in ((self.A_ub, self.b_ub), (self.A_eq, self.b_eq)):
             if right.shape[-1]:
                 right = right - (matrix @ origin.unsqueeze(-1)).squeeze(-1)
-                matrix, right = _unit_rows(matrix * width.unsqueeze(-2), right)
+                matrix, right = unit_rows(matrix * width.unsqueeze(-2), right)
             arrays += [self._flat(matrix, 2), self._flat(right)]
         return Polyhedron(self._flat(origin), self._flat(width), self._flat(finite) > 0, *arrays)
 
@@ -177,7 +175,7 @@ class CanonicalSet(ConvexSet):
         if self.has_l1:
             over, signed = self.lifted().polyhedron, torch.cat([c, -c], -1)
             # From the middle of the bounds of p and q the interior-point method may stall.
-            start = over.interior()[0].clip(MARGIN, 1 - MARGIN)
+            start = over.interior()[0].clip(0.01, 0.99)
             return self._tensor(over.support(self._flat(signed), start), c, c[..., 0])
         if self.has_rows:
             return self._tensor(self.polyhedron.support(self._flat(c)), c, c[..., 0])
@@ -262,12 +260,11 @@ class CanonicalSet(ConvexSet):
         return replace(self, lower=lower, upper=upper, l1_weights=weights, l1_radius=radius)
 
     def lifted(self) -> CanonicalSet:
-        """The points (p, q) ≥ 0 whose images p - q are those of a set with weighted ℓ1 balls.
+        """A polyhedron of points (p, q) ≥ 0 whose images p - q are the set, without its balls.
 
             W (p + q) ≤ r,    A_ub (p - q) ≤ b_ub,    A_eq (p - q) = b_eq,    and bounds
 
-        The bounds force nothing: p = max(y, 0) and q = max(-y, 0) keep to them for every y of the
-        set, which has no balls of the Euclidean norm.
+        The bounds keep p = max(y, 0) and q = max(-y, 0) for every y of the set.
 
         Raises:
             ValueError: a coordinate is not bounded.
@@ -337,13 +334,7 @@ def lowered(u: Tensor) -> Tensor:
 
 
 def broadcast(name: str, given: float | Tensor, shape: Sequence[int], like: Tensor) -> Tensor:
-    """A number or tensor in the precision and on the device of points, in a shape that fits them.
-
-    Args:
-        name: of the argument that was given.
-        given: what was given; an array does as well as a tensor.
-        shape: what it is expanded to.
-        like: points.
+    """A number, array or tensor, expanded, in the precision and on the device of points.
 
     Raises:
         ValueError: it does not expand to that shape.
@@ -360,8 +351,8 @@ def broadcast(name: str, given: float | Tensor, shape: Sequence[int], like: Tens
         ) from None
 
 
-def _unit_rows(matrix: Tensor, right: Tensor) -> Rows:
-    """Rows of length one, but for zeros, and their right-hand sides."""
+def unit_rows(matrix: Tensor, right: Tensor) -> Rows:
+    """Rows scaled to length one, zeros excepted, and their right-hand sides."""
     if right.shape[-1] == 0:
         return matrix, right
     length = torch.linalg.vector_norm(matrix.detach(), dim=-1)
