@@ -100,9 +100,6 @@ class Allocation(Task):
         shares, season = self._read(x)
         return np.asarray(shares + self.rate * (self.aims[season] - shares))
 
-    def optimal_value(self, x: Array) -> Array:
-        return self._value(*self._read(x))
-
     def optimal_q(self, x: Array, u: Array) -> Array:
         shares, season = self._read(x)
         values = [self._value(u, np.full_like(season, m)) for m in range(self.n)]

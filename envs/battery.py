@@ -75,22 +75,14 @@ class Battery(Task):
         Q* is concave and piecewise linear in u; one of its kinks is best: those of the reward, and
         those of V*, on the lattice of charges.
         """
-        u, q = self._kinks(x)
-        return np.take_along_axis(u, q.argmax(-1)[..., None], -1)
-
-    def optimal_value(self, x: Array) -> Array:
-        return np.asarray(self._kinks(x)[1].max(-1))
-
-    def optimal_q(self, x: Array, u: Array) -> Array:
-        return np.asarray(self._q(x, u)[..., 0])
-
-    def _kinks(self, x: Array) -> tuple[Array, Array]:
-        """The feasible kinks of Q*, and Q* there; both of shape ``(*batch, kinks)``."""
         charge = CAPACITY * x[..., :1].astype(float)
         gentle = np.broadcast_to([0, -GENTLE, GENTLE], (*charge.shape[:-1], 3))
         u = np.concatenate([gentle, _lattice() - charge], -1)
         u = np.clip(u, np.maximum(-POWER, -charge), np.minimum(POWER, CAPACITY - charge))
-        return u, self._q(x, u)
+        return np.take_along_axis(u, self._q(x, u).argmax(-1)[..., None], -1)
+
+    def optimal_q(self, x: Array, u: Array) -> Array:
+        return np.asarray(self._q(x, u)[..., 0])
 
     def _q(self, x: Array, u: Array) -> Array:
         """Q* of k actions for each observation, of shape ``(*batch, k)``, as u."""

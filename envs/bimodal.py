@@ -41,9 +41,6 @@ class BimodalBandit(Task):
     def optimal_action(self, x: Array) -> Array:
         return np.full_like(x, PEAK, dtype=np.float64)
 
-    def optimal_value(self, x: Array) -> Array:
-        return np.ones(x.shape[:-1])
-
     def optimal_q(self, x: Array, u: Array) -> Array:
         right, left = 1 - 40 * (u[..., 0] - PEAK) ** 2, 0.4 - 10 * (u[..., 0] + PEAK) ** 2
         return np.maximum(left, right)
@@ -94,10 +91,8 @@ class Slalom(Task):
 
     def optimal_action(self, x: Array) -> Array:
         """argmax_u Q*(x, u) over a grid of actions."""
-        return np.asarray(ACTIONS[self._all_q(x).argmax(-1)][..., None])
-
-    def optimal_value(self, x: Array) -> Array:
-        return np.asarray(self._all_q(x).max(-1))
+        q = self.optimal_q(np.asarray(x)[..., None, :], ACTIONS[:, None])
+        return np.asarray(ACTIONS[q.argmax(-1)][..., None])
 
     def optimal_q(self, x: Array, u: Array) -> Array:
         x = np.asarray(x)
@@ -110,9 +105,6 @@ class Slalom(Task):
             following = np.interp(moved, *_values(self.points, count + 1))
             q[now] = _reward(moved, post[now], u[now]) + following
         return q
-
-    def _all_q(self, x: Array) -> Array:
-        return self.optimal_q(np.asarray(x)[..., None, :], ACTIONS[:, None])
 
     def _start(self) -> None:
         self._x, self._post = self.np_random.uniform(-SPREAD, SPREAD, 2)

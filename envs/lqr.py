@@ -64,13 +64,10 @@ class LQR(Task):
     def optimal_action(self, x: Array) -> Array:
         return np.asarray(-x @ self.K.T)
 
-    def optimal_value(self, x: Array) -> Array:
-        later = self.gamma / (1 - self.gamma) * self._noise_cost if self.noise > 0 else 0.0
-        return -_quadratic(self.P, x) - later
-
     def optimal_q(self, x: Array, u: Array) -> Array:
-        following = self.optimal_value(x @ self.A.T + u @ self.B.T)
-        return self._reward(x, u) + self.gamma * (following - self._noise_cost)
+        noise = self._noise_cost / (1 - self.gamma) if self.noise > 0 else 0.0
+        following = -_quadratic(self.P, x @ self.A.T + u @ self.B.T) - noise
+        return self._reward(x, u) + self.gamma * following
 
     def _reward(self, x: Array, u: Array) -> Array:
         return -_quadratic(self.Q, x) - _quadratic(self.R, u)

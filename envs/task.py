@@ -45,12 +45,12 @@ class Task(gym.Env[Float32, Float32], ABC):
         """An optimal action for each observation x, shapes ``(*batch, dim)`` of their spaces."""
 
     @abstractmethod
-    def optimal_value(self, x: Array) -> Array:
-        """V*(x), the expected return of the optimal policy, of shape ``batch``."""
-
-    @abstractmethod
     def optimal_q(self, x: Array, u: Array) -> Array:
         """Q*(x, u), the expected return after feasible actions u, of shape ``batch``."""
+
+    def optimal_value(self, x: Array) -> Array:
+        """V*(x), the expected return of the optimal policy, of shape ``batch``."""
+        return self.optimal_q(x, self.optimal_action(x))
 
     @abstractmethod
     def _start(self) -> None:
