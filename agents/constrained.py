@@ -27,15 +27,15 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
     """An off-policy algorithm that acts and explores within the set its environment announces.
 
     It refuses numbers from the environment that are not finite, except an infinity in the final
-    observation of an episode under VecNormalize, of which only the clipped value is kept. A
-    subclass defines how to learn, by ``_allowed_after`` within the set of the next state.
+    observation of an episode under VecNormalize, which keeps only the clipped value. A subclass
+    learns, and finds the set of the next state by ``_allowed_after``.
     """
 
     policy: ConcaveQPolicy
     action_space: spaces.Box
     replay_buffer: ReplayBuffer
     action_set: ActionSet | None = None
-    set_is_method = False  # of an environment, with which it is not saved
+    set_is_method = False  # a method of the environment cannot be saved with the model
     normalized_observations = False
 
     def _setup_model(self) -> None:
@@ -115,7 +115,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         """The nearest actions that the environment allows now, and the same scaled."""
         if self.action_set is None:
             return self.policy.in_space(actions), scaled
-        # Without the rounding and the clipping of normalised observations.
+        # Normalised observations are rounded and clipped.
         exact = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
         assert exact is not None
         observations: Any = self.policy.obs_to_tensor(exact)[0]
@@ -158,7 +158,7 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
 def announced_set(env: VecEnv) -> ActionSet | None:
     """The attribute ``action_set`` of the environments, found through their wrappers, if any.
 
-    It reads observations without what a VecNormalize did to them, and images channels first.
+    It reads observations as they were before a VecNormalize, and images channels first.
 
     Raises:
         ValueError: the environments do not all announce the same set, or wrappers around the one
@@ -197,7 +197,7 @@ def announced_set(env: VecEnv) -> ActionSet | None:
 
 
 def _unknown_set(observations: Tensor) -> ConvexSet:
-    """Stands for a method of an environment that is not there."""
+    """Stands in for the method of an environment that is missing."""
     raise ValueError(
         "env: expected the environment, whose method action_set says which actions it allows; got "
         "none; load the model with env=..."
@@ -209,7 +209,7 @@ def _is_method(action_set: ActionSet | None) -> bool:
 
 
 def _identity(action_set: ActionSet) -> object:
-    """Equal for sets that are the same functions: methods are, whichever object they belong to."""
+    """Equal for the same functions; a method is the same whichever object it belongs to."""
     return [getattr(part, "__func__", part) for part in parts_of(action_set)]
 
 

@@ -90,9 +90,9 @@ class ConcaveCritic(BaseModel):
         return torch.nn.functional.one_hot(nearest, self.modes).mT.to(actions)
 
     def home_loss(self, q: Tensor, target: Tensor, actions: Tensor) -> Tensor:
-        """A tenth of the squared errors of the modes at home at the actions.
+        """A tenth of the squared errors of each mode at the actions nearest to its home.
 
-        By it a mode learns around its home even if it is the best one nowhere.
+        So a mode learns around its home even if it is nowhere the best one.
 
         Args:
             q: Q_ik(s, a), shape (E, K, B).

@@ -31,11 +31,11 @@ def sample(
 
         y ~ p(y) ∝ exp(-f(y) / T),      y ∈ 𝒴
 
-    A Markov chain by slice sampling along lines: p is left invariant by each step, and the more
-    sweeps, the less the point depends on where the chain starts. f being convex, the points of a
-    line with f ≤ c form an interval, and a uniform one of them is found by rejection, whatever
-    the scale of f. The n lines of a sweep are the axes and the axes of a random rotation in turn:
-    the former are best where a box cuts p off, the latter where p is narrow and askew.
+    A Markov chain by slice sampling along lines. Each step leaves p invariant; the more sweeps, the
+    less the point depends on the start. As f is convex, the points of a line with f ≤ c form an
+    interval, and rejection finds a uniform one of them, whatever the scale of f. The n lines of a
+    sweep are by turns the axes, best where a box cuts p off, and the axes of a random rotation,
+    best where p is narrow and askew.
 
     Args:
         f: functions with batch shape ``batch`` and dimension n.

@@ -129,7 +129,7 @@ def _differentiate(f: Smooth, y: Tensor, constraints: Constraints) -> tuple[Tens
 def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, Tensor]:
     """One Newton step within the set, where the next would be much shorter; and what is active.
 
-    Values of f would not do to judge the step: near the minimum they are all rounding.
+    Values of f cannot judge the step: near the minimum they differ by rounding alone.
 
     Source: Deuflhard, "Newton methods for nonlinear problems", Springer 2004, section 3.3 (the
     natural monotonicity test).

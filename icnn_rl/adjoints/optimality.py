@@ -202,8 +202,9 @@ def quadratic_step(
 def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> Tensor:
     """The active set at the minimiser of the quadratic model, by a primal active-set method.
 
-    From y, a point of the set, to the minimiser on the constraints held, as far as the others let
-    it; the first in the way is held from there on, and one that pulls is let go at the minimiser.
+    It goes from y, a point of the set, towards the minimiser on the constraints held. It stops at
+    the first other constraint in the way and holds it too; at the minimiser it lets go the one with
+    the multiplier that is most wrong.
 
     Source: Nocedal & Wright, "Numerical Optimization", 2nd edition 2006, algorithm 16.3.
     """
@@ -255,7 +256,7 @@ def differentiable_once(t: Tensor, source: Tensor, who: str) -> Tensor:
 
 
 class _Refuse(torch.autograd.Function):
-    """A tensor that pretends to depend on another, and raises where that is followed up."""
+    """A copy of t that counts as made of ``source``; its derivative raises."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor, source: Tensor, who: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""A function with kinks as a smooth one of one variable more, with a constraint for each piece."""
+"""A function with kinks as a smooth one with one more variable and a constraint for each piece."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icnn_rl.adjoints.optimality import Constraints
 from icnn_rl.functions import ConvexFunction, Sum
 from icnn_rl.sets.canonical import unit_rows
 
-RADIUS = 4.0  # of the ball that pieces are looked for in, in units of the distance to the minimiser
+RADIUS = 4.0  # of the ball in which pieces are searched; 1 is a bound of the minimiser's distance
 SPARE = 10  # pairs of points beyond n: a kink is missed with probability 2^-SPARE or less
 
 
@@ -63,9 +63,8 @@ def _terms(f: ConvexFunction) -> list[ConvexFunction]:
 def with_pieces(p: ConvexFunction, y: Tensor, radius: Tensor, c: Constraints) -> Constraints:
     """The constraints on (y, t): those on y, and a_k + g_kᵀy = t for the pieces of p near y.
 
-    Pieces are what p is at pairs of opposite points around y: the two lie on different sides of
-    every kink that passes through the middle. Their tangents agree where all of them meet, and on
-    that set the minimiser stays.
+    The pieces are the tangents of p at pairs of opposite points around y, which lie on different
+    sides of every kink through y. The minimiser stays where all these tangents agree.
 
     Args:
         p: piecewise linear.
