@@ -133,7 +133,7 @@ def _solve_group(
 
 def _set_rows(problem: Problem, group: Index) -> tuple[Array, Array, Array]:
     """The set as low ≤ M y ≤ high: its inequalities, its equations and its bounds."""
-    over, n = problem.canonical.polyhedron, problem.dim
+    over, n = problem.polyhedron, problem.dim
     matrix = np.concatenate([over.A_ub, over.A_eq], axis=1)[group]
     matrix = matrix / np.maximum(over.width[group], TINY)[:, None]
     shift = np.einsum("srn,sn->sr", matrix, over.origin[group])

@@ -36,6 +36,14 @@ class Polyhedron(NamedTuple):
     A_eq: Array
     b_eq: Array
 
+    @classmethod
+    def box(cls, lower: Array, upper: Array) -> Polyhedron:
+        """Boxes, given by finite bounds of shape ``(size, n)``."""
+        size, n = lower.shape
+        no_rows, no_sides = np.empty((size, 0, n)), np.empty((size, 0))
+        finite = np.ones((size, n), np.bool_)
+        return cls(lower, upper - lower, finite, no_rows, no_sides, no_rows, no_sides)
+
     def units(self, y: Array) -> Array:
         """Points y, ``(size, n)``, in units of the bounds; the middle where these are equal."""
         wide = self.width > 0

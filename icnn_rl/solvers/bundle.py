@@ -112,7 +112,7 @@ def _cutting_planes(
     """
     size, n, rounding = problem.size, problem.dim, ROUNDING * problem.epsilon
     oracle, gamma = Oracle(problem), problem.flat(problem.f.strong_convexity)
-    over = problem.canonical.polyhedron
+    over = problem.polyhedron
     rows, constrained = over.b_ub.shape[1], over.b_ub.size + over.b_eq.size > 0
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
     inner = over.inner(y + np.where(over.finite, INWARD, 0.0) * (center - y))

@@ -30,7 +30,7 @@ class Certificate:
         size, n = problem.size, problem.dim
         self.problem = problem
         self.gamma = problem.flat(problem.f.strong_convexity)
-        self._polyhedron = problem.canonical.polyhedron
+        self._polyhedron = problem.polyhedron
         self._inner = self._polyhedron.inner(problem.flat(problem.center, n))
         self.best, self.bound = np.full(size, np.inf), np.full(size, -np.inf)
         self.best_y = to_array(problem.start).reshape(size, n).copy()

@@ -40,7 +40,7 @@ class Newton:
             raise TypeError("solver: 'newton' needs a smooth function; use 'bundle'")
         size, rounding = problem.size, ROUNDING * problem.epsilon
         oracle, gamma = Oracle(problem, hessians=True), problem.flat(problem.f.strong_convexity)
-        over = problem.canonical.polyhedron
+        over = problem.polyhedron
         polyhedral = over.b_ub.size + over.b_eq.size > 0
         interior = over.inner(problem.flat(problem.center, problem.dim)) if polyhedral else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.sets import CanonicalSet, ConvexSet
+from icnn_rl.sets import Box, CanonicalSet, ConvexSet
 from icnn_rl.solvers.solution import Solution, rounded_down
+
+if TYPE_CHECKING:
+    from icnn_rl.kernels.polyhedron import Polyhedron
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -74,6 +77,15 @@ class Problem:
         return self.over.canonical(self.start)
 
     @cached_property
+    def polyhedron(self) -> Polyhedron:
+        """The set's bounds and rows as compiled code reads them."""
+        from icnn_rl.kernels.polyhedron import Polyhedron  # it loads numba
+
+        if isinstance(self.over, Box):  # whose canonical form takes longer than a small problem
+            return Polyhedron.box(*self.bounds)
+        return self.canonical.polyhedron
+
+    @cached_property
     def bounds(self) -> tuple[Array, Array]:
         """Lower and upper bounds in the function's precision, each ``(size, n)``."""
         lower, upper = self.over.bounds(self.start)
@@ -82,7 +94,7 @@ class Problem:
     def flat(self, t: Tensor | float, *trailing: int) -> Array:
         """A number or tensor that broadcasts over the batch, as ``(size, *trailing)``."""
         if not isinstance(t, Tensor):
-            t = torch.tensor(t, dtype=torch.float64)
+            return np.full((self.size, *trailing), t, np.float64)
         t = t.expand((*self.batch_shape, *trailing))
         return to_array(t.reshape(self.size, *trailing))
 
