@@ -156,7 +156,7 @@ class Sum(ConvexFunction):
 
 
 class Derived(ConvexFunction):
-    """A function made of one other, whose attributes it has unless it says otherwise."""
+    """A function made of one other, with its attributes."""
 
     def __init__(self, f: ConvexFunction, batch_shape: torch.Size) -> None:
         self.f = f

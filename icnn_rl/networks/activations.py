@@ -16,16 +16,16 @@ LEAK = 0.01
 
 @dataclass(frozen=True)
 class Activation:
-    """A convex, non-decreasing scalar function σ with its first two derivatives.
+    """A convex, non-decreasing scalar function σ with its first two derivatives, elementwise.
 
     Composition with such a σ preserves convexity (Boyd & Vandenberghe 2004, 3.2.4), so these are
     the only non-linearities allowed on a convex path.
 
     Attributes:
-        name: the name it is chosen by.
-        value: σ(t), elementwise.
-        slope: σ'(t), elementwise; a subgradient at kinks.
-        curvature: σ''(t), elementwise; zero for piecewise linear functions.
+        name: its key in ``ACTIVATIONS``.
+        value: σ(t).
+        slope: σ'(t); a subgradient at kinks.
+        curvature: σ''(t); zero where σ is piecewise linear.
         piecewise_linear: whether σ(t) = max(t, leak · t).
         leak: slope for t < 0 where σ is piecewise linear, and as t → -∞ elsewhere.
     """
@@ -102,7 +102,7 @@ def activation(name: str) -> Activation:
         name: one of ``relu``, ``leaky_relu``, ``softplus``, ``elu``, ``squareplus``.
 
     Raises:
-        ValueError: no convex, non-decreasing activation has that name.
+        ValueError: the name is unknown; other functions would not keep convexity.
     """
     require_one_of("activation", name, ACTIVATIONS, "a convex, non-decreasing function, ")
     return ACTIVATIONS[name]

@@ -14,6 +14,11 @@ from icnn_rl.networks.activations import Activation
 from icnn_rl.networks.checks import require_points
 
 
+def gated(t: Tensor, gate: Tensor | None) -> Tensor:
+    """t ∘ gate; None is a gate of ones."""
+    return t if gate is None else t * gate
+
+
 @final
 @dataclass(eq=False)
 class ConditionedNetwork(ConvexFunction):
@@ -56,6 +61,7 @@ class ConditionedNetwork(ConvexFunction):
         self.dim = self.weight_y[0].shape[-2]
         self.piecewise_linear = self.activation.piecewise_linear
         self.smooth = not self.piecewise_linear
+        self._gates = self.gate_z or (None,) * len(self.weight_z)
 
     @property
     def level(self) -> Tensor:
@@ -66,8 +72,7 @@ class ConditionedNetwork(ConvexFunction):
     def _output_z(self) -> Tensor:
         """The last layer's weights with their gates, shape ``(E, B or 1, n_K)``."""
         with torch.enable_grad():  # kept for later uses, which may need gradients if this does not
-            w = self.weight_z[-1].mT
-            return w if self.gate_z is None else w * self.gate_z[-1]
+            return gated(self.weight_z[-1].mT, self._gates[-1])
 
     def _lift(self, y: Tensor) -> Tensor:
         """Points as ``(E, B, n)``."""
@@ -78,7 +83,7 @@ class ConditionedNetwork(ConvexFunction):
         return y.expand(members, max(batch, y.shape[1]), self.dim)
 
     def _drop(self, t: Tensor, y: Tensor, trailing: int) -> Tensor:
-        """A result of shape ``(E, B, …)`` in the shape the caller's y asks for."""
+        """A result of shape ``(E, B, …)`` in the shape that y and the function share."""
         if self.ensemble:
             return t
         batch = common_shape(self.batch_shape, y.shape[:-1])
@@ -86,14 +91,11 @@ class ConditionedNetwork(ConvexFunction):
 
     def _forward(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """f(y), ``(E, B)``, and the pre-activations of the hidden layers."""
-        by_layer = y.unsqueeze(-2) if self.gate_y is None else y.unsqueeze(-2) * self.gate_y
-        layers = by_layer.expand(-1, -1, len(self.bias), -1).unbind(-2)
+        layers = gated(y.unsqueeze(-2), self.gate_y).expand(-1, -1, len(self.bias), -1).unbind(-2)
         t = torch.baddbmm(self.bias[0], layers[0], self.weight_y[0])
         pre = [t]
         for k in range(1, len(self.bias) - 1):
-            z = self.activation.value(t)
-            if self.gate_z is not None:
-                z = z * self.gate_z[k - 1]
+            z = gated(self.activation.value(t), self._gates[k - 1])
             t = torch.baddbmm(self.bias[k], layers[k], self.weight_y[k])
             t = torch.baddbmm(t, z, self.weight_z[k - 1])
             pre.append(t)
@@ -105,11 +107,8 @@ class ConditionedNetwork(ConvexFunction):
         by_z = [self._output_z]
         by_t = [by_z[0] * slopes[-1]]
         for k in range(len(slopes) - 1, 0, -1):
-            delta = by_t[-1] @ self.weight_z[k - 1].mT
-            if self.gate_z is not None:
-                delta = delta * self.gate_z[k - 1]
-            by_z.append(delta)
-            by_t.append(delta * slopes[k - 1])
+            by_z.append(gated(by_t[-1] @ self.weight_z[k - 1].mT, self._gates[k - 1]))
+            by_t.append(by_z[-1] * slopes[k - 1])
         return by_z[::-1], by_t[::-1]
 
     @cached_property
@@ -131,9 +130,7 @@ class ConditionedNetwork(ConvexFunction):
         _, by_t = self._adjoints(slopes)
         columns = [delta @ w.mT for delta, w in zip(by_t, self.weight_y, strict=False)]
         columns.append(self.weight_y[-1].mT.expand_as(columns[0]))
-        gradient = torch.stack(columns, -2)
-        if self.gate_y is not None:
-            gradient = gradient * self.gate_y
+        gradient = gated(torch.stack(columns, -2), self.gate_y)
         return self._drop(value, y, 0), self._drop(gradient.sum(-2), y, 1)
 
     def hessian(self, y: Tensor) -> Tensor:
@@ -147,9 +144,7 @@ class ConditionedNetwork(ConvexFunction):
         total = J.new_zeros(())
         for k, (t, delta) in enumerate(zip(pre, self._adjoints(slopes)[0], strict=True)):
             if k > 0:
-                scale = slopes[k - 1]
-                if self.gate_z is not None:
-                    scale = scale * self.gate_z[k - 1]
+                scale = gated(slopes[k - 1], self._gates[k - 1])
                 rows = (J * scale.unsqueeze(-2)).flatten(1, 2)
                 skip = self._skip[k].expand(members, batch, -1, -1)
                 J = torch.baddbmm(skip.flatten(1, 2), rows, self.weight_z[k - 1]).view_as(skip)
@@ -171,9 +166,8 @@ class ConditionedNetwork(ConvexFunction):
     def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
         import scipy.sparse as sp
 
-        shown = iter(index)
-        e = next(shown) if self.ensemble else 0
-        b = next(shown) if self.batched else 0
+        e = index[0] if self.ensemble else 0
+        b = index[-1] if self.batched else 0
 
         def layer(k: int, slope: float) -> AffineMap:
             """slope · tₖ as a map of y and zₖ."""

@@ -35,12 +35,11 @@ class ConvFICNN(FullyConvexNetwork):
             image, y.
         layers: hidden layers, for LeNet
             ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
-        activation: σ: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or ``squareplus``.
+        activation: the name of σ, see ``activation``.
         y_from: index of the first of the layers that y enters; -1 for the last.
-        norm: N, up to the first layer that y enters: ``"none"``, or ``"batch"`` for batch
-            normalisation; by running moments in evaluation, and wherever x is not fixed.
-        dropout: share of what a dense layer gives that is left out at random while training; what
-            is left is convex.
+        norm: N, up to the first layer that y enters: ``"none"`` or ``"batch"``; by running moments
+            in evaluation, and wherever x is not fixed.
+        dropout: share of the results of dense layers that is left out at random in training.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
@@ -102,7 +101,7 @@ class ConvFICNN(FullyConvexNetwork):
         reset_norms(self.norm)
 
     def function(self) -> ConditionedConvolution:
-        """The network as one convex function of (y, x), flat, one after the other."""
+        """The network as one convex function of (y, x), flat, y first."""
         weight_z, weight_x, bias = self._folded()
         weight_y = (*[None] * self.first, *self.weight_y)
         return self.path.function(
@@ -151,7 +150,7 @@ class ConvFICNN(FullyConvexNetwork):
         )
 
     def _folded(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Weights on z and x and biases, what normalises by running moments multiplied in."""
+        """Weights on z and x, and biases, that include the normalisation by running moments."""
         weight_z, weight_x = list(self.path.weight_z()), list(self.weight_x)
         bias = list(self.bias)
         for k, norm in enumerate(self.norm):
@@ -164,5 +163,5 @@ class ConvFICNN(FullyConvexNetwork):
 
 
 def _rows_times(scale: Tensor, weight: Tensor) -> Tensor:
-    """Each row of a weight, or each of its kernels, times its number."""
+    """Each row of a weight, or each of its kernels, times its scale."""
     return weight * scale.view(-1, *(1 for _ in weight.shape[1:]))

@@ -38,8 +38,7 @@ class ConvPICNN(ConvexNetwork):
         context: layers of the context path, e.g. ``(Conv(32, 5, padding=2),) * 2``.
         layers: hidden layers of the convex path, e.g.
             ``(Conv(16, 5, padding=2), AveragePool(2), Conv(32, 5, padding=2))``.
-        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
-            ``squareplus``.
+        activation: the name of σ, see ``activation``.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
@@ -90,17 +89,7 @@ class ConvPICNN(ConvexNetwork):
             uniform_(weight, weight[0].numel())
 
     def condition(self, x: Tensor) -> ConditionedConvolution:
-        """Run the context path, once, and leave a batch of convex functions of y, flat.
-
-        Args:
-            x: shape ``(B, *x_shape)``.
-
-        Returns:
-            A convex function with ``batch_shape`` ``(B,)``.
-
-        Raises:
-            ValueError: x has another shape.
-        """
+        """Run the context path, once, and leave a batch of convex functions of y, flat."""
         levels = self.encoder.levels(x)
         u = [levels[level] for level in self._level]
         gates = [gate(below).relu() for gate, below in zip(self.gate_z, u[1:], strict=True)]
@@ -123,19 +112,13 @@ class ConvPICNN(ConvexNetwork):
 class Connection(nn.Module):
     """An affine map from a level of the context path to a gate or a bias.
 
-    Between images it resamples by average pooling and convolves, 3 × 3; from an image to a vector
-    it is dense; from a vector to an image it is dense too, one number for each channel.
-
-    Args:
-        source: shape of what it reads.
-        target: shape of the result.
-        center: mean of its biases at first.
+    Between images it resamples by average pooling and convolves, 3 × 3. Otherwise it is dense, and
+    gives an image one number for each channel. Its biases start around ``center``.
     """
 
     def __init__(self, source: Shape, target: Shape, center: float) -> None:
         super().__init__()
-        self.target = target
-        self.center = center
+        self.target, self.center = target, center
         self.map: nn.Conv2d | nn.Linear
         if len(source) == len(target) == 3:
             self.map = nn.Conv2d(source[0], target[0], 3, padding=1)
@@ -145,7 +128,7 @@ class Connection(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw weights, and biases around ``center``, uniformly within ±1/√fan-in."""
+        """Draw weights, and biases around the center, uniformly within ±1/√fan-in."""
         self.map.reset_parameters()
         if self.map.bias is not None:
             self.map.bias.add_(self.center)

@@ -65,13 +65,10 @@ class NonNegativeWeights(nn.Module):
 
     Args:
         shapes: shapes of the weights.
-        fan_ins: how many inputs a unit of each layer k = 1 … K has.
+        fan_ins: how many inputs a unit of each layer has.
         activation_name: the name of σ, see ``activation``.
         nonnegativity: ``"projection"`` clamps Wᶻ in ``project_`` after a step of the optimiser;
             ``"softplus"`` stores its inverse softplus, so that no step can leave the cone.
-
-    Raises:
-        ValueError: a name is unknown.
     """
 
     def __init__(
@@ -115,7 +112,7 @@ class NonNegativeWeights(nn.Module):
 
 
 def _require_cone(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Refuse to load weights that would not be convex, such as those of the other kind."""
+    """Refuse to load negative weights, such as those that ``"softplus"`` stores."""
     assert isinstance(module, NonNegativeWeights)
     weights = (state.get(f"{prefix}raw_z.{k}") for k in range(len(module.raw_z)))
     smallest = min((float(w.min()) for w in weights if w is not None and w.numel()), default=0.0)
@@ -129,17 +126,8 @@ def _require_cone(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
 class ConvexPath(NonNegativeWeights):
     """Weights Wₖᶻ ≥ 0 and Wₖʸ of the layers zₖ₊₁ = σ(Wₖᶻ zₖ + Wₖʸ y + bₖ), k = 0 … K.
 
-    ``weight_z()`` gives Wₖᶻ, transposed, k = 1 … K, each ``(E, nₖ, nₖ₊₁)``.
-
-    Args:
-        dim: n, the number of convex inputs.
-        widths: n₁ … n_K, widths of the hidden layers; an output of width one is added.
-        activation_name: the name of σ.
-        members: E, the number of networks held side by side.
-        nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
-
-    Raises:
-        ValueError: a width or the dimension is below one, or a name is unknown.
+    ``weight_z()`` gives Wₖᶻ, transposed, k = 1 … K, each ``(E, nₖ, nₖ₊₁)``, for the hidden widths
+    n₁ … n_K and an output of width one.
     """
 
     def __init__(
@@ -158,8 +146,7 @@ class ConvexPath(NonNegativeWeights):
         ends = (*widths, 1)
         shapes = [(members, *sizes) for sizes in pairwise(ends)]
         super().__init__(shapes, widths, activation_name, nonnegativity)
-        self.dim = dim
-        self.widths = tuple(widths)
+        self.dim, self.widths = dim, widths
         self.raw_y = nn.ParameterList(torch.empty(members, dim, width) for width in ends)
         self.reset_parameters()
 

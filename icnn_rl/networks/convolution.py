@@ -1,4 +1,4 @@
-"""The convex path over images: its weights, and what is left of it once x is fixed."""
+"""The convex path over images: its weights, and its functions of y for a given x."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from icnn_rl.functions import (
 )
 from icnn_rl.networks.activations import Activation
 from icnn_rl.networks.checks import Shape, require_points
+from icnn_rl.networks.conditioned import gated
 from icnn_rl.networks.convex_path import NonNegativeWeights, NonNegativity
 from icnn_rl.networks.layers import Block, Conv, Dense, Layer, blocks_of
 
@@ -36,12 +37,12 @@ class Skip:
 
     A dense layer reads the input in full. A convolution reads a vector as constants, one weight for
     each channel and entry; it reads an image as further channels, after average pooling to the
-    height and width that the layer itself reads.
+    height and width of its own input.
 
     Attributes:
         layer: the layer.
         source: shape of the input.
-        target: shape that the layer reads from the layer below.
+        target: shape of the layer's own input, the result of the layer below.
     """
 
     layer: Conv | Dense
@@ -80,7 +81,7 @@ class Skip:
         return image.flatten(1)
 
     def matrix(self, weight: Tensor) -> sp.csr_array:
-        """S as a matrix, whose columns are what it makes of unit vectors."""
+        """S as a matrix; its columns are the results for unit vectors."""
         import scipy.sparse as sp
 
         units = torch.eye(prod(self.source), dtype=torch.float64)
@@ -108,15 +109,8 @@ class Stage:
 
         z' = pools(σ(t)),      t = bias + Σᵢ Sᵢ(yᵢ ∘ gate_y) + L(z ∘ gate_z),      L ≥ 0, gate_z ≥ 0
 
-    Attributes:
-        block: L and the pools.
-        skips: the maps Sᵢ, one for each input.
-        activation: σ; None for the identity.
-        weight_z: the weight of L; None for the first stage, where there is no z.
-        weight_y: the weights of Sᵢ; None where yᵢ does not enter.
-        gate_z: of the shape of z, or what broadcasts to it; None for none.
-        gate_y: of the shape of the only input, flat; None for none.
-        bias: of the shape of t, or what broadcasts to it.
+    ``activation`` is None for the identity, a weight where its input does not enter, a gate where
+    all pass. Gates and biases broadcast to z and t; ``gate_y`` is flat, for a single input.
     """
 
     block: Block
@@ -129,14 +123,13 @@ class Stage:
     bias: Tensor
 
     def forward(self, z: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
-        """z', and what ``backward`` needs to know; the first stage does not read z."""
+        """z', and the tape for ``backward``: t, and where pools took their entries."""
         t = self.bias
         for skip, y, weight in zip(self.skips, inputs, self.weight_y, strict=True):
             if weight is not None:
-                t = t + skip.apply(y if self.gate_y is None else y * self.gate_y, weight)
+                t = t + skip.apply(gated(y, self.gate_y), weight)
         if self.weight_z is not None:
-            z = z if self.gate_z is None else z * self.gate_z
-            t = t + self.block.layer.apply(z, self.weight_z)
+            t = t + self.block.layer.apply(gated(z, self.gate_z), self.weight_z)
         t = t.expand(-1, *self.block.shapes()[0])
         tape: list[Tensor | None] = [t]
         z = t if self.activation is None else self.activation.value(t)
@@ -156,14 +149,10 @@ class Stage:
             delta.new_zeros(len(delta), prod(s.source)) if w is None else s.adjoint(delta, w)
             for s, w in zip(self.skips, self.weight_y, strict=True)
         ]
-        gradient = torch.cat(parts, -1)
-        if self.gate_y is not None:
-            gradient = gradient * self.gate_y
         if self.weight_z is not None:
             delta = self.block.layer.adjoint(delta, self.weight_z, self.block.shape)
-            if self.gate_z is not None:
-                delta = delta * self.gate_z
-        return delta, gradient
+            delta = gated(delta, self.gate_z)
+        return delta, gated(torch.cat(parts, -1), self.gate_y)
 
     def take(self, index: Tensor) -> Stage:
         """The stage for the samples at ``index``."""
@@ -217,7 +206,7 @@ class ConditionedConvolution(ConvexFunction):
 
     Attributes:
         activation: σ.
-        stages: the layers; the last gives f(y), is of width one and without σ.
+        stages: the layers; the last gives f(y), of width one and without σ.
         sizes: lengths of the inputs yᵢ, flat.
         batched: whether ``batch_shape`` shows the batch axis.
     """
@@ -236,7 +225,7 @@ class ConditionedConvolution(ConvexFunction):
         self.piecewise_linear = self.activation.piecewise_linear
 
     def _forward(self, y: Tensor) -> tuple[Tensor, list[list[Tensor | None]]]:
-        """f(y), of the batch that y and the function share, and what the way back needs."""
+        """f(y), of the batch that y and the function share, and the stages' tapes."""
         require_points(y, self.dim)
         batch = common_shape(self.batch_shape, y.shape[:-1])
         inputs = y.expand(*batch, self.dim).reshape(batch.numel(), self.dim).split(self.sizes, -1)
@@ -271,17 +260,8 @@ class ConditionedConvolution(ConvexFunction):
 class ConvolutionalPath(NonNegativeWeights):
     """Layers k = 0 … K with weights Wₖᶻ ≥ 0, the last a dense one of width one.
 
-    Args:
-        shape: what the first layer reads.
-        layers: convolutions, pools and dense layers; the first is not a pool.
-        activation_name: the name of σ.
-        nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
-
     Attributes:
         blocks: the convolutions and dense layers with the pools after them, k = 0 … K.
-
-    Raises:
-        ValueError: a layer does not fit the shape it is to read, or a name is unknown.
     """
 
     def __init__(
@@ -313,19 +293,11 @@ class ConvolutionalPath(NonNegativeWeights):
         *,
         batched: bool,
     ) -> ConditionedConvolution:
-        """The path, or its end, as convex functions of inputs of some shapes.
+        """The path, or its end, as convex functions of inputs of the shapes ``sources``.
 
-        There is an entry for each layer, or for each of the last ones: then the first bias has what
-        the layers before them give.
-
-        Args:
-            sources: shapes of the inputs yᵢ.
-            weight_y: for each layer, one weight for each input; None where it does not enter.
-            bias: for each layer.
-            gate_z: for each layer, None for none.
-            gate_y: for each layer.
-            weight_z: for each layer but the first of all; None for ``weight_z()``.
-            batched: whether biases and gates have a sample each.
+        Lists have an entry for each layer, see ``Stage``, or for each of the last layers: then the
+        first bias includes the results of the layers before. ``weight_z`` has all layers but the
+        first; None stands for ``weight_z()``.
         """
         first, last = len(self.blocks) - len(bias), len(self.blocks) - 1
         weights = self.weight_z() if weight_z is None else weight_z

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icnn_rl.networks.checks import Shape, require_batch_of
-from icnn_rl.networks.layers import Block, Conv, Dense, Layer, blocks_of
+from icnn_rl.networks.layers import Conv, Dense, Layer, blocks_of
 from icnn_rl.networks.normalization import FeatureNorm, batch_norms, reset_norms
 
 
@@ -21,12 +21,11 @@ class Encoder(nn.Module):
     Args:
         shape: shape of an input, ``(channels, height, width)`` or ``(n,)``.
         layers: for LeNet ``(Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))``.
-        dropout: share of what a dense layer gives that is left out at random while training.
+        dropout: share of the results of dense layers that is left out at random in training.
         norm: ``"batch"`` for batch normalisation before every ReLU, or ``"none"``.
 
     Attributes:
-        level_shapes: shapes of u₀ = x, u₁, …, u_L, where uₗ is what the l-th convolution or dense
-            layer and the pools after it give.
+        level_shapes: shapes of u₀ = x, u₁ … u_L, the results of the blocks of layers.
 
     Raises:
         ValueError: a layer does not fit the shape it is to read, or a name is unknown.
@@ -44,7 +43,12 @@ class Encoder(nn.Module):
         self.shape = tuple(shape)
         self.blocks = blocks_of(self.shape, layers)
         self.level_shapes = [self.shape, *(block.shapes()[-1] for block in self.blocks)]
-        self.maps = nn.ModuleList(map(_map, self.blocks))
+        self.maps = nn.ModuleList(
+            nn.Conv2d(b.shape[0], b.layer.channels, b.layer.kernel, b.layer.stride, b.layer.padding)
+            if isinstance(b.layer, Conv)
+            else nn.Linear(prod(b.shape), b.layer.width)
+            for b in self.blocks
+        )
         self.norms = batch_norms(norm, (b.shapes()[0] for b in self.blocks), affine=True)
 
     @property
@@ -53,7 +57,7 @@ class Encoder(nn.Module):
         return prod(self.level_shapes[-1])
 
     def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within ±1/√fan-in; forget moments of features."""
+        """Draw weights and biases uniformly within ±1/√fan-in; forget running moments."""
         for module in self.maps:
             assert isinstance(module, nn.Conv2d | nn.Linear)
             module.reset_parameters()
@@ -77,11 +81,3 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The last level, flattened, ``(B, width)``."""
         return self.levels(x)[-1].flatten(1)
-
-
-def _map(block: Block) -> nn.Module:
-    """The affine map of a block, with weights of its own."""
-    layer, shape = block.layer, block.shape
-    if isinstance(layer, Conv):
-        return nn.Conv2d(shape[0], layer.channels, layer.kernel, layer.stride, layer.padding)
-    return nn.Linear(prod(shape), layer.width)

@@ -19,8 +19,8 @@ class FICNN(FullyConvexNetwork):
         x_dim: length of x; 0 for a function of y alone.
         y_dim: n, the length of y.
         convex: widths of the hidden layers.
-        activation: σ: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or ``squareplus``.
-        ensemble: number of networks E evaluated side by side; None for one without that axis.
+        activation: the name of σ, see ``activation``.
+        ensemble: number E of networks side by side; None for one without that axis.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
@@ -52,15 +52,12 @@ class FICNN(FullyConvexNetwork):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw Wᶻ as ``ConvexPath`` does, Wʸ and Wˣ uniformly within ±1/√length; centre biases.
-
-        Each has its own length: a short y would hardly count beside a long x otherwise.
-        """
+        """Draw Wᶻ as ``ConvexPath`` does, Wʸ and Wˣ uniformly within ±1/√length; centre biases."""
         self.path.reset_parameters()
-        sizes = [self.y_dim, self.x_dim] if self.x_dim else [self.y_dim]
+        # By their own lengths, as a short y would hardly count beside a long x otherwise.
         for w in self.path.raw_y:
-            for part in w.split(sizes, -2):
-                uniform_(part, part.shape[-2])
+            uniform_(w[:, : self.y_dim], self.y_dim)
+            uniform_(w[:, self.y_dim :], max(self.x_dim, 1))
         for k, bias in enumerate(self.bias):
             uniform_(bias, self.path.dim).add_(self.path.bias_init(k))
 

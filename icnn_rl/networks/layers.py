@@ -1,7 +1,6 @@
-"""Layers of networks over images: what a user writes down, and the linear maps behind it.
+"""Layers of networks over images: linear maps L, adjoints Lᵀ for gradients, matrices for LPs.
 
-Shapes are those of one sample; tensors have a batch axis in front. A layer knows its map, the
-map's adjoint (for gradients without an autograd tape), and its matrix (for linear programs).
+Shapes are those of one sample; tensors have a batch axis in front.
 """
 
 from __future__ import annotations
@@ -74,9 +73,9 @@ class Conv(_Layer):
 
     def adjoint(self, delta: Tensor, weight: Tensor, shape: Shape) -> Tensor:
         """Lᵀ δ, of ``shape``."""
-        left_out = [(s + 2 * self.padding - self.kernel) % self.stride for s in shape[1:]]
+        unread = [(s + 2 * self.padding - self.kernel) % self.stride for s in shape[1:]]
         return F.conv_transpose2d(
-            delta, weight, stride=self.stride, padding=self.padding, output_padding=left_out
+            delta, weight, stride=self.stride, padding=self.padding, output_padding=unread
         )
 
     def matrix(self, weight: Array, shape: Shape) -> sp.csr_array:
@@ -98,14 +97,7 @@ class Conv(_Layer):
 @final
 @dataclass(frozen=True)
 class Dense(_Layer):
-    """A fully connected layer; it flattens what it reads.
-
-    Args:
-        width: length of the result.
-
-    Raises:
-        ValueError: the width is below one.
-    """
+    """A fully connected layer with a result of length ``width``; it flattens what it reads."""
 
     width: int
 
@@ -202,38 +194,28 @@ Layer = Conv | Dense | MaxPool | AveragePool
 @final
 @dataclass(frozen=True)
 class Block:
-    """A convolution or dense layer, and the pools that follow it.
-
-    Attributes:
-        layer: the layer.
-        shape: shape of what it reads.
-        pools: the pools.
-    """
+    """A convolution or dense layer that reads ``shape``, and the pools that follow it."""
 
     layer: Conv | Dense
     shape: Shape
     pools: tuple[MaxPool | AveragePool, ...] = ()
 
     def shapes(self) -> list[Shape]:
-        """Shapes of what the layer gives, and of what each pool gives."""
+        """Shapes of the results of the layer and of each pool."""
         shapes = [self.layer.output_shape(self.shape)]
         for pool in self.pools:
             shapes.append(pool.output_shape(shapes[-1]))
         return shapes
 
     def pooled(self, z: Tensor) -> Tensor:
-        """What the pools make of what the layer gives."""
+        """The result of the pools for that of the layer."""
         for pool in self.pools:
             z = pool.apply(z)[0]
         return z
 
 
 def blocks_of(shape: Shape, layers: Sequence[Layer]) -> list[Block]:
-    """The layers in blocks, for an input of ``shape``.
-
-    Raises:
-        ValueError: the first is a pool, or a layer does not fit the shape it is to read.
-    """
+    """The layers in blocks, for an input of ``shape``."""
     blocks: list[Block] = []
     for layer in layers:
         if isinstance(layer, Conv | Dense):

@@ -1,4 +1,4 @@
-"""What networks share: fixing x, evaluating f(x, y), projecting weights, layers on x alone."""
+"""Base classes of networks: fixing x, evaluating f(x, y), projecting weights, layers on x."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ class ConvexNetwork(nn.Module, ABC):
 
     @abstractmethod
     def condition(self, x: Tensor) -> ConvexFunction:
-        """Fix x, and leave a batch of convex functions of y."""
+        """Run the layers on x, once, and leave a batch of convex functions of y.
+
+        Args:
+            x: shape ``(B, x_dim)`` or ``(B, *x_shape)``, or what an encoder takes.
+
+        Returns:
+            A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
+
+        Raises:
+            ValueError: x has another shape.
+        """
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """f(x, y), of shape ``(B,)``, or ``(E, B)`` for an ensemble."""
@@ -33,19 +43,14 @@ class ConvexNetwork(nn.Module, ABC):
 
 
 class FullyConvexNetwork(ConvexNetwork):
-    """A network that is convex in x and y together, so that either can be fixed.
-
-    Attributes:
-        x_shape: shape of x.
-        y_shape: shape of y.
-    """
+    """A network that is convex in x and y together, so that either can be fixed."""
 
     x_shape: Shape
     y_shape: Shape
 
     @abstractmethod
     def function(self) -> ConvexFunction:
-        """The network as one convex function of (y, x), flat, one after the other."""
+        """The network as one convex function of (y, x), flat, y first."""
 
     @abstractmethod
     def _of_y(self, x: Tensor) -> ConvexFunction:
@@ -78,19 +83,11 @@ class FullyConvexNetwork(ConvexNetwork):
 
 
 class ContextNetwork(ConvexNetwork):
-    """A network whose layers on x give all that the function of y is made of.
+    """A network that computes the coefficients of a function of y from x.
 
         uₗ₊₁ = ReLU(N(W̃ₗ uₗ + b̃ₗ)),      u₀ = x,      l = 0 … L
 
-    What a level uₗ feeds, the next level and outputs of its own, is one matrix product.
-
-    Args:
-        x_dim: length of x.
-        context: widths of u₁ … u_L.
-        ensemble: number of networks E evaluated side by side; None for one without that axis.
-
-    Raises:
-        ValueError: a size is below one.
+    One matrix product for each level uₗ gives the next level and the coefficients that uₗ feeds.
     """
 
     def __init__(self, x_dim: int, context: Sequence[int], ensemble: int | None) -> None:
@@ -105,7 +102,7 @@ class ContextNetwork(ConvexNetwork):
         self.members = members
 
     def _add_levels(self, outputs: Sequence[Sequence[int]], norm: Norm) -> None:
-        """Make the layers, given the lengths of the outputs of each level u₀ … u_L."""
+        """Make the layers; ``outputs`` has the lengths of what each level u₀ … u_L feeds."""
         self._sizes = [[w, *own] for w, own in zip((*self.context, 0), outputs, strict=True)]
         self.weight = nn.ParameterList(
             torch.empty(self.members, fan_in, sum(sizes))
@@ -122,7 +119,7 @@ class ContextNetwork(ConvexNetwork):
         reset_norms(self.norm)
 
     def _split(self, level: int, t: Tensor) -> tuple[Tensor, ...]:
-        """What a level feeds: the next level, of width 0 for the last, and its outputs."""
+        """The next level, of width 0 after the last, and the outputs of this one."""
         sizes = self._sizes[level]
         return t.split(sizes, -1) if len(sizes) > 1 else (t,)
 

@@ -1,4 +1,4 @@
-"""Normalisation of paths on x: of an ensemble, where each member has its own, and of features."""
+"""Normalisation of layers on x: of ensembles, each member on its own, and of features."""
 
 from __future__ import annotations
 
@@ -21,14 +21,7 @@ WARM_UP = 2000  # batches before the running averages are used in training
 def normalization(norm: Norm, members: int, width: int) -> nn.Module:
     """A module that normalises a layer of shape ``(E, B, width)``.
 
-    Args:
-        norm: ``"none"``, ``"layer"`` for each sample over the width, or ``"batch"`` for each
-            neuron over the samples.
-        members: E.
-        width: of the layer.
-
-    Raises:
-        ValueError: the name is unknown.
+    ``"layer"`` is for each sample over the width, ``"batch"`` for each neuron over the samples.
     """
     require_one_of("norm", norm, get_args(Norm))
     if norm == "none":
@@ -118,10 +111,7 @@ class BatchRenorm(Normalization):
 
 
 def batch_norms(norm: FeatureNorm, shapes: Iterable[Shape], affine: bool) -> nn.ModuleList:
-    """Batch normalisations for layers, vectors or images, of some shapes; empty for ``"none"``.
-
-    Raises:
-        ValueError: the name is unknown.
+    """Batch normalisations of vectors or images, one for each shape; empty for ``"none"``.
 
     Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     """
@@ -132,14 +122,14 @@ def batch_norms(norm: FeatureNorm, shapes: Iterable[Shape], affine: bool) -> nn.
 
 
 def reset_norms(modules: Iterable[nn.Module]) -> None:
-    """Start anew those of the modules that normalise."""
+    """Reset the parameters and running moments of those modules that have some."""
     for module in modules:
         if isinstance(module, Normalization | nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_parameters()
 
 
 def running_scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """(c, d) with c x - d what a batch normalisation without γ and δ makes of x in evaluation."""
+    """(c, d) such that a batch normalisation without γ and δ gives c x - d in evaluation."""
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None

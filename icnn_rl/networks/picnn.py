@@ -31,9 +31,8 @@ class PICNN(ContextNetwork):
         y_dim: n, the length of y.
         context: widths of the context path u₁ … u_L.
         convex: widths of the convex path z₁ … z_K.
-        activation: σ on the convex path: ``relu``, ``leaky_relu``, ``softplus``, ``elu`` or
-            ``squareplus``.
-        ensemble: number of networks E evaluated side by side; None for one without that axis.
+        activation: the name of σ, see ``activation``.
+        ensemble: number E of networks side by side; None for one without that axis.
         reads: which context levels the convex layers read, ``"aligned"`` or ``"last"``.
         norm: how the context path is normalised before its ReLU, see ``normalization``.
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
@@ -103,17 +102,7 @@ class PICNN(ContextNetwork):
         reset_norms(self.norm)
 
     def condition(self, x: Tensor) -> ConditionedNetwork:
-        """Run the context path, once, and leave a batch of convex functions of y.
-
-        Args:
-            x: shape ``(B, x_dim)``, or what the encoder takes.
-
-        Returns:
-            A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
-
-        Raises:
-            ValueError: x has another shape.
-        """
+        """Run the context path, once, and leave a batch of convex functions of y."""
         gate_z: list[Tensor] = []
         gate_y: list[Tensor] = []
         bias: list[Tensor] = []

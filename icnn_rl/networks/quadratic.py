@@ -25,7 +25,7 @@ class QuadraticNetwork(ContextNetwork):
         x_dim: length of x.
         y_dim: n, the length of y.
         context: widths of the layers u₁ … u_L.
-        ensemble: number of networks E evaluated side by side; None for one without that axis.
+        ensemble: number E of networks side by side; None for one without that axis.
         norm: how layers are normalised before their ReLU, see ``normalization``.
 
     Raises:
@@ -53,17 +53,7 @@ class QuadraticNetwork(ContextNetwork):
         self.reset_parameters()
 
     def condition(self, x: Tensor) -> ConditionedQuadratic:
-        """Run the layers, once, and leave a batch of quadratics of y.
-
-        Args:
-            x: shape ``(B, x_dim)``.
-
-        Returns:
-            A convex function with ``batch_shape`` ``(B,)``, or ``(E, B)`` for an ensemble.
-
-        Raises:
-            ValueError: x has another shape.
-        """
+        """Run the layers, once, and leave a batch of quadratics of y."""
         coefficients = self._outputs(x)[-1]
         if self.ensemble is None:
             coefficients = [t.squeeze(0) for t in coefficients]
