@@ -4,8 +4,7 @@ from icnn_rl.sets.balls import Ball, L1Ball
 from icnn_rl.sets.box import Box, Euclidean
 from icnn_rl.sets.canonical import CanonicalSet
 from icnn_rl.sets.convex_set import ConvexSet, Intersection
-from icnn_rl.sets.polytope import Polytope
-from icnn_rl.sets.simplex import Simplex, Simplices
+from icnn_rl.sets.polytope import Polytope, Simplex, Simplices
 
 __all__ = [
     "Ball",
