@@ -332,11 +332,13 @@ def test_others_act_with_projected_actions() -> None:
     assert violations.worst > 0.01
 
 
-@pytest.mark.parametrize(("make", "dueling", "steps"), [(power, False, 235), (ball, True, 290)])
+@pytest.mark.parametrize(
+    ("make", "dueling", "steps", "batch"), [(power, False, 235, 32), (ball, True, 275, 64)]
+)
 def test_learns_the_best_feasible_action(
-    make: Callable[[], LimitedActions], dueling: bool, steps: int
+    make: Callable[[], LimitedActions], dueling: bool, steps: int, batch: int
 ) -> None:
-    options = OPTIONS | {"learning_rate": 3e-3, "learning_starts": 200, "batch_size": 64}
+    options = OPTIONS | {"learning_rate": 3e-3, "learning_starts": 200, "batch_size": batch}
     # Acting is what takes time, and of a single step the state behind it is worth nothing.
     options |= {"gradient_steps": 5, "solver": {"tol": 0.1}}
     network = {"context": (64,), "convex": (32,), "n_critics": 1, "dueling": dueling}
