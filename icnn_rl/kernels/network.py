@@ -48,7 +48,7 @@ class Network(NamedTuple):
     center: Array
 
 
-class _Work(NamedTuple):
+class Workspace(NamedTuple):
     """Room for the numbers of one function, of all its layers where an array has two axes."""
 
     t: Array
@@ -63,9 +63,31 @@ class _Work(NamedTuple):
     g: Array
     H: Array
 
+    @classmethod
+    def of(cls, network: Network) -> Workspace:
+        """Room for a network's evaluations, one after the other."""
+        hidden, n, width = len(network.widths), network.gate_y.shape[1], network.bias.shape[1]
+        kind = network.bias.dtype
+        return cls._make(
+            (
+                *np.empty((4, hidden, width), kind),
+                np.empty((hidden * n, width), kind),
+                *np.empty((2, width), kind),
+                *np.empty((2, n), kind),
+                np.empty(n),
+                np.empty((n, n)),
+            )
+        )
+
 
 def evaluate(
-    network: Network, rows: Array, y: Array, lower: Array, upper: Array, hessians: bool
+    network: Network,
+    rows: Array,
+    y: Array,
+    lower: Array,
+    upper: Array,
+    hessians: bool,
+    work: Workspace,
 ) -> tuple[Array, Array, Array, int]:
     """Values, gradients and Hessians of functions at points, rounded and kept inside bounds.
 
@@ -75,24 +97,13 @@ def evaluate(
         y: where, ``(a, dim)``; they become points in the network's precision inside the bounds.
         lower, upper: bounds of all functions, ``(functions, dim)``.
         hessians: whether to compute Hessians; otherwise the array of them is empty.
+        work: room for this network.
 
     Returns:
         Values ``(a,)``, gradients ``(a, dim)``, Hessians ``(a, dim, dim)``, and the first row whose
         value or gradient is not finite, or -1.
     """
     size, dim = y.shape
-    hidden, n, width = len(network.widths), network.gate_y.shape[1], network.bias.shape[1]
-    kind = network.bias.dtype
-    work = _Work._make(
-        (
-            *np.empty((4, hidden, width), kind),
-            np.empty((hidden * n, width), kind),
-            *np.empty((2, width), kind),
-            *np.empty((2, n), kind),
-            np.empty(n),
-            np.empty((n, n)),
-        )
-    )
     value, gradient = np.empty(size), np.empty((size, dim))
     hessian = np.empty((size if hessians else 0, dim, dim))
     odd = _evaluate(network, rows, y, lower, upper, value, gradient, hessian, work)

@@ -140,7 +140,8 @@ def _cutting_planes(
         best[improved], best_y[improved] = found.value[better], found.y[better]
         gap = best - bound
         active = active[gap[active] > np.maximum(problem.tol, 2 * tangents.noise)]
-
+        if len(active) == 0:
+            break
         models = Models(h, a, over.A_eq, over.b_eq, NO_MATRIX, p, over.finite)
         proved = minimize_models(
             models,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import TypedDict, Unpack
 
@@ -104,7 +105,8 @@ def minimize(
     if isinstance(over, Box):  # bounded and not empty: to ask would cost, and wait for a device
         if solver == "auto":
             solver = choose(f, over)
-        center, _ = over.interior_point(like)
+        lower, upper = over.bounds(like)
+        center = (lower + upper) / 2
         first = center if start is None else over.project(start)
         return _solve(solver, f, over, tol, max_evaluations, first, center)
     form = over.canonical(like)
@@ -186,15 +188,20 @@ def solver_of(solver: str | Solver) -> Solver:
         ValueError: it is neither.
     """
     if isinstance(solver, str) and solver in SOLVERS:
-        module, _, name = SOLVERS[solver].partition(":")
-        made: Solver = getattr(import_module(f"icnn_rl.solvers.{module}"), name)()
-        return made
+        return _named(solver)
     if isinstance(solver, str) or not isinstance(solver, Solver):
         raise ValueError(
             f"solver: expected 'auto', one of {tuple(SOLVERS)} or an object with a method "
             f"'solve', got {solver!r}"
         )
     return solver
+
+
+@cache
+def _named(name: str) -> Solver:
+    module, _, kind = SOLVERS[name].partition(":")
+    made: Solver = getattr(import_module(f"icnn_rl.solvers.{module}"), kind)()
+    return made
 
 
 def solved_on_device(dim: int, batch: int) -> bool:

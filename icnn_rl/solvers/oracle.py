@@ -14,7 +14,7 @@ from torch import Tensor
 
 from icnn_rl.functions import Affine, ConvexFunction, Mean, Modes, Quadratic, without_quadratic
 from icnn_rl.kernels import ACTIVATIONS
-from icnn_rl.kernels.network import Network, evaluate
+from icnn_rl.kernels.network import Network, Workspace, evaluate
 from icnn_rl.kernels.tangents import Evaluations
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.solvers.problem import Array, Index, NonFiniteError, Problem, to_array
@@ -37,6 +37,8 @@ class Oracle:
         self._problem, self._f, self._hessians = problem, problem.f, hessians
         self._held = np.arange(problem.size)
         self._network = compiled_network(problem.f, hessians)
+        if self._network is not None:
+            self._work = Workspace.of(self._network)
         self._lower, self._upper = problem.bounds
 
     def evaluate(self, y: Array, active: Index) -> Evaluations:
@@ -52,7 +54,7 @@ class Oracle:
         if self._network is not None:
             y = y.copy()
             value, gradient, self._hessian, odd = evaluate(
-                self._network, active, y, self._lower, self._upper, self._hessians
+                self._network, active, y, self._lower, self._upper, self._hessians, self._work
             )
         else:
             self._hold(active)

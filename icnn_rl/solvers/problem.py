@@ -101,7 +101,7 @@ class Problem:
     def tensor(self, y: Array) -> Tensor:
         """Flat points in the shape, dtype and device of ``start``."""
         like = self.start
-        return torch.as_tensor(y, dtype=like.dtype, device=like.device).view(like.shape)
+        return torch.from_numpy(y).to(like).view(like.shape)
 
     def project(self, y: Array) -> Array:
         """The nearest feasible points to flat points."""
@@ -125,7 +125,7 @@ class Problem:
         like = self.start
 
         def tensor(a: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
-            return torch.as_tensor(a, dtype=dtype, device=like.device).view(self.batch_shape)
+            return torch.from_numpy(a).to(like.device, dtype).view(self.batch_shape)
 
         nowhere = like.new_zeros(self.batch_shape, dtype=torch.bool)
         # The value is rounded, the bound is not: near the minimum they may pass each other.

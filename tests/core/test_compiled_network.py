@@ -8,7 +8,7 @@ import torch
 
 from icnn_rl import PICNN, Box, minimize, quadratic
 from icnn_rl.functions import ConvexFunction, Modes
-from icnn_rl.kernels.network import evaluate
+from icnn_rl.kernels.network import Workspace, evaluate
 from icnn_rl.networks import ACTIVATIONS
 from icnn_rl.solvers import oracle
 from icnn_rl.solvers.oracle import compiled_network
@@ -41,7 +41,9 @@ def test_agrees_with_the_network(
     tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
     value, gradient = f.value_and_gradient(y)
     wide = np.full((5, 4), 1e3)
-    got_value, got_gradient, hessian, odd = evaluate(compiled, rows, points, -wide, wide, f.smooth)
+    got_value, got_gradient, hessian, odd = evaluate(
+        compiled, rows, points, -wide, wide, f.smooth, Workspace.of(compiled)
+    )
     assert odd == -1
     np.testing.assert_allclose(got_value, value[rows].numpy(), **tolerance)
     np.testing.assert_allclose(got_gradient, gradient[rows].numpy(), **tolerance)
@@ -58,7 +60,9 @@ def test_members_of_an_ensemble_are_functions_of_their_own() -> None:
     value, gradient = f.value_and_gradient(y)
     wide = np.full((10, 4), 1e3)
     points = y.flatten(0, 1).numpy()
-    got_value, got_gradient, *_ = evaluate(compiled, np.arange(10), points, -wide, wide, False)
+    got_value, got_gradient, *_ = evaluate(
+        compiled, np.arange(10), points, -wide, wide, False, Workspace.of(compiled)
+    )
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-12)
 
@@ -71,7 +75,9 @@ def assert_compiled_agrees(f: ConvexFunction, dim: int) -> None:
     points, rows = y.flatten(0, 1).numpy(), np.arange(10)
     value, gradient = f.value_and_gradient(y)
     wide = np.full((10, dim), 1e3)
-    got_value, got_gradient, got_hessian, _ = evaluate(compiled, rows, points, -wide, wide, True)
+    got_value, got_gradient, got_hessian, _ = evaluate(
+        compiled, rows, points, -wide, wide, True, Workspace.of(compiled)
+    )
     np.testing.assert_allclose(got_value, value.flatten().numpy(), rtol=1e-12)
     np.testing.assert_allclose(got_gradient, gradient.flatten(0, 1).numpy(), rtol=1e-11)
     hessian = f.hessian(y).flatten(0, 1).numpy()
