@@ -1,9 +1,8 @@
-"""A batch of convex functions of y, and the operations that keep convexity.
+"""Batches of convex functions of y, and the operations that keep convexity.
 
-A function holds a batch of shape ``batch_shape``; ``value`` takes points of shape
-``(*batch_shape, dim)``, or anything that broadcasts to it, and returns one number per function.
-Everything is closed form: nothing here needs an autograd tape, yet ``value`` is differentiable with
-respect to whatever the function was made of.
+``value`` takes points of shape ``(*batch_shape, dim)``, or what broadcasts to it. Gradients and
+Hessians are closed forms without an autograd tape; all results are differentiable with respect to
+the tensors that the function is made of.
 """
 
 from __future__ import annotations
@@ -70,10 +69,10 @@ class ConvexFunction(ABC):
         if not self.piecewise_linear:
             name = type(self).__name__
             raise TypeError(f"{name} is not piecewise linear: it has no linear program")
-        return self._to_lp(own_index(index, self.batch_shape))
+        return self._to_lp(_own_index(index, self.batch_shape))
 
     def _to_lp(self, index: tuple[int, ...]) -> LinearProgram:
-        """``to_lp`` of a piecewise-linear function, for an index into its own batch."""
+        """``to_lp`` for an index into the function's own batch."""
         raise NotImplementedError
 
     def __add__(self, other: ConvexFunction) -> ConvexFunction:
@@ -106,20 +105,20 @@ def common_shape(*shapes: tuple[int, ...]) -> torch.Size:
 
 
 def take_rows(t: Tensor, index: Tensor, trailing: int = 1) -> Tensor:
-    """Rows of the batch axis, which has ``trailing`` axes after it, unless it is shared by all."""
+    """Rows of the batch axis, ``trailing`` axes before the end, unless all share one row."""
     axis = t.dim() - 1 - trailing
     return t if axis < 0 or t.shape[axis] == 1 else t.index_select(axis, index)
 
 
-def own_index(index: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+def _own_index(index: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """The index into a batch of ``shape`` for an index into one that it broadcasts to."""
     last = index[len(index) - len(shape) :]
     return tuple(0 if size == 1 else i for i, size in zip(last, shape, strict=True))
 
 
 def entry(t: Tensor, index: tuple[int, ...], trailing: int = 1) -> Array:
-    """Entry ``index`` of a tensor that broadcasts over the batch, with ``trailing`` more axes."""
-    return to_array(t[own_index(index, t.shape[: t.dim() - trailing])])
+    """Entry ``index`` of a tensor of batch axes, which may broadcast, and ``trailing`` axes."""
+    return to_array(t[_own_index(index, t.shape[: t.dim() - trailing])])
 
 
 @final
@@ -155,7 +154,7 @@ class Sum(ConvexFunction):
         return LinearProgram.total([self.left.to_lp(index), self.right.to_lp(index)])
 
 
-class Derived(ConvexFunction):
+class _Derived(ConvexFunction):
     """A function made of one other, with its attributes."""
 
     def __init__(self, f: ConvexFunction, batch_shape: torch.Size) -> None:
@@ -165,7 +164,7 @@ class Derived(ConvexFunction):
         self.smooth, self.piecewise_linear = f.smooth, f.piecewise_linear
 
 
-class _Reduction(Derived):
+class _Reduction(_Derived):
     """A function made of the members of an ensemble, the leading batch axis."""
 
     def __init__(self, f: ConvexFunction, axis: int = 0) -> None:
@@ -227,7 +226,7 @@ class Max(_Reduction):
 
 
 @final
-class Restriction(Derived):
+class Restriction(_Derived):
     """f with some entries of y fixed: y ↦ f(where(mask, values, y)).
 
     The dimension stays n, so the fixed entries may differ from function to function; the value
@@ -271,7 +270,7 @@ class Restriction(Derived):
 
 
 @final
-class Affine(Derived):
+class Affine(_Derived):
     """u ↦ f(A u + b)."""
 
     def __init__(self, f: ConvexFunction, A: Tensor, b: Tensor | float) -> None:
@@ -314,7 +313,7 @@ class Affine(Derived):
 
 
 @final
-class Modes(Derived):
+class Modes(_Derived):
     """Functions f_ik, i = 1..E, k = 1..K, from an ensemble of E K members in the order of i.
 
     The batch shape ``(E K, *batch)`` becomes ``(E, K, *batch)``, so that ``mean(0)`` is over the

@@ -57,8 +57,8 @@ class LinearProgram:
     ) -> LinearProgram:
         """A chain of layers, each the maximum of affine maps of y and of the layer below.
 
-        Each unit of a layer is one auxiliary z ≥ every map; as f is non-decreasing in z, the
-        minimum makes one of them tight.
+        Each unit is one auxiliary z ≥ every map. As f is non-decreasing in z, one of them is tight
+        at the minimum.
 
         Args:
             dim: n, the length of y.
@@ -109,18 +109,17 @@ class LinearProgram:
         import scipy.sparse as sp
 
         n = parts[0].dim
-        silent = [replace(p, c=np.zeros_like(p.c), constant=0.0) for p in parts]
-        both = cls.total(silent)
+        zero = cls.total([replace(p, c=np.zeros_like(p.c), constant=0.0) for p in parts])
         ends = np.cumsum([n] + [len(p.c) - n for p in parts])
-        below = np.zeros((len(parts), len(both.c) + 1))
+        below = np.zeros((len(parts), len(zero.c) + 1))
         for row, part, start, end in zip(below, parts, ends[:-1], ends[1:], strict=True):
             row[:n], row[start:end], row[-1] = part.c[:n], part.c[n:], -1.0
-        A = sp.hstack([both.A, sp.csr_array((both.A.shape[0], 1))])
+        A = sp.hstack([zero.A, sp.csr_array((zero.A.shape[0], 1))])
         return cls(
             n,
-            np.append(both.c, 1.0),
+            np.append(zero.c, 1.0),
             sp.csr_array(sp.vstack([A, below])),
-            np.concatenate([both.b, [-p.constant for p in parts]]),
+            np.concatenate([zero.b, [-p.constant for p in parts]]),
         )
 
     def tangent(self, multipliers: Array) -> tuple[float, Array, Array]:
@@ -128,15 +127,15 @@ class LinearProgram:
 
         For any μ ≥ 0 with c_w + A_wᵀμ = 0, duality gives f(y) ≥ constant - bᵀμ + (c_y + A_yᵀμ)ᵀy.
         The rows that bound the same auxiliary share a sum of multipliers, which follows from the
-        equation, as that is triangular. Only the shares are taken from the caller, so the result is
-        true however inexact the multipliers are.
+        equation, as that is triangular. Only the shares are taken from the caller, so the result
+        holds for inexact multipliers too.
 
         Args:
             multipliers: shape ``(rows,)``, nearly ≥ 0.
 
         Returns:
-            The offset; the slope, shape ``(n,)``; and the sizes of the terms that were added up,
-            per unit of y, shape ``(n + 1,)``, those of the offset last.
+            The offset; the slope, shape ``(n,)``; and sums of the absolute values of the terms in
+            the slope and, last, the offset, shape ``(n + 1,)``, for bounds on rounding errors.
         """
         import scipy.sparse as sp
         from scipy.sparse.linalg import spsolve_triangular
@@ -144,7 +143,7 @@ class LinearProgram:
         rows, auxiliaries = len(self.b), len(self.c) - self.dim
         of_y, of_w = self.A[:, : self.dim], self.A[:, self.dim :]
         owner = of_w.indices[of_w.indptr[1:] - 1]
-        share = np.maximum(multipliers, 1e-300)  # of zeros alone, equal shares
+        share = np.maximum(multipliers, 1e-300)  # equal shares where all are zero
         share /= np.bincount(owner, share, auxiliaries)[owner]
         spread = sp.csr_array((share, (np.arange(rows), owner)), shape=(rows, auxiliaries))
         total = spsolve_triangular(-(of_w.T @ spread).tocsr(), self.c[self.dim :], lower=False)

@@ -12,8 +12,8 @@ from torch import Tensor
 from icnn_rl.functions.convex_function import ConvexFunction, Sum, common_shape, entry, take_rows
 from icnn_rl.functions.linear_program import LinearProgram
 
-MARGIN = 1e-6  # distance of a probability to 0 from which on an entropy is a quadratic
-ENTROPY_EDGE = 1 - 2 * MARGIN  # |y| from which on the entropy of y in [-1, 1] is one
+MARGIN = 1e-6  # an entropy is a quadratic where a probability is smaller
+ENTROPY_EDGE = 1 - 2 * MARGIN  # the entropy of y in [-1, 1] is a quadratic where |y| is larger
 ENTROPY_SLOPE = math.atanh(ENTROPY_EDGE)  # its slope there, for α = 1
 
 
@@ -83,7 +83,7 @@ class Quadratic(ConvexFunction):
 
 
 def without_quadratic(f: ConvexFunction) -> tuple[ConvexFunction, Quadratic | None]:
-    """g and the quadratic of f = g + a quadratic; f and None where it is not written so."""
+    """g and q if f is a ``Sum`` of g and a ``Quadratic`` q, otherwise f and None."""
     if isinstance(f, Sum) and isinstance(f.right, Quadratic):
         return f.left, f.right
     if isinstance(f, Sum) and isinstance(f.left, Quadratic):
@@ -126,9 +126,9 @@ class NegativeEntropy(_Entropy):
 
         f(y) = α Σᵢ (pᵢ log pᵢ + (1 - pᵢ) log(1 - pᵢ)),      p = (1 + y)/2
 
-    Where a p is within 1e-6 of 0 or 1, or beyond, its term is the quadratic with the slope there
-    and curvature α. So gradients stay finite and f is α-strongly convex; for y in the box it
-    differs from the entropy by less than 2e-6 α for each entry.
+    Where p < 1e-6 or p > 1 - 1e-6, a term is the quadratic with the slope there and curvature α.
+    So gradients stay finite and f is α-strongly convex; for y in the box it differs from the
+    entropy by less than 2e-6 α for each entry.
 
     Args:
         alpha: the weight α ≥ 0.
@@ -142,18 +142,18 @@ class NegativeEntropy(_Entropy):
     def _inside(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         inside = y.clamp(-ENTROPY_EDGE, ENTROPY_EDGE)
         p = (1 + inside) / 2
-        # An edge is rounded to y's precision, where an entropy has another slope already.
+        # Not atanh beyond the edge: it would be that of the edge rounded to y's precision.
         beyond = ENTROPY_SLOPE * torch.sign(y)
         slope = torch.where(y == inside, torch.atanh(inside), beyond)
         return inside, torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p), slope
 
     def hessian(self, y: Tensor) -> Tensor:
-        inside = self._inside(y)[0]  # at the edge too: on the way back it is the entropy's
+        inside = self._inside(y)[0]
         return torch.diag_embed(self.alpha / ((1 - inside) * (1 + inside)))
 
 
 def without_entropy(f: ConvexFunction) -> tuple[ConvexFunction | None, float]:
-    """g and α of f = g + negative_entropy(α), wherever it stands in the sum; α = 0 without one."""
+    """g and α of f = g + negative_entropy(α); g is None if f is the entropy alone."""
     if isinstance(f, NegativeEntropy):
         return None, f.alpha
     if not isinstance(f, Sum):
@@ -202,6 +202,6 @@ def quadratic(gamma: Tensor | float, center: Tensor) -> Quadratic:
     return Quadratic(gamma, center)
 
 
-linear = Linear  # in lower case where they are used: f + linear(c)
+linear = Linear  # operations are in lower case: f + linear(c)
 negative_entropy = NegativeEntropy
 negative_shannon_entropy = NegativeShannonEntropy

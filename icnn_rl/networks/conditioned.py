@@ -1,4 +1,4 @@
-"""What is left of a network once x is fixed: a batch of small convex functions of y."""
+"""A network at fixed x: a batch of small convex functions of y."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ConditionedNetwork(ConvexFunction):
     @cached_property
     def _output_z(self) -> Tensor:
         """The last layer's weights with their gates, shape ``(E, B or 1, n_K)``."""
-        with torch.enable_grad():  # kept for later uses, which may need gradients if this does not
+        with torch.enable_grad():  # later uses may need gradients
             return gated(self.weight_z[-1].mT, self._gates[-1])
 
     def _lift(self, y: Tensor) -> Tensor:

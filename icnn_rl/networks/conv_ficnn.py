@@ -112,10 +112,6 @@ class ConvFICNN(FullyConvexNetwork):
             batched=False,
         )
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """f(x, y), of shape ``(B,)``, for y of shape ``(B, *y_shape)`` or flat."""
-        return self.condition(x).value(y.flatten(1))
-
     def _of_y(self, x: Tensor) -> ConditionedConvolution:
         """f(x, ·): the network runs up to the first layer that y enters."""
         blocks, first, weight_z = self.path.blocks, self.first, self.path.weight_z()

@@ -103,10 +103,6 @@ class ConvPICNN(ConvexNetwork):
             batched=True,
         )
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """f(x, y), of shape ``(B,)``, for y of shape ``(B, *y_shape)`` or flat."""
-        return self.condition(x).value(y.flatten(1))
-
 
 @final
 class Connection(nn.Module):

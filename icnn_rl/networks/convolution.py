@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from itertools import chain, repeat
 from math import prod
 from typing import TYPE_CHECKING, final
 
@@ -287,8 +287,8 @@ class ConvolutionalPath(NonNegativeWeights):
         sources: Sequence[Shape],
         weight_y: Sequence[tuple[Tensor | None, ...]],
         bias: Sequence[Tensor],
-        gate_z: Sequence[Tensor | None] | None = None,
-        gate_y: Sequence[Tensor] | None = None,
+        gate_z: Sequence[Tensor | None] = (),
+        gate_y: Sequence[Tensor | None] = (),
         weight_z: Sequence[Tensor] | None = None,
         *,
         batched: bool,
@@ -306,10 +306,10 @@ class ConvolutionalPath(NonNegativeWeights):
             zip(*(self.skips(source)[first:] for source in sources), strict=True),
             (None, *weights[first:]),
             weight_y,
-            repeat(None) if gate_z is None else gate_z,
-            repeat(None) if gate_y is None else gate_y,
+            chain(gate_z, repeat(None)),
+            chain(gate_y, repeat(None)),
             bias,
-            strict=False,  # gates may repeat for ever
+            strict=False,
         )
         stages = [
             Stage(self.blocks[k], skips, None if k == last else self.activation, *tensors)

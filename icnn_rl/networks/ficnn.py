@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -63,8 +65,16 @@ class FICNN(FullyConvexNetwork):
 
     def function(self) -> ConditionedNetwork:
         """The network as one convex function of (y, x), of dimension ``y_dim + x_dim``."""
-        batched = self.ensemble is not None
-        return self._conditioned(self.path.weight_y(), tuple(self.bias), batched=batched)
+        return ConditionedNetwork(
+            activation=self.path.activation,
+            weight_z=self.path.weight_z(),
+            weight_y=self.path.weight_y(),
+            gate_z=None,
+            gate_y=None,
+            bias=tuple(self.bias),
+            ensemble=self.ensemble is not None,
+            batched=self.ensemble is not None,
+        )
 
     def _of_y(self, x: Tensor) -> ConditionedNetwork:
         return self._fix(x, slice(self.y_dim, None), free=slice(self.y_dim))
@@ -73,24 +83,11 @@ class FICNN(FullyConvexNetwork):
         return self._fix(y, slice(self.y_dim), free=slice(self.y_dim, None))
 
     def _fix(self, given: Tensor, rows: slice, free: slice) -> ConditionedNetwork:
-        """The function of the free rows of the weights, given what the others read."""
-        weights = self.path.weight_y()
-        given = given.expand(len(weights[0]), *given.shape)
-        bias = tuple(
-            torch.baddbmm(b, given, w[:, rows]) for b, w in zip(self.bias, weights, strict=True)
+        """The function of the input at the free rows of the weights, given the other input."""
+        f = self.function()
+        given = given.expand(len(f.bias[0]), *given.shape)
+        bias = (
+            torch.baddbmm(b, given, w[:, rows]) for b, w in zip(f.bias, f.weight_y, strict=True)
         )
-        return self._conditioned(tuple(w[:, free] for w in weights), bias, batched=True)
-
-    def _conditioned(
-        self, weight_y: tuple[Tensor, ...], bias: tuple[Tensor, ...], *, batched: bool
-    ) -> ConditionedNetwork:
-        return ConditionedNetwork(
-            activation=self.path.activation,
-            weight_z=self.path.weight_z(),
-            weight_y=weight_y,
-            gate_z=None,
-            gate_y=None,
-            bias=bias,
-            ensemble=self.ensemble is not None,
-            batched=batched,
-        )
+        weight_y = tuple(w[:, free] for w in f.weight_y)
+        return replace(f, weight_y=weight_y, bias=tuple(bias), batched=True)

@@ -32,8 +32,8 @@ class ConvexNetwork(nn.Module, ABC):
         """
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """f(x, y), of shape ``(B,)``, or ``(E, B)`` for an ensemble."""
-        return self.condition(x).value(y)
+        """f(x, y), of shape ``(B,)``, or ``(E, B)`` for an ensemble; images y may be flat."""
+        return self.condition(x).value(y.flatten(1) if y.dim() == 4 else y)
 
     def project_(self) -> None:
         """P₊: put the weights Wᶻ back into the cone; call it after every step of an optimiser."""

@@ -102,7 +102,6 @@ class PICNN(ContextNetwork):
         reset_norms(self.norm)
 
     def condition(self, x: Tensor) -> ConditionedNetwork:
-        """Run the context path, once, and leave a batch of convex functions of y."""
         gate_z: list[Tensor] = []
         gate_y: list[Tensor] = []
         bias: list[Tensor] = []

@@ -53,7 +53,6 @@ class QuadraticNetwork(ContextNetwork):
         self.reset_parameters()
 
     def condition(self, x: Tensor) -> ConditionedQuadratic:
-        """Run the layers, once, and leave a batch of quadratics of y."""
         coefficients = self._outputs(x)[-1]
         if self.ensemble is None:
             coefficients = [t.squeeze(0) for t in coefficients]
