@@ -224,3 +224,16 @@ def test_a_weight_of_zero_leaves_a_coordinate_to_the_box() -> None:
     over: ConvexSet = Box(-1.0, 1.0) & L1Ball(0.5, torch.tensor([0.0, 1.0, 1.0]).double())
     y: Tensor = over.project(torch.tensor([[5.0, 5.0, 0.1]]).double())
     torch.testing.assert_close(y, torch.tensor([[1.0, 0.5, 0.0]]).double(), atol=1e-9, rtol=0)
+
+
+def test_in_single_precision_the_box_around_a_ball_holds_all_of_it() -> None:
+    random = torch.Generator().manual_seed(0)
+    weights, center = (torch.rand(1000, N, generator=random) + 0.1 for _ in range(2))
+    radius = torch.rand(1000, generator=random) + 0.1
+    for over, middle, reach in (
+        (L1Ball(radius, weights), 0.0, radius.double().unsqueeze(-1) / weights.double()),
+        (Ball(radius, center), center.double(), radius.double().unsqueeze(-1)),
+    ):
+        lower, upper = over.canonical(weights).known_bounds
+        assert (lower <= middle - reach).all()
+        assert (upper >= middle + reach).all()

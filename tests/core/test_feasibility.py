@@ -162,3 +162,16 @@ def test_a_bound_is_true_for_the_rounded_numbers() -> None:
     over = Box(0.0, 2e3) & Polytope(A, torch.tensor([0.0, -1e-4]).double())
     solution = minimize(linear(torch.tensor([1.0, 0.0])), over, 1e-3)
     assert solution.lower_bound <= 1e-4 / 2**-23
+
+
+@pytest.mark.parametrize("kind", ["ub", "eq"])
+def test_a_relaxed_set_holds_its_point(kind: str) -> None:
+    like, limit = torch.zeros(2, N).double(), torch.tensor([[1.0], [10.0]]).double()
+    rows = {f"A_{kind}": torch.ones(1, N).double(), f"b_{kind}": limit}
+    over = Box(3.0, 4.0) & Polytope(**rows)
+    point, empty = over.interior_point(like)
+    assert empty.tolist() == [True, False]
+    relaxed = over.canonical(like).relaxed(point, empty)
+    assert relaxed.contains(point).all()
+    assert not relaxed.interior_point(like)[1].any()
+    torch.testing.assert_close(relaxed.project(like)[1], over.project(like)[1])
