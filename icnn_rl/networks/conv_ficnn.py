@@ -66,8 +66,7 @@ class ConvFICNN(FullyConvexNetwork):
                 "x_shape, y_shape: expected (channels, height, width) or (n,); "
                 f"got {x_shape} and {y_shape}"
             )
-        self.x_shape = tuple(x_shape)
-        self.y_shape = tuple(y_shape)
+        self.x_shape, self.y_shape = tuple(x_shape), tuple(y_shape)
         y_is_read = y_from == 0 and len(x_shape) < len(y_shape)
         read = self.y_shape if y_is_read else self.x_shape
         self.path = ConvolutionalPath(read, layers, activation, nonnegativity)
@@ -152,12 +151,8 @@ class ConvFICNN(FullyConvexNetwork):
         for k, norm in enumerate(self.norm):
             scale, shift = running_scale_and_shift(norm)
             bias[k] = bias[k] - shift.view_as(bias[k])
-            weight_x[k] = _rows_times(scale, weight_x[k])
-            if k:
-                weight_z[k - 1] = _rows_times(scale, weight_z[k - 1])
+            for weights, place in ((weight_x, k), (weight_z, k - 1)):
+                if place >= 0:  # each row of the weight, or each kernel, has a scale of its own
+                    axes = (1 for _ in weights[place].shape[1:])
+                    weights[place] = weights[place] * scale.view(-1, *axes)
         return weight_z, weight_x, bias
-
-
-def _rows_times(scale: Tensor, weight: Tensor) -> Tensor:
-    """Each row of a weight, or each of its kernels, times its scale."""
-    return weight * scale.view(-1, *(1 for _ in weight.shape[1:]))

@@ -138,8 +138,8 @@ class _Pool(_Layer):
             )
         return (channels, height // self.size, width // self.size)
 
-    def entries(self, shape: Shape) -> list[sp.csr_array]:
-        """For each place in a window, the matrix that picks the entries there."""
+    def pieces(self, shape: Shape) -> list[sp.csr_array]:
+        """Matrices M with result = max M z: here the entries at each place in a window."""
         import scipy.sparse as sp
 
         units, numbered = sp.eye_array(prod(shape), format="csr"), np.arange(prod(shape))
@@ -165,10 +165,6 @@ class MaxPool(_Pool):
         assert where is not None
         return F.max_unpool2d(delta, where, [self.size, self.size])
 
-    def pieces(self, shape: Shape) -> list[sp.csr_array]:
-        """Matrices M with result = max M z."""
-        return self.entries(shape)
-
 
 @final
 @dataclass(frozen=True)
@@ -185,7 +181,7 @@ class AveragePool(_Pool):
 
     def pieces(self, shape: Shape) -> list[sp.csr_array]:
         """Matrices M with result = max M z: here just one."""
-        return [sum(self.entries(shape)) / self.size**2]
+        return [sum(super().pieces(shape)) / self.size**2]
 
 
 Layer = Conv | Dense | MaxPool | AveragePool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 import torch
@@ -19,14 +19,14 @@ WARM_UP = 2000  # batches before the running averages are used in training
 
 
 def normalization(norm: Norm, members: int, width: int) -> nn.Module:
-    """A module that normalises a layer of shape ``(E, B, width)``.
-
-    ``"layer"`` is for each sample over the width, ``"batch"`` for each neuron over the samples.
-    """
-    require_one_of("norm", norm, get_args(Norm))
-    if norm == "none":
-        return nn.Identity()
-    return (LayerNorm if norm == "layer" else BatchRenorm)(members, width)
+    """The module of a name, for layers of shape ``(E, B, width)``."""
+    kinds: dict[str, Callable[[int, int], nn.Module]] = {
+        "none": nn.Identity,
+        "layer": LayerNorm,
+        "batch": BatchRenorm,
+    }
+    require_one_of("norm", norm, kinds)
+    return kinds[norm](members, width)
 
 
 class Normalization(nn.Module):

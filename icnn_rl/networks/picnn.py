@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -60,22 +61,16 @@ class PICNN(ContextNetwork):
     ) -> None:
         super().__init__(x_dim, context, ensemble)
         require_one_of("reads", reads, get_args(Reads))
-        self.reads = reads
-        self.encoder = encoder
+        self.reads, self.encoder = reads, encoder
         self.path = ConvexPath(y_dim, tuple(convex), activation, self.members, nonnegativity)
-        self._widths = [self._read_by(self._layers(level)) for level in range(len(context) + 1)]
+        top, depth = len(context), len(convex)
+        read = [top if reads == "last" else max(top - depth + k, 0) for k in range(depth + 1)]
+        self._layers = [[k for k, r in enumerate(read) if r == level] for level in range(top + 1)]
+        self._widths = [self._read_by(layers) for layers in self._layers]
         self._add_levels([[sum(part) for part in parts] for parts in self._widths], norm)
         self.reset_parameters()
 
-    def _layers(self, level: int) -> range:
-        """The convex layers that read a context level."""
-        depth, top = len(self.path.widths), len(self.context)
-        if self.reads == "last":
-            return range(depth + 1 if level == top else 0)
-        first = max(depth - top + level, 0) if level > 0 else 0
-        return range(first, max(depth - top + level, -1) + 1)
-
-    def _read_by(self, layers: range) -> list[list[int]]:
+    def _read_by(self, layers: Sequence[int]) -> list[list[int]]:
         """Lengths of the z-gates, the y-gates and the biases of some convex layers."""
         if not layers:
             return []
@@ -97,7 +92,7 @@ class PICNN(ContextNetwork):
                 gate_z.fill_(1.0)
                 gate_y.fill_(1.0)
                 parts = biases.split(self._widths[level][2], -1)
-                for k, part in zip(self._layers(level), parts, strict=True):
+                for k, part in zip(self._layers[level], parts, strict=True):
                     uniform_(part, fan_in).add_(self.path.bias_init(k))
         reset_norms(self.norm)
 
