@@ -11,7 +11,7 @@ torch.set_num_threads(1)  # pytest-xdist already keeps every core busy
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when triton is imported
 
-settings.register_profile("local", deadline=None, max_examples=25)
+settings.register_profile("local", deadline=None, max_examples=15)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.register_profile(
     "continuous-integration", parent=settings.get_profile("local"), derandomize=True

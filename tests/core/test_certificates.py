@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import (
     PIECEWISE_LINEAR,
@@ -82,6 +82,7 @@ ACTIVATIONS_OF = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("solver", "where"), CASES, ids=[" ".join(case) for case in CASES])
+@settings(max_examples=max(1, settings.default.max_examples // 2))
 @given(st.data())
 def test_no_point_below_the_bound(solver: str, where: str, data: st.DataObject) -> None:
     architecture = data.draw(architectures(ACTIVATIONS_OF[solver], st.just(2)))

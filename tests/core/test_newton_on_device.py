@@ -26,9 +26,18 @@ def network(
     return net.to(dtype).condition(normal(n, BATCH, 5).to(dtype)).mean(0)
 
 
-@pytest.mark.parametrize("n", [1, 3, 6, 17])
-@pytest.mark.parametrize("convex", [(64,), (64, 64)], ids=str)
-@pytest.mark.parametrize("activation", ["softplus", "squareplus"])
+@pytest.mark.parametrize(
+    ("activation", "convex", "n"),
+    [
+        ("softplus", (64,), 1),
+        ("softplus", (64,), 6),
+        ("softplus", (64, 64), 17),
+        ("squareplus", (64,), 3),
+        ("squareplus", (64,), 17),
+        ("squareplus", (64, 64), 6),
+    ],
+    ids=str,
+)
 def test_networks(activation: str, convex: tuple[int, ...], n: int) -> None:
     exact = network(activation, convex, n, torch.float64)
     optimum = minimize(exact, UNIT, 1e-9, "bundle", max_evaluations=300)

@@ -60,15 +60,16 @@ def problem(
     return Problem(f, over, tol, max_evaluations, center, center)
 
 
-CASES = [(activation, n) for activation in SMOOTH for n in (1, 6)]
+# The interpreter's time grows with n and with the number of evaluations.
+CASES = [*((activation, 1, (1, 4)) for activation in SMOOTH), ("softplus", 6, (3,))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("activation", "n"), [*CASES, ("squareplus", 17)])
-def test_iterations_are_those_in_tensors(activation: str, n: int) -> None:
+@pytest.mark.parametrize(("activation", "n", "counts"), [*CASES, ("squareplus", 17, (2,))])
+def test_iterations_are_those_in_tensors(activation: str, n: int, counts: tuple[int, ...]) -> None:
     f = network(n, activation)
     assert newton_on_device.fits_kernel(f)
-    for evaluations in (1, 2, 4):
+    for evaluations in counts:
         given = problem(f, max_evaluations=evaluations)
         for a, b in zip(
             newton_on_device.in_kernel(given), newton_on_device.in_tensors(given), strict=True
@@ -84,7 +85,7 @@ def test_quadratics(gamma: Tensor | float) -> None:
         gamma = gamma.to(DEVICE)
     f = network() + quadratic(gamma, normal(1, BATCH, 3).to(DEVICE))
     assert newton_on_device.fits_kernel(f)
-    for evaluations in (1, 2, 4):
+    for evaluations in (1, 3):
         given = problem(f, max_evaluations=evaluations)
         for a, b in zip(
             newton_on_device.in_kernel(given), newton_on_device.in_tensors(given), strict=True
@@ -92,7 +93,7 @@ def test_quadratics(gamma: Tensor | float) -> None:
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.parametrize("n", [1, 3])
 def test_single_precision(n: int) -> None:
     f, optimum = network(n, dtype=torch.float32), minimize(network(n), UNIT, 1e-9)
     y, value, bound, _ = newton_on_device.in_kernel(problem(f, tol=1e-3, max_evaluations=16))
@@ -117,7 +118,7 @@ def test_boxes(where: str) -> None:
 
 
 def test_each_sample_ends_when_its_gap_is_small_enough() -> None:
-    f, tol = network(6), 1e-3
+    f, tol = network(3), 1e-3
     *_, evaluations = newton_on_device.in_kernel(problem(f, tol=tol, max_evaluations=16))
     assert len(set(evaluations.tolist())) > 1
     for sample, last in enumerate(evaluations.tolist()):
@@ -128,9 +129,9 @@ def test_each_sample_ends_when_its_gap_is_small_enough() -> None:
         assert gaps[0] > tol >= gaps[1]
 
 
-@pytest.mark.parametrize("members", [None, 1, 3])
+@pytest.mark.parametrize("members", [None, 3])
 def test_members(members: int | None) -> None:
-    given = problem(network(members=members))
+    given = problem(network(members=members), max_evaluations=3)
     for a, b in zip(
         newton_on_device.in_kernel(given), newton_on_device.in_tensors(given), strict=True
     ):
@@ -202,7 +203,7 @@ for activation in (SQUAREPLUS, SOFTPLUS, ELU):
 @pytest.mark.parametrize("kind", ["fp32", "fp64"])
 def test_it_compiles_for_a_gpu_where_there_is_none(kind: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-P", "-c", COMPILE.format(kind=kind)]
+    command = [sys.executable, "-c", COMPILE.format(kind=kind)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert [int(size) > 1000 for size in done.stdout.split()] == [True] * 3
