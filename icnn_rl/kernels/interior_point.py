@@ -12,15 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from icnn_rl.kernels.compiling import compiled, inner
+from icnn_rl.kernels.compiling import compiled
+from icnn_rl.kernels.equations import balance, restore, violation
 from icnn_rl.kernels.linear_algebra import (
-    factor,
     factor_narrow,
     factor_wide,
     row_dot,
     step_narrow,
     step_wide,
-    substitute,
 )
 from icnn_rl.kernels.tangents import separable_minimum
 
@@ -29,7 +28,6 @@ Index = npt.NDArray[np.int64]
 
 ITERATIONS = 40
 TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
-ROUNDING = 1e-15  # relative error of a sum
 EXHAUSTED = 1e-12  # complementarity below which a step that brings little is rounding error
 FEASIBLE = 1e-10  # violation, relative to the unit box, up to which an iterate is feasible
 
@@ -106,174 +104,20 @@ def minimize_models(
     )
     wide = m + q if m + q <= n and models.P.shape[1] == 0 else 0
     narrow = 0 if wide else n
-    work = _Work._make(
-        (
-            *np.empty((6, m)),
-            *np.empty((14, n)),
-            *(np.empty(size) for size in (rows + q, q)),
-            *np.empty((2, wide)),
-            *(np.empty(shape) for shape in ((m, n), (m + q, n), (wide, wide), (wide, n))),
-            *(np.empty(shape) for shape in ((narrow, narrow), (q, narrow), (q, q))),
-            np.empty(models.P.shape[1:]),
-        )
+    work = (  # room for the numbers of one model: vectors of length m, n and others, matrices
+        tuple(np.empty((6, m))),
+        tuple(np.empty((14, n))),
+        tuple(np.empty(length) for length in (rows + q, q, wide, wide)),
+        tuple(
+            np.empty(shape)
+            for shape in (
+                *((m, n), (m + q, n), (wide, wide), (wide, n)),
+                *((narrow, narrow), (q, narrow), (q, q), models.P.shape[1:]),
+            )
+        ),
     )
     _minimize_models(active, rows, m, models, shift, scale, accuracy, target, points, bounds, work)
     return bounds
-
-
-class _Work(NamedTuple):
-    """Room for the numbers of one model; vectors of length m, n and others, then matrices."""
-
-    a: Array
-    s: Array
-    z: Array
-    ds: Array
-    dz: Array
-    w: Array
-    g: Array
-    wl: Array
-    wu: Array
-    dl: Array
-    du: Array
-    d: Array
-    predictor: Array
-    D: Array
-    p: Array
-    mean: Array
-    mean_h: Array
-    Pu: Array
-    wanted: Array
-    row: Array
-    residual: Array
-    nu: Array
-    x: Array
-    v: Array
-    h: Array
-    G: Array
-    K: Array
-    scaled: Array
-    M: Array
-    X: Array
-    S: Array
-    P: Array
-
-
-@inner
-def _violation(h, a, rows, E, e, u):  # type: ignore[no-untyped-def]
-    """How far u is from the constraints and equations: the largest violation of a row, ≥ 0."""
-    n = len(u)
-    worst = 0.0
-    for j in range(rows):
-        worst = max(worst, a[j] + row_dot(h, j, u, n))
-    for j in range(len(e)):
-        worst = max(worst, abs(row_dot(E, j, u, n) - e[j]))
-    return worst
-
-
-@inner
-def _slope(c, E, a, move, p, finite):  # type: ignore[no-untyped-def]
-    """E_aᵀu at the minimiser u of Σ cᵢ uᵢ + pᵢ uᵢ²/2 for c moved along row a of E."""
-    total = 0.0
-    for i in range(len(c)):
-        if E[a, i] != 0:
-            moved = c[i] + move * E[a, i]
-            u = 1.0 if moved < 0 else 0.0
-            if p[i] > 0:
-                u = -moved / p[i]
-                if finite[i]:
-                    u = min(max(u, 0.0), 1.0)
-            total += E[a, i] * u
-    return total
-
-
-@inner
-def _balance(E, e, D, wanted, p, finite, mean, gram, nu, row):  # type: ignore[no-untyped-def]
-    """Add Eᵀν to ``mean`` so that the bound is high; returns eᵀν and what rounding may take.
-
-    Any ν proves a bound, and near a vertex the multipliers of the Newton equations have lost their
-    digits. So ν is chosen anew: by least squares, ``mean`` coming close to ``wanted`` with the
-    weight on coordinates off their bounds, and then one by one to the maximum of the bound, which
-    for equations without common coordinates, such as those of simplices, is the maximum over all.
-    """
-    q, n = E.shape
-    for a in range(q):
-        nu[a] = 0.0
-        for i in range(n):
-            row[i] = E[a, i] / D[i]
-            nu[a] += row[i] * (wanted[i] - mean[i])
-        for b in range(a + 1):
-            gram[a, b] = row_dot(E, b, row, n)
-    factor(gram, q)
-    substitute(gram, q, nu)
-    total = 0.0
-    for a in range(q):
-        for i in range(n):
-            mean[i] += nu[a] * E[a, i]
-    for a in range(q):
-        size = abs(e[a])
-        low, high = np.inf, -np.inf  # around every move at which a coordinate of mean is 0 or -p
-        for i in range(n):
-            size += abs(E[a, i])
-            if E[a, i] != 0 and finite[i]:
-                first, second = -mean[i] / E[a, i], -(mean[i] + p[i]) / E[a, i]
-                low, high = min(low, first, second), max(high, first, second)
-        # Where an equation pins coordinates to their bounds, ν grows, and digits go.
-        total += ROUNDING * abs(nu[a]) * size
-        move = 0.0
-        if low <= high:
-            # Beyond them the bound goes on rising only if the equations cannot be met.
-            reach = 1e3 * (1 + abs(low) + abs(high))
-            low, high = low - reach, high + reach
-            for _ in range(100):
-                move = (low + high) / 2
-                if not low < move < high:
-                    break
-                slope = _slope(mean, E, a, move, p, finite) - e[a]
-                if slope == 0:
-                    break
-                if slope > 0:
-                    low = move
-                else:
-                    high = move
-        total += ROUNDING * abs(move) * size
-        nu[a] += move
-        total += nu[a] * e[a]
-        for i in range(n):
-            mean[i] += move * E[a, i]
-    return total
-
-
-@inner
-def _restore(h, s, m, E, e, u, g, finite, gram, nu, move):  # type: ignore[no-untyped-def]
-    """Move u back onto E u = e, in the metric in which bounds are far, if it stays inside.
-
-    Newton steps lose digits of the equations as iterates come close to bounds.
-    """
-    q, n = E.shape
-    for a in range(q):
-        nu[a] = e[a] - row_dot(E, a, u, n)
-        for i in range(n):
-            room = min(u[i], g[i]) if finite[i] else 1.0
-            move[i] = E[a, i] * room * room
-        for b in range(a + 1):
-            gram[a, b] = row_dot(E, b, move, n)
-    factor(gram, q)
-    substitute(gram, q, nu)
-    for i in range(n):
-        room = min(u[i], g[i]) if finite[i] else 1.0
-        move[i] = 0.0
-        for a in range(q):
-            move[i] += E[a, i] * nu[a] * room * room
-        if finite[i] and not abs(move[i]) <= 0.5 * room:
-            return
-    for j in range(m):
-        if not row_dot(h, j, move, n) <= 0.5 * s[j]:
-            return
-    for j in range(m):
-        s[j] -= row_dot(h, j, move, n)
-    for i in range(n):
-        u[i] += move[i]
-        g[i] -= move[i]
 
 
 @compiled
@@ -281,14 +125,13 @@ def _minimize_models(  # type: ignore[no-untyped-def]
     active, rows, m, models, shift, scale, accuracy, target, points, bounds, work
 ):
     """The loop of ``minimize_models`` over samples."""
-    h, a, p, G, s, z, ds, dz, w = (
-        work.h, work.a, work.p, work.G, work.s, work.z, work.ds, work.dz, work.w,
-    )  # fmt: skip
-    g, wl, wu, dl, du, d, D = work.g, work.wl, work.wu, work.dl, work.du, work.d, work.D
-    predictor, mean, mean_h, Pu = work.predictor, work.mean, work.mean_h, work.Pu
-    residual = work.residual
+    of_rows, of_coordinates, others, matrices = work
+    a, s, z, ds, dz, w = of_rows
+    g, wl, wu, dl, du, d, predictor, D, p, mean, mean_h, Pu, wanted, row = of_coordinates
+    residual, nu, x, v = others
+    h, G, K, scaled, M, X, S, P = matrices
     n, q = points.shape[1], models.e.shape[1]
-    P, wide = work.P, len(work.K) > 0
+    wide = len(K) > 0
     for index in range(len(active)):
         sample = active[index]
         E, e, finite, u = models.E[sample], models.e[sample], models.finite[sample], points[sample]
@@ -382,15 +225,15 @@ def _minimize_models(  # type: ignore[no-untyped-def]
                     D[i] += wl[i] / u[i] + wu[i] / g[i]
             if q > 0:
                 for i in range(n):
-                    work.wanted[i] = -p[i] * u[i]
+                    wanted[i] = -p[i] * u[i]
                     if finite[i]:
-                        work.wanted[i] += (wl[i] - wu[i]) / mass
-                offset -= _balance(E, e, D, work.wanted, p, finite, mean, work.S, work.nu, work.row)
+                        wanted[i] += (wl[i] - wu[i]) / mass
+                offset -= balance(E, e, D, wanted, p, finite, mean, S, nu, row)
             bound = max(bound, offset + separable_minimum(mean, p, finite))
             if bound >= goal or iteration == ITERATIONS:
                 break
             close = iteration > 0 and model - bound <= accuracy
-            if close and _violation(h, a, rows, E, e, u) <= FEASIBLE:
+            if close and violation(h, a, rows, E, e, u) <= FEASIBLE:
                 break
 
             mu = 0.0
@@ -427,9 +270,9 @@ def _minimize_models(  # type: ignore[no-untyped-def]
             for i in range(n):
                 mean_h[i] += h[heaviest, i]
             if wide:
-                total = factor_wide(G, m, q, rows, w, D, work.scaled, work.K, work.x)
+                total = factor_wide(G, m, q, rows, w, D, scaled, K, x)
             else:
-                rho = factor_narrow(G, m, q, w, D, P, work.M, work.X, work.S)
+                rho = factor_narrow(G, m, q, w, D, P, M, X, S)
 
             sigma, dt, step_p, step_d = 0.0, 0.0, 1.0, 1.0
             for phase in range(2):
@@ -454,24 +297,10 @@ def _minimize_models(  # type: ignore[no-untyped-def]
                 for i in range(n):
                     d[i] += mean_h[i] * dt
                 if wide:
-                    dt = step_wide(
-                        G,
-                        m,
-                        q,
-                        rows,
-                        D,
-                        work.scaled,
-                        work.K,
-                        work.x,
-                        total,
-                        residual,
-                        dt,
-                        d,
-                        work.v,
-                    )
+                    dt = step_wide(G, m, q, rows, D, scaled, K, x, total, residual, dt, d, v)
                 else:
                     dt /= total
-                    step_narrow(G, m, q, work.M, work.X, work.S, rho, residual, rows, d, work.nu)
+                    step_narrow(G, m, q, M, X, S, rho, residual, rows, d, nu)
                 step_p, step_d = 1.0, 1.0
                 for j in range(m):
                     ds[j] = (dt if j >= rows else residual[j]) - row_dot(G, j, d, n)
@@ -527,5 +356,5 @@ def _minimize_models(  # type: ignore[no-untyped-def]
                 s[j] = max(s[j] + step_p * ds[j], 1e-300)
                 z[j] = max(z[j] + step_d * dz[j], 1e-300)
             if q > 0:
-                _restore(h, s, m, E, e, u, g, finite, work.S, work.nu, work.row)
+                restore(h, s, m, E, e, u, g, finite, S, nu, row)
         bounds[index] = shift[sample] + unit * bound
