@@ -9,7 +9,6 @@ from icnn_rl.solvers.minimize import (
     minimize,
     minimize_modes,
     solved_on_device,
-    warm_up,
 )
 from icnn_rl.solvers.problem import NonFiniteError, Problem, Solver
 from icnn_rl.solvers.solution import Solution
@@ -41,7 +40,6 @@ __all__ = [
     "minimize",
     "minimize_modes",
     "solved_on_device",
-    "warm_up",
 ]
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from icnn_rl.functions import ConvexFunction, without_entropy
-from icnn_rl.networks import PICNN
 from icnn_rl.sets import Box, CanonicalSet, ConvexSet, Euclidean
 from icnn_rl.sets.canonical import broadcast
 from icnn_rl.solvers.constrained import minimize_in_ball, minimize_in_l1_balls
@@ -31,8 +30,8 @@ SOLVERS = {  # where their classes stand: compiling and linear programming are s
     "accelerated_gradient": "gradient:AcceleratedGradient",
     "lp": "lp:LinearProgram",
 }
-FEW = 32  # samples that the host solves sooner than a GPU would in tensors
-NEWTON_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
+SMALL_BATCH = 32  # samples that the host solves sooner than a GPU would in tensors
+MAX_HESSIAN_DIM = 64  # above it the Hessian costs more passes than the bundle needs tangents
 
 
 class MinimizeOptions(TypedDict, total=False):
@@ -206,7 +205,7 @@ def _named(name: str) -> Solver:
 
 def solved_on_device(dim: int, batch: int) -> bool:
     """Whether ``auto`` solves all smooth functions on a GPU over a box there, by their sizes."""
-    return dim <= NEWTON_DIM and batch > FEW
+    return dim <= MAX_HESSIAN_DIM and batch > SMALL_BATCH
 
 
 def fitting(start: Tensor, like: Tensor) -> Tensor:
@@ -222,7 +221,7 @@ def choose(f: ConvexFunction, over: ConvexSet, endless: bool = False) -> str:
     assert f.like is not None
     if endless and f.piecewise_linear:
         return "lp"  # the only one that can tell a minimum from a descent without end
-    if f.dim > NEWTON_DIM:
+    if f.dim > MAX_HESSIAN_DIM:
         # Tangents of a steep entropy are a poor model of it.
         entropic = isinstance(over, Box) and without_entropy(f)[1] > 0
         return "bundle_entropy" if entropic else "bundle"
@@ -234,18 +233,6 @@ def choose(f: ConvexFunction, over: ConvexSet, endless: bool = False) -> str:
     ):
         return "newton_on_device"
     return "newton"
-
-
-def warm_up(activation: str = "squareplus", dtype: torch.dtype = torch.float32) -> None:
-    """Compile now what ``minimize`` needs for networks on a box, if the cache does not have it.
-
-    Args:
-        activation: that of the networks.
-        dtype: their precision.
-    """
-    net = PICNN(1, 1, (), (1,), activation).to(dtype).requires_grad_(False)
-    f = net.condition(torch.zeros(1, 1, dtype=dtype))
-    minimize(f, Box(-1.0, 1.5), 0.0, start=torch.full((1,), 0.1), max_evaluations=2)
 
 
 def minimize_modes(

@@ -371,11 +371,11 @@ COLD = """
 import logging, sys, torch
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
 from icnn_rl import PICNN, Box, minimize
-from icnn_rl.solvers import warm_up
-warm_up()
-print("warm")
-f = PICNN(2, 3, (4,), (4,), "squareplus").requires_grad_(False).condition(torch.ones(2, 2))
-minimize(f, Box(-1.0, 1.0), 1e-6)
+for batch in (1, 2):
+    net = PICNN(2, 3, (4,), (4,) * batch, "squareplus").requires_grad_(False)
+    minimize(net.condition(torch.ones(batch, 2)), Box(-1.0, 1.0), 1e-6)
+    if batch == 1:
+        print("warm")
 """
 
 
