@@ -140,7 +140,7 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, Tensor]:
     exact = torch.minimum(torch.maximum(exact, c.lower), c.upper)
     trial = exact.to(y.dtype)
     gradient = f.value_and_gradient(trial)[1].double()
-    following = system.step(gradient, trial.double(), c)[0]
+    following, _ = quadratic_step(gradient, H, trial.double(), c)
     before, after = (torch.linalg.vector_norm(t, dim=-1) for t in (step, following))
     better = (after <= CONTRACTION * before) & c.feasible(exact)
     return torch.where(better.unsqueeze(-1), trial, y), system.active

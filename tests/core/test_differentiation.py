@@ -406,3 +406,31 @@ def test_bad_arguments_are_named() -> None:
         ArgMin(nn.Linear(2, 2), Simplex())
     with pytest.raises(ValueError, match=r"method: expected one of .*'implicit'.*, got 'envelope'"):
         ArgMin(network(), Simplex(), "envelope")  # type: ignore[arg-type]
+
+
+class Hyperbola(ConvexFunction):
+    """Σ (1 + y²)^½, on which Newton's method diverges from |y| > 1."""
+
+    dim, batch_shape, smooth = 1, torch.Size(), True
+    like = torch.zeros((), dtype=torch.float64)
+
+    def value(self, y: Tensor) -> Tensor:
+        return (1 + y**2).sqrt().sum(-1)
+
+    def value_and_gradient(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.value(y), y / (1 + y**2).sqrt()
+
+    def hessian(self, y: Tensor) -> Tensor:
+        return torch.diag_embed((1 + y**2) ** -1.5)
+
+    def take(self, index: Tensor) -> ConvexFunction:
+        return self
+
+
+def test_a_coarse_answer_is_never_made_worse() -> None:
+    start = torch.tensor([2.0]).double()
+    solution = argmin(Hyperbola(), Box(-5.0, 5.0), 1e-6, start=start, max_evaluations=1)
+    torch.testing.assert_close(solution.y, start)
+    start = torch.tensor([0.1]).double()
+    solution = argmin(Hyperbola(), Box(-5.0, 5.0), 1e-6, start=start, max_evaluations=1)
+    torch.testing.assert_close(solution.y, -(start**3))
