@@ -74,7 +74,7 @@ class BundleEntropy:
                 masters, evaluation + 1, active, alpha, best, gap, problem.tol
             )
             bound[active] = np.fmax(bound[active], proved)
-            # Beyond float64 a sample is given up with the gap that it has.
+            # A sample beyond float64 stops with the gap that it has.
             going = ~np.isnan(proved)
             going &= best[active] - bound[active] > np.maximum(problem.tol, 2 * noise)
             active, y = active[going], y[going]

@@ -1,4 +1,4 @@
-"""What first-order solvers keep of each sample: the best point, the bound, an average tangent."""
+"""The best point, the bound and an average tangent of each sample, for first-order solvers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from icnn_rl.solvers.solution import Solution
 
 
 class Certificate:
-    """The best value of each sample, and the bound that its tangents prove.
+    """The best value of each sample, and a lower bound from its tangents.
 
         f(y) ≥ f_j + g_jᵀ(y - y_j) + γ/2 ‖y - y_j‖² = a_j + h_jᵀy + γ/2 ‖y‖²
 
@@ -40,7 +40,7 @@ class Certificate:
 
     @property
     def gap(self) -> Array:
-        """What is left to prove, shape ``(size,)``."""
+        """best - bound, shape ``(size,)``."""
         gap: Array = self.best - self.bound
         return gap
 
@@ -51,7 +51,7 @@ class Certificate:
         return done
 
     def observe(self, active: Index, y: Array, value: Array, gradient: Array) -> Array:
-        """Take note of an evaluation; returns the offsets a_j of its tangents, rounded downward."""
+        """Record an evaluation; returns the offsets a_j of its tangents, rounded downward."""
         self.evaluations[active] += 1
         first = self.evaluations[active] == 1  # which is feasible as given
         better = (value < self.best[active]) & (first | self._feasible(active, y))

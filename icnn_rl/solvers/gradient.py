@@ -23,7 +23,7 @@ class ProjectedGradient:
     A step that breaks the inequality is refused and L doubled; one that keeps it halves L. The
     slack, a quarter of the gap δ, is what makes this work where f has kinks. Tangents averaged with
     weights 1/L prove f(y) - min f ≤ D²/(2 Σ 1/L) + δ/4 on a set of diameter D; whenever the gap has
-    halved, the average begins anew. So a gap of ε takes O(D² L/ε) evaluations where ∇f is Lipschitz
+    halved, the average restarts. So a gap of ε takes O(D² L/ε) evaluations where ∇f is Lipschitz
     and O(D² M²/ε²) where only f is, the order that is best for a method without memory.
 
     Source: Nesterov, "Universal gradient methods for convex optimization problems", Mathematical
@@ -78,7 +78,7 @@ class AcceleratedGradient:
         y = x + τ (z - x),    x⁺ = x + τ (z⁺ - x),    τ = a/(A + a)
 
     where z⁺ is z once the tangent at y has joined. As in ``ProjectedGradient``, L is doubled or
-    halved by trial, with a slack of τ δ/4, and the average begins anew when the gap δ has halved.
+    halved by trial, with a slack of τ δ/4, and the average restarts when the gap δ has halved.
     It proves f(x) - min f ≤ D²/(2A) + δ/4, so a gap of ε takes O(D √(L/ε)) steps of two
     evaluations where ∇f is Lipschitz, and O(D² M²/ε²) where only f is: both are best possible.
 
@@ -86,7 +86,7 @@ class AcceleratedGradient:
     Programming 152, 2015, section 4, with ε there replaced by the certified gap; γ as in his
     "Gradient methods for minimizing composite functions", Mathematical Programming 140, 2013. The
     unrestarted method for smooth f is algorithm 3 of Tseng, "On accelerated proximal gradient
-    methods for convex-concave optimization", 2008; FISTA (Beck & Teboulle, 2009) is its kin.
+    methods for convex-concave optimization", 2008; FISTA (Beck & Teboulle, 2009) is similar.
     """
 
     def solve(self, problem: Problem) -> Solution:

@@ -17,8 +17,8 @@ from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Problem
 from icnn_rl.solvers.solution import Solution
 
-TOLERANCE = 1e-7  # relative accuracy of an optimal value, where it has to be taken on trust
-FEASIBLE = 1e-12  # relative violation of a constraint that is put down to rounding
+TOLERANCE = 1e-7  # relative accuracy of the optimal value of HiGHS where no bound is computed
+FEASIBLE = 1e-12  # relative violation of a constraint that counts as rounding
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class MinimizeOptions(TypedDict, total=False):
     Attributes:
         solver: a name, or an object.
         start: first points.
-        max_evaluations: evaluations of f after which a sample is given up.
+        max_evaluations: evaluations of f after which a sample stops.
     """
 
     solver: str | Solver
@@ -78,7 +78,7 @@ def minimize(
             else ``bundle``.
         start: first points, shape ``(*batch, n)``; projected onto 𝒴. A point well inside by
             default.
-        max_evaluations: evaluations of f after which a sample is given up; its gap stays true.
+        max_evaluations: evaluations of f after which a sample stops; its gap stays true.
             A ball of either norm takes several problems, and each may have as many.
 
     Returns:

@@ -20,7 +20,7 @@ from icnn_rl.sets import Box
 from icnn_rl.solvers.problem import NonFiniteError, Problem, capturing, to_array
 from icnn_rl.solvers.solution import Solution, rounded_down
 
-EVALUATIONS = 16  # at most in tensors, as nobody looks whether fewer would do
+EVALUATIONS = 16  # at most in tensors, where no sample can stop early
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
 """The best points; in float64, their values and lower bounds of the minima; evaluations."""
@@ -206,8 +206,8 @@ def model_step(
 
     A sweep minimises over each coordinate in turn. Then a Newton step follows in the coordinates
     that the gradient does not hold at a bound, bent along the box: the best of a few lengths of it.
-    Neither can raise the model. The bounds need not be the right ones yet; the next evaluation of f
-    gives another model, and is worth more than another round in this one.
+    Neither can raise the model. The active bounds may still be wrong; a new evaluation of f
+    corrects more than a second round in this model.
 
     Returns:
         d, and the decrease of the model, ≥ 0.

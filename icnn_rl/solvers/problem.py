@@ -41,7 +41,7 @@ class Problem:
         f: the functions, of any batch shape.
         over: the set.
         tol: the gap at which a sample is done.
-        max_evaluations: evaluations after which a sample is given up.
+        max_evaluations: evaluations after which a sample stops.
         start: first points, shape ``(*batch_shape, n)``, inside the set.
         center: points well inside the set, likewise.
     """
