@@ -19,7 +19,7 @@ from icnn_rl.agents.benchmark.results import collect_result, read_result, result
 from icnn_rl.agents.benchmark.suite import Cell
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.outputs import AgentFolder
-from icnn_rl.runs.configuration import from_plain, to_plain
+from icnn_rl.runs.configuration import to_plain
 from icnn_rl.runs.monitoring import ProgressDisplay
 from icnn_rl.runs.process import Interrupted, stop_requests
 from icnn_rl.runs.storage import write_text
@@ -40,7 +40,7 @@ class Backend(Protocol):
         """Release all resources, once no cell is running."""
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Processes on this machine.
 
     Args:
@@ -52,16 +52,13 @@ class LocalBackend:
         self._stop = threading.Event()
 
     def submit(self, cell: Cell, work: Path) -> Future[str]:
-        """Run a cell as soon as there is room; the future gives its result as text."""
         return self._pool.submit(run_cell, cell, work, self._stop)
 
     def stop(self) -> None:
-        """Stop the running cells, and begin no others."""
         self._stop.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """Release all resources, once no cell is running."""
         self._pool.shutdown()
 
 
@@ -155,10 +152,8 @@ def run_cell(cell: Cell, work: Path, stop: threading.Event) -> str:
         Interrupted: it was stopped, with a checkpoint.
     """
     run = _folder(cell, work)
-    if run.config_file.exists():
-        config = from_plain(Config, run.read_config(), str(run.config_file))
-        if not cell.is_of(config):
-            raise ValueError(f"the run in {run.path} is of another configuration; move it away")
+    if run.config_file.exists() and not cell.is_of(run.load_config(Config)):
+        raise ValueError(f"the run in {run.path} is of another configuration; move it away")
     if not _is_finished(cell, run):
         log = run.path.with_suffix(".log")
         code = _run_command(_command(cell, run), log, cell.config.threads, stop)

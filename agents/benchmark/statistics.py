@@ -12,7 +12,6 @@ import numpy as np
 from scipy.stats import trim_mean
 
 Scores = Sequence[np.ndarray]  # for each task the scores of its runs, of shape (runs,)
-Interval = tuple[float, float]
 
 
 def interquartile_mean(scores: Scores) -> float:
@@ -39,7 +38,7 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
 
 def bootstrap_interval(
     statistic: Callable[..., float], *scores: Scores, resamples: int = 2000, seed: int = 0
-) -> Interval | None:
+) -> tuple[float, float] | None:
     """The 95 % percentile interval of a statistic under the stratified bootstrap.
 
     ``scipy.stats.bootstrap`` refuses a task with a single run.

@@ -25,8 +25,7 @@ class RayVecEnv(VecEnv):
 
     Args:
         makers: for each environment, a function that makes it.
-        address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
-        jobs: processors of a cluster on this machine.
+        address, jobs: of the cluster, as for ``connect``.
 
     Raises:
         ValueError: Ray is not installed, or there is no such cluster.

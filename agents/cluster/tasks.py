@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icnn_rl.agents.benchmark.grid import run_cell
+from icnn_rl.agents.benchmark.grid import Backend, run_cell
 from icnn_rl.agents.benchmark.suite import Cell
 from icnn_rl.agents.cluster import connect
 from icnn_rl.agents.runs.environments import make_environment
@@ -19,15 +19,14 @@ from icnn_rl.agents.runs.evaluation import Evaluation, evaluate
 from icnn_rl.agents.runs.portable import DESCRIPTION, WEIGHTS, load_portable
 
 
-class RayBackend:
+class RayBackend(Backend):
     """Runs cells as tasks on a Ray cluster, whose machines have this package installed.
 
     Results come back to the caller. A run stays on the machine that made it: a broken cell
     continues on another machine only if the folder of runs is shared.
 
     Args:
-        address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
-        jobs: cells at a time, for a cluster on this machine.
+        address, jobs: of the cluster, as for ``connect``.
 
     Raises:
         ValueError: Ray is not installed, or there is no such cluster.
@@ -39,7 +38,6 @@ class RayBackend:
         self._references: list[Any] = []
 
     def submit(self, cell: Cell, work: Path) -> Future[str]:
-        """Run a cell as soon as there is room; the future gives its result as text."""
         task = self._run.options(num_cpus=cell.config.threads)
         reference = task.remote(cell, work.absolute())
         self._references.append(reference)
@@ -47,12 +45,10 @@ class RayBackend:
         return future
 
     def stop(self) -> None:
-        """Stop the running cells, and begin no others."""
         for reference in self._references:
             self._ray.cancel(reference)  # raises KeyboardInterrupt in the task
 
     def close(self) -> None:
-        """Release all resources, once no cell is running."""
         self._ray.shutdown()
 
 
@@ -70,8 +66,7 @@ def evaluate_remotely(
         environment: id of the task.
         episodes: how many.
         seed: of the first episode.
-        address: of the cluster, as ``ray.init`` takes it; None for one on this machine.
-        jobs: processors of a cluster on this machine.
+        address, jobs: of the cluster, as for ``connect``.
     """
     ray = connect(address, jobs)
     try:

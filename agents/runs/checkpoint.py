@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def save_checkpoint(
     model: OffPolicyAlgorithm, folder: Path, with_environments: bool, seconds: float
-) -> Path:
+) -> None:
     """Write the state of a run, between two rollouts, then remove the previous checkpoint.
 
     A kill at any moment leaves one complete checkpoint.
@@ -42,9 +42,6 @@ def save_checkpoint(
         folder: of the checkpoints.
         with_environments: whether the state of the environments can be captured.
         seconds: of training so far.
-
-    Returns:
-        The file.
     """
     assert model.env is not None
     state = {
@@ -66,7 +63,6 @@ def save_checkpoint(
     for other in folder.glob("*.safetensors"):
         if other != path:
             other.unlink()
-    return path
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -17,11 +17,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from icnn_rl.agents.runs.building import build_agent
-from icnn_rl.agents.runs.checkpoint import (
-    read_checkpoint,
-    restore_checkpoint,
-    save_checkpoint,
-)
+from icnn_rl.agents.runs.checkpoint import read_checkpoint, restore_checkpoint, save_checkpoint
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import (
     Vectorize,
@@ -34,7 +30,7 @@ from icnn_rl.agents.runs.outputs import AgentFolder, NumberWriter, draw_learning
 from icnn_rl.agents.runs.portable import save_portable
 from icnn_rl.agents.runs.snapshot import restores_exactly
 from icnn_rl.agents.runs.video import record_video
-from icnn_rl.runs.configuration import from_plain, to_plain
+from icnn_rl.runs.configuration import to_plain
 from icnn_rl.runs.monitoring import ProgressDisplay, Tracker
 from icnn_rl.runs.process import (
     Interrupted,
@@ -96,7 +92,7 @@ def resume(
         Interrupted: the process was asked to stop.
     """
     folder = AgentFolder(run)
-    config = from_plain(Config, folder.read_config(), str(folder.config_file))
+    config = folder.load_config(Config)
     total = config.training.steps if steps is None else steps
     config = replace(
         config, training=replace(config.training, steps=total), track=config.track or track
@@ -129,13 +125,12 @@ def _learn(
     checkpoint: dict[str, Any],
 ) -> None:
     progress = run.progress()
-    tracker = Tracker(run, to_plain(config)) if config.track else None
+    tracker = Tracker(run, to_plain(config), config.track)
     outputs: list[KVWriter] = [
         NumberWriter(lambda row, _: progress.append(row)),
         TensorBoardOutputFormat(str(run.path / "tensorboard")),
+        NumberWriter(tracker.log, tracker.close),
     ]
-    if tracker is not None:
-        outputs.append(NumberWriter(tracker.log, tracker.close))
     model.set_logger(Logger(str(run.path), outputs))
     exact = restores_exactly(lambda: make_training_environment(config.env))
     if not exact:
@@ -154,8 +149,7 @@ def _learn(
         curve = draw_learning_curve(run, f"{config.env.id}, seed {config.seed}")
         film = config.training.video
         video = record_video(run.path, run.path / "video.mp4") if film else None
-        if tracker is not None:
-            tracker.upload({"learning_curve": curve}, video)
+        tracker.upload({"learning_curve": curve}, video)
     finally:
         model.logger.close()
         if (envs := model.get_env()) is not None:

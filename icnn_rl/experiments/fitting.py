@@ -6,6 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rich.table import Table as Lines
 
 from icnn_rl.experiments.config import FitConfig
 from icnn_rl.experiments.experiment import Experiment, build
-from icnn_rl.runs.configuration import from_plain, to_plain
+from icnn_rl.runs.configuration import to_plain
 from icnn_rl.runs.folder import RunFolder
 from icnn_rl.runs.monitoring import ProgressDisplay, Tracker
 from icnn_rl.runs.pictures import finish, line_styles, save
@@ -106,7 +107,7 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
         has more epochs than are asked for.
     """
     folder = FitFolder(run)
-    config = read_config(folder)
+    config = folder.load_config(FitConfig)
     before = training = config.training
     if epochs is not None:
         training = replace(training, epochs=epochs)
@@ -150,7 +151,7 @@ def evaluate(run: Path, console: Console) -> None:
         OSError: the data cannot be found.
     """
     folder = FitFolder(run)
-    experiment = _build(read_config(folder))
+    experiment = _build(folder.load_config(FitConfig))
     if not folder.weights.is_file():
         raise ValueError(f"{run} holds no fitted networks: there is no {folder.weights.name} in it")
     weights = read_tensors(folder.weights, experiment.parts)
@@ -164,15 +165,6 @@ def evaluate(run: Path, console: Console) -> None:
     _show(experiment.measure(), experiment, console)
 
 
-def read_config(folder: FitFolder) -> FitConfig:
-    """The configuration of a fit.
-
-    Raises:
-        ValueError: the folder holds none, or it is damaged.
-    """
-    return from_plain(FitConfig, folder.read_config(), str(folder.config_file))
-
-
 def _build(config: FitConfig) -> Experiment:
     require_device(config.device)
     torch.set_num_threads(config.threads)
@@ -182,22 +174,19 @@ def _build(config: FitConfig) -> Experiment:
 
 def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
     config, history = experiment.config, folder.history()
-    total, done = _total(experiment), _steps(experiment)
-    tracker = Tracker(folder, to_plain(config)) if config.track else None
+    total, done = sum(part.steps for part in experiment.parts.values()), _steps(experiment)
     saved = time.monotonic()
-    try:
+    with closing(Tracker(folder, to_plain(config), config.track)) as tracker:
         with ProgressDisplay(console, total, done) as display, stop_requests() as stop:
             for name, part in experiment.parts.items():
                 for row in part.run():
-                    display.update(_steps(experiment), name)
+                    step = _steps(experiment)
+                    display.update(step, name)
                     if row is not None:
-                        step = _steps(experiment)
                         history.append({"step": step, "part": name} | row)
                         display.say(f"{name}: {_summary(row)}")
-                        if tracker is not None:
-                            tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
-                    due = time.monotonic() - saved > CHECKPOINT_SECONDS
-                    if due or stop.made:
+                        tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
+                    if stop.made or time.monotonic() - saved > CHECKPOINT_SECONDS:
                         _checkpoint(experiment, folder)
                         saved = time.monotonic()
                     if stop.made:
@@ -209,18 +198,10 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
         _show(metrics, experiment, console)
         curves = _draw_curves(history.rows, folder.path / "training.png")
         pictures = {**experiment.draw(folder.path), "training": curves}
-        if tracker is not None:
-            last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}
-            tracker.log(last, _steps(experiment))
-            tracker.upload(pictures)
+        last = {f"test/{part}/{k}": v for part, row in metrics.items() for k, v in row.items()}
+        tracker.log(last, _steps(experiment))
+        tracker.upload(pictures)
         _write(metrics, folder.metrics)
-    finally:
-        if tracker is not None:
-            tracker.close()
-
-
-def _total(experiment: Experiment) -> int:
-    return sum(part.steps for part in experiment.parts.values())
 
 
 def _steps(experiment: Experiment) -> int:

@@ -137,6 +137,7 @@ def _plain_dict(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
+# jsonargparse's ``instantiate`` accepts null for a section, and hides errors in optional sections.
 def _build(config_class: type[C], values: dict[str, Any]) -> C:
     types = get_type_hints(config_class)
     return config_class(**{name: _value(types[name], name, v) for name, v in values.items()})

@@ -14,18 +14,20 @@ from datetime import datetime
 from importlib.metadata import version
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import yaml
 
-from icnn_rl.runs.configuration import read_mapping
+from icnn_rl.runs.configuration import from_plain, read_mapping
 from icnn_rl.runs.storage import write_text
 
 if sys.platform != "win32":
     import fcntl
 
 logger = logging.getLogger(__name__)
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,14 @@ class RunFolder:
                 f"{self.path} is not the folder of a run: there is no config.yaml in it"
             )
         return read_mapping(self.config_file)
+
+    def load_config(self, config_class: type[C]) -> C:
+        """The configuration of the run, as an instance of its dataclass.
+
+        Raises:
+            ValueError: the folder is no run of this kind, or its configuration is damaged.
+        """
+        return from_plain(config_class, self.read_config(), str(self.config_file))
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration, given as plain data."""

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -46,12 +45,7 @@ class ProgressDisplay:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def update(self, completed: int, *measures: str) -> None:
@@ -81,11 +75,12 @@ class Tracker:
     Args:
         run: its folder; W&B keeps its files there, and knows the run by its id.
         config: of the run, as plain data.
+        enabled: whether anything is sent; if not, every method does nothing.
     """
 
-    def __init__(self, run: RunFolder, config: Mapping[str, Any]) -> None:
+    def __init__(self, run: RunFolder, config: Mapping[str, Any], enabled: bool = True) -> None:
         self._run: Any = None
-        self._failed = False
+        self._enabled = enabled
         self._attempt(lambda: self._start(run, config))
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
@@ -131,11 +126,11 @@ class Tracker:
             logger.info("Weights & Biases: %s", self._run.url)
 
     def _attempt(self, action: Callable[[], None]) -> None:
-        if self._failed:
+        if not self._enabled:
             return
         try:
             action()
         except Exception as error:  # whatever it is: a failed upload must not end a training run
-            self._failed = True
+            self._enabled = False
             reason = " ".join(str(error).split())
             logger.warning("Weights & Biases failed, and is off from here on: %s", reason)

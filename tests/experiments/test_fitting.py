@@ -24,7 +24,7 @@ from icnn_rl.experiments import classification, fitting
 from icnn_rl.experiments.classification import Classification, Digits
 from icnn_rl.experiments.config import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.experiments.exemplars import LEARNED, Exemplars
-from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, read_config, resume
+from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, resume
 from icnn_rl.runs.folder import RunFolder, default_path
 from icnn_rl.runs.process import Interrupted
 from icnn_rl.runs.storage import read_tree, write_tree
@@ -288,7 +288,7 @@ def test_data_and_devices_are_where_they_are_said_to_be(
 
     monkeypatch.setattr(classification, "load_mnist", stand_in)
     fit(short, tmp_path / "run", console())
-    assert read_config(FitFolder(tmp_path / "run")).data == str(tmp_path / "data")
+    assert FitFolder(tmp_path / "run").load_config(FitConfig).data == str(tmp_path / "data")
 
 
 def copy(run: Path, to: Path) -> Path:
