@@ -22,21 +22,17 @@ from icnn_rl.experiments.supervised import FeedForward, Supervised
 from icnn_rl.networks import PICNN
 from icnn_rl.runs.pictures import finish, line_styles, save
 from icnn_rl.solvers import Solution
+from icnn_rl.structured.f1 import THRESHOLDS, Threshold, choose, f1_scores, tune_threshold
 from icnn_rl.structured.losses import LossValue
 from icnn_rl.structured.model import StructuredModel
 from icnn_rl.structured.multi_label import (
     LABEL_BOX,
-    THRESHOLDS,
     LabelErrors,
-    Threshold,
     answers,
-    choose,
-    f1_scores,
     label_encoder,
     label_loss,
     label_network,
     probabilities,
-    tune_threshold,
 )
 from icnn_rl.structured.training import Objective, Row
 
@@ -152,6 +148,8 @@ class MultiLabel(Supervised):
         truth, p = indicators_of(self.y_test), self.predict[name](self.x_test)
         tuned = self._tuned(name).value
         ways = {"0.5": 0.5, "tuned": tuned, "expected F1": None}
+        convex = name in self.models
+        proof = certificate(self._infer(name, self.x_test)) if convex else {}
         rows: dict[str, Row] = {}
         for way, threshold in ways.items():
             example, micro, macro = f1_scores(truth, choose(p, threshold))
@@ -160,9 +158,7 @@ class MultiLabel(Supervised):
                 "micro-F1": micro,
                 "macro-F1": macro,
                 "threshold": np.nan if threshold is None else threshold,
-            }
-            if name in self.models:
-                rows[way] |= certificate(self._infer(name, self.x_test))
+            } | proof
         return rows
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import f1_score
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
@@ -18,17 +17,16 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from torch import Tensor, nn
 
 from icnn_rl.functions import ConvexFunction, linear, negative_entropy
-from icnn_rl.kernels.compiling import compiled
 from icnn_rl.networks import FICNN, PICNN, Dense, Encoder
 from icnn_rl.sets import Box
 from icnn_rl.solvers import Solution
 from icnn_rl.structured.estimator import DTYPES, Array, ICNNEstimator, all_or_nothing, estimator
+from icnn_rl.structured.f1 import Threshold, choose, f1_scores, tune_threshold
 from icnn_rl.structured.losses import FenchelYoung, Loss, MaxMargin, select_loss
 from icnn_rl.structured.model import StructuredModel
 
 LABEL_BOX = Box(-1.0, 1.0)  # +1 for a label that a sample has, -1 for one that it has not
 ENTROPY = negative_entropy(1.0)
-THRESHOLDS = 1 / (1 + np.exp(-np.linspace(-4, 4, 41)))  # 0.018 to 0.982, every 0.2 in log-odds
 
 
 @final
@@ -196,7 +194,7 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         labels = choose(self._probabilities(X), self.threshold_)
         return np.asarray(self.classes_[labels[:, 0]]) if self._one_label else labels
 
-    @available_if(lambda self: self.loss != "max_margin")
+    @available_if(lambda self: self.loss != "max_margin")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
         """p̂, the marginal probability of each label, ``(N, L)``; of each of two classes."""
         p = self._probabilities(X)
@@ -271,11 +269,6 @@ class ICNNMultiLabelClassifier(ClassifierMixin, ICNNEstimator):  # type: ignore[
         return tags
 
 
-def choose(p: Array, threshold: float | None) -> Array:
-    """The labels above a threshold or, without one, with the best expected F1, ``(N, L)``."""
-    return best_expected_f1(p) if threshold is None else np.asarray(p > threshold, np.int64)
-
-
 def encode(y: Array) -> tuple[Array, Array]:
     """The classes, and the labels of each sample as integers 0 or 1, ``(N, L)``.
 
@@ -313,104 +306,3 @@ def indicators(y: Any) -> Array:
 
 def _dense(array: Any) -> Any:
     return array.toarray() if sp.issparse(array) else array
-
-
-class F1(NamedTuple):
-    """F1 = 2 |A ∩ B| / (|A| + |B|) of true labels A and predicted ones B, averaged three ways.
-
-    Attributes:
-        example: over samples, A and B being the labels of one of them.
-        micro: all pairs of a sample and a label counted together.
-        macro: over labels, A and B being the samples that have one of them.
-    """
-
-    example: float
-    micro: float
-    macro: float
-
-
-def f1_scores(truth: Array, predicted: Array) -> F1:
-    """The three averages of F1, which is 0 if A and B are both empty.
-
-    Args:
-        truth: ``(N, L)``, 1 where a sample has a label and 0 elsewhere.
-        predicted: likewise.
-    """
-    averages = ("samples", "micro", "macro")
-    return F1(*(float(f1_score(truth, predicted, average=a, zero_division=0)) for a in averages))
-
-
-class Threshold(NamedTuple):
-    """A threshold, and its example-F1 on the samples that chose it."""
-
-    value: float
-    score: float
-
-
-def tune_threshold(truth: Array, probabilities: Array) -> Threshold:
-    """The threshold in ``THRESHOLDS`` with the best example-F1.
-
-    Args:
-        truth: ``(N, L)``, 1 where a sample has a label and 0 elsewhere; not the training data.
-        probabilities: ``(N, L)``.
-    """
-    labels = truth.sum(1)
-    scores = []
-    for threshold in THRESHOLDS:  # by hand: f1_score takes 30 times as long
-        taken = probabilities > threshold
-        size = taken.sum(1) + labels
-        scores.append((2 * (taken * truth).sum(1) / np.maximum(size, 1)).mean())
-    best = int(np.argmax(scores))
-    return Threshold(float(THRESHOLDS[best]), float(scores[best]))
-
-
-def best_expected_f1(probabilities: Array) -> Array:
-    """The labels of each sample that maximise the expectation of its F1, ``(N, L)``.
-
-    With independent labels these are the k most probable ones for some k ≥ 1. Let A be the number
-    of labels that the sample has among these and B among the others. Then
-
-        E[F1] = Σₐ P(A = a) · 2a · E[1 / (k + a + B)],
-
-    where E[1 / (v + B)] for all v follows from label to label, from the least probable one up.
-
-    Args:
-        probabilities: ``(N, L)``.
-
-    Source: Ye, Chai, Lee & Chieu, "Optimizing F-measures: a tale of two approaches", ICML 2012,
-    section 4.
-    """
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    size = best_sizes(np.take_along_axis(probabilities, order, 1).astype(np.float64))
-    taken: Array = np.zeros(probabilities.shape, np.int64)
-    np.put_along_axis(taken, order, np.arange(taken.shape[1]) < size[:, None], 1)
-    return taken
-
-
-@compiled
-def best_sizes(p):  # type: ignore[no-untyped-def]
-    """k for each row of decreasing probabilities."""
-    samples, n = p.shape
-    sizes = np.empty(samples, np.int64)
-    of_size = np.empty((n, n))  # at k - 1, a - 1: E[1 / (k + a + B)]
-    for i in range(samples):
-        inverse = 1.0 / np.arange(1, 2 * n + 1)  # at v - 1: E[1 / (v + B)]
-        for k in range(n, 0, -1):
-            of_size[k - 1, :k] = inverse[k : 2 * k]
-            q = p[i, k - 1]
-            for v in range(2 * k - 2):
-                inverse[v] = q * inverse[v + 1] + (1 - q) * inverse[v]
-        count = np.zeros(n + 1)  # P(A = a)
-        count[0] = 1.0
-        best = -1.0
-        for k in range(1, n + 1):
-            q = p[i, k - 1]
-            expected = 0.0
-            for a in range(k, 0, -1):
-                count[a] = q * count[a - 1] + (1 - q) * count[a]
-                expected += 2 * a * count[a] * of_size[k - 1, a - 1]
-            count[0] *= 1 - q
-            if expected > best:
-                best = expected
-                sizes[i] = k
-    return sizes

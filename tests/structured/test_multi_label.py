@@ -18,14 +18,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from icnn_rl.functions import ConvexFunction
+from icnn_rl.structured.f1 import best_expected_f1, f1_scores, tune_threshold
 from icnn_rl.structured.multi_label import (
     ENTROPY,
     ICNNMultiLabelClassifier,
     LabelErrors,
-    best_expected_f1,
-    f1_scores,
     label_network,
-    tune_threshold,
 )
 
 Array = npt.NDArray[Any]
