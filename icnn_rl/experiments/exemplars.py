@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from icnn_rl.experiments.classification import CLASSES, MNIST, Classifier
 from icnn_rl.experiments.config import FitConfig
@@ -76,12 +76,6 @@ class Exemplars(MNIST):
         classes = torch.eye(CLASSES, device=self.x.device)
         return exemplars(net, classes, PIXELS, curvature)
 
-    def _nearest(self, points: Tensor) -> Tensor:
-        """Rows of the training images at the least angle to some points."""
-        directions = self.x / self.x.norm(dim=1, keepdim=True)
-        nearest: Tensor = (points @ directions.T).argmax(1)
-        return nearest
-
     def _measure_exemplars(self, name: str) -> Row:
         """How many exemplars the other network assigns to their class, and their certificates."""
         found = self._exemplars(name)
@@ -93,9 +87,11 @@ class Exemplars(MNIST):
 
     def _draw_exemplars(self, path: Path) -> Path:
         found = self._exemplars(LEARNED)
+        directions = self.x / self.x.norm(dim=1, keepdim=True)
+        nearest = (found.y @ directions.T).argmax(1)  # at the least angle
         rows = [
             ("exemplars", found.y),
-            ("nearest image", self.x[self._nearest(found.y)]),
+            ("nearest image", self.x[nearest]),
             ("the same, γ = 0", self._exemplars(LEARNED, 0.0).y),
             ("classifier", self._exemplars(PLAIN).y),
             ("the same, γ = 0", self._exemplars(PLAIN, 0.0).y),
