@@ -14,7 +14,7 @@ from icnn_rl.sets import CanonicalSet, ConvexSet
 from icnn_rl.solvers import minimize
 from icnn_rl.solvers.minimize import fitting
 
-ROUNDS = 100  # evaluations on a chord after which rounding must be at fault, and the point stays
+MAX_EVALUATIONS_PER_CHORD = 100  # then rounding must be at fault, and the point stays
 
 
 @torch.no_grad()
@@ -156,7 +156,7 @@ class _Chain:
         chord = _chord(self.over, self.y, direction)
         low, high = (t.to(self.y.dtype).unsqueeze(-2) for t in chord)
         moved, value, found = torch.zeros_like(old), old, torch.zeros_like(old, dtype=torch.bool)
-        for _ in range(ROUNDS):
+        for _ in range(MAX_EVALUATIONS_PER_CHORD):
             t, values = self._try(low, high, direction)
             below = values <= level
             first = below.byte().argmax(-2, keepdim=True)

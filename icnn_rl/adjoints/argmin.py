@@ -14,13 +14,13 @@ from icnn_rl.adjoints.optimality import (
     differentiable_once,
     quadratic_step,
 )
-from icnn_rl.adjoints.pieces import RADIUS, Epigraph, split, with_pieces
+from icnn_rl.adjoints.pieces import SEARCH_RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import MinimizeOptions, Solution, minimize
 
-KINK_TOL = 1e-12  # gap to which f with kinks is solved, so that its pieces can be told
-CONTRACTION = 0.5  # ratio of two Newton steps at which the first is taken
+KINK_TOL = 1e-12  # gap at which the pieces that meet in a kink can be told
+MAX_STEP_RATIO = 0.5  # of two Newton steps, for the first to be taken
 
 
 def minimum(
@@ -93,7 +93,7 @@ def argmin(
     else:
         h, p = parts
         gap = solution.gap.clamp(KINK_TOL, KINK_TOL + tol)
-        radius = RADIUS * (2 * gap / h.strong_convexity).sqrt()
+        radius = SEARCH_RADIUS * (2 * gap / h.strong_convexity).sqrt()
         constraints = with_pieces(p, y, radius, constraints)
         lifted = torch.cat([y, p.value(y).detach().unsqueeze(-1)], -1)
         lifted, value, moving = _differentiate(Epigraph(h), lifted, constraints)
@@ -142,7 +142,7 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, Tensor]:
     gradient = f.value_and_gradient(trial)[1].double()
     following, _ = quadratic_step(gradient, H, trial.double(), c)
     before, after = (torch.linalg.vector_norm(t, dim=-1) for t in (step, following))
-    better = (after <= CONTRACTION * before) & c.feasible(exact)
+    better = (after <= MAX_STEP_RATIO * before) & c.feasible(exact)
     return torch.where(better.unsqueeze(-1), trial, y), system.active
 
 

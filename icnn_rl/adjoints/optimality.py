@@ -9,11 +9,11 @@ from torch import Tensor
 
 from icnn_rl.sets import ConvexSet
 
-NEAR = 1e-4  # distance to a constraint, relative to |y| + 1, at which it is first taken as active
-ROUNDS = 20  # changes of the active set before it is left as it is
-ROUNDING = 1e-13  # what counts as zero in the signs of multipliers and slacks, in relative terms
-FEASIBLE = 1e-9  # violation of a constraint, relative to |y| + 1, that counts as none
-NO_RATE = 1e-10  # relative rate at which a step approaches a constraint that counts as none
+ACTIVE_DISTANCE = 1e-4  # relative to |y| + 1
+MAX_ACTIVE_SET_CHANGES = 20
+SIGN_TOLERANCE = 1e-13  # relative, of multipliers and slacks
+FEASIBILITY_TOLERANCE = 1e-9  # relative to |y| + 1
+RATE_TOLERANCE = 1e-10  # relative, of the approach to a constraint
 
 
 class Constraints(NamedTuple):
@@ -79,14 +79,14 @@ class Constraints(NamedTuple):
 
     def near(self, y: Tensor) -> Tensor:
         """The constraints that y is close to, one for each coordinate and row."""
-        lower, upper, rows = self.split(self.slack(y) <= NEAR * self.scale(y))
+        lower, upper, rows = self.split(self.slack(y) <= ACTIVE_DISTANCE * self.scale(y))
         return torch.cat([lower, upper & ~lower, rows | self.equation], -1)
 
     def feasible(self, y: Tensor) -> Tensor:
         """Whether y keeps to all constraints, to rounding, of shape ``batch``."""
         slack = self.slack(y)
         worst = torch.where(self.always, slack.abs(), -slack).amax(-1)
-        return worst <= FEASIBLE * (1 + y.abs().amax(-1))
+        return worst <= FEASIBILITY_TOLERANCE * (1 + y.abs().amax(-1))
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The parts of a list of all constraints: lower bounds, upper bounds, rows."""
@@ -179,12 +179,14 @@ def quadratic_step(
     method", SIAM Journal on Optimization 13, 2002.
     """
     active, always = c.near(y), c.always
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ACTIVE_SET_CHANGES):
         system = NewtonSystem(H, c, active)
         step, multipliers = system.step(gradient, y, c)
-        held = system.push(gradient, step, multipliers) > ROUNDING * _size(gradient, multipliers)
+        held = system.push(gradient, step, multipliers) > SIGN_TOLERANCE * _size(
+            gradient, multipliers
+        )
         reached = y + step
-        violated = c.slack(reached) < -ROUNDING * c.scale(reached)
+        violated = c.slack(reached) < -SIGN_TOLERANCE * c.scale(reached)
         new = always | torch.where(active, held, violated)
         astray = (new != active).any(-1)
         if not bool(astray.any()):
@@ -217,7 +219,9 @@ def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> Tensor:
         here, slope = y + way, gradient + times(H, way)
         step, multipliers = system.step(slope, here, c)
         rate = torch.cat([-step, step, times(c.C, step)], -1)
-        in_the_way = ~held & (rate > NO_RATE * torch.linalg.vector_norm(step, dim=-1, keepdim=True))
+        in_the_way = ~held & (
+            rate > RATE_TOLERANCE * torch.linalg.vector_norm(step, dim=-1, keepdim=True)
+        )
         room = c.slack(here).clamp_min(0)
         length, first = torch.where(in_the_way, room / rate, torch.inf).min(-1, keepdim=True)
         way = way + length.clamp(max=1) * step
@@ -225,7 +229,7 @@ def _walk(gradient: Tensor, H: Tensor, y: Tensor, c: Constraints) -> Tensor:
         push = system.push(slope, step, multipliers)
         least, pulling = torch.where(held & ~always, push, torch.inf).min(-1, keepdim=True)
         blocked = length < 1
-        changes = blocked | (least < -NO_RATE * _size(gradient, multipliers))
+        changes = blocked | (least < -RATE_TOLERANCE * _size(gradient, multipliers))
         if not bool(changes.any()):
             break
         change = torch.where(blocked, first, pulling)

@@ -14,8 +14,8 @@ from icnn_rl.adjoints.optimality import Constraints
 from icnn_rl.functions import ConvexFunction, Sum
 from icnn_rl.sets.canonical import unit_rows
 
-RADIUS = 4.0  # of the ball in which pieces are searched; 1 is a bound of the minimiser's distance
-SPARE = 10  # pairs of points beyond n: a kink is missed with probability 2^-SPARE or less
+SEARCH_RADIUS = 4.0  # in bounds of the distance to the minimiser
+EXTRA_DIRECTIONS = 10  # beyond n: a kink is missed with probability 2^-10 or less
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def with_pieces(p: ConvexFunction, y: Tensor, radius: Tensor, c: Constraints) ->
     """
     n = y.shape[-1]
     generator = torch.Generator().manual_seed(0)
-    directions = F.normalize(torch.randn(n + SPARE, n, generator=generator), dim=-1).to(y)
+    directions = F.normalize(torch.randn(n + EXTRA_DIRECTIONS, n, generator=generator), dim=-1).to(
+        y
+    )
     rows, rights = [], []
     for direction in torch.cat([directions, -directions]):
         point = y + radius.unsqueeze(-1) * direction

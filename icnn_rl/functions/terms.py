@@ -12,8 +12,10 @@ from torch import Tensor
 from icnn_rl.functions.convex_function import ConvexFunction, Sum, common_shape, entry, take_rows
 from icnn_rl.functions.linear_program import LinearProgram
 
-MARGIN = 1e-6  # an entropy is a quadratic where a probability is smaller
-ENTROPY_EDGE = 1 - 2 * MARGIN  # the entropy of y in [-1, 1] is a quadratic where |y| is larger
+ENTROPY_MARGIN = 1e-6  # an entropy is a quadratic where a probability is smaller
+ENTROPY_EDGE = (
+    1 - 2 * ENTROPY_MARGIN
+)  # the entropy of y in [-1, 1] is a quadratic where |y| is larger
 ENTROPY_SLOPE = math.atanh(ENTROPY_EDGE)  # its slope there, for α = 1
 
 
@@ -180,7 +182,7 @@ class NegativeShannonEntropy(_Entropy):
     """
 
     def _inside(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        inside = y.clamp(MARGIN, 1.0)
+        inside = y.clamp(ENTROPY_MARGIN, 1.0)
         return inside, inside * inside.log(), 1 + inside.log()
 
     def hessian(self, y: Tensor) -> Tensor:

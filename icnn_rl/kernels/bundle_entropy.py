@@ -16,9 +16,9 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 ITERATIONS = 50
-STOP = 0.1  # share of the gap at which the master's bound is good enough
+MASTER_ACCURACY = 0.1  # share of the gap
 CENTERING = 0.1  # share of the complementarity that a step of the master aims at
-TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
+STEP_TO_BOUNDARY = 0.99  # share of the way
 
 
 class Masters(NamedTuple):
@@ -147,11 +147,11 @@ def _solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ig
             r[j] = a[j] + row_dot(h, j, y, n)
             top = max(top, r[j])
             mean += weights[j] * r[j]
-        if value >= target or top - mean <= STOP:
+        if value >= target or top - mean <= MASTER_ACCURACY:
             break
         if iteration == 0:
             for j in range(m):
-                s[j] = top + STOP - r[j]
+                s[j] = top + MASTER_ACCURACY - r[j]
         mu = 0.0
         for j in range(m):
             mu += s[j] * weights[j] / m
@@ -179,9 +179,9 @@ def _solve_master(h, a, m, alpha, lower, upper, target, weights, y):  # type: ig
             r[j] -= nu * one[j]
             one[j] = (mu - s[j] * r[j]) / weights[j] - s[j]
             if r[j] < 0:
-                step = min(step, -TO_BOUNDARY * weights[j] / r[j])
+                step = min(step, -STEP_TO_BOUNDARY * weights[j] / r[j])
             if one[j] < 0:
-                step_s = min(step_s, -TO_BOUNDARY * s[j] / one[j])
+                step_s = min(step_s, -STEP_TO_BOUNDARY * s[j] / one[j])
             merit += mu * math.log(weights[j])
 
         for _ in range(30):

@@ -27,8 +27,8 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 ITERATIONS = 40
-TO_BOUNDARY = 0.99  # share of the way to the boundary that one step may go
-EXHAUSTED = 1e-12  # complementarity below which a step that brings little is rounding error
+STEP_TO_BOUNDARY = 0.99  # share of the way
+MIN_COMPLEMENTARITY = 1e-12  # below it steps are rounding error
 FEASIBLE = 1e-10  # violation, relative to the unit box, up to which an iterate is feasible
 
 
@@ -244,7 +244,7 @@ def _minimize_models(  # type: ignore[no-untyped-def]
                 if finite[i]:
                     mu += wl[i] * u[i] + wu[i] * g[i]
             mu /= pairs
-            if mu < EXHAUSTED and (mu > 0.5 * last_mu or mu < EXHAUSTED**2):
+            if mu < MIN_COMPLEMENTARITY and (mu > 0.5 * last_mu or mu < MIN_COMPLEMENTARITY**2):
                 break
             last_mu = mu
             if iteration == 0:
@@ -340,7 +340,10 @@ def _minimize_models(  # type: ignore[no-untyped-def]
                 total += dz[j]
             if not np.isfinite(total):
                 break  # the last digits are used up
-            step_p, step_d = min(1.0, TO_BOUNDARY * step_p), min(1.0, TO_BOUNDARY * step_d)
+            step_p, step_d = (
+                min(1.0, STEP_TO_BOUNDARY * step_p),
+                min(1.0, STEP_TO_BOUNDARY * step_d),
+            )
             if curved:
                 step_p = step_d = min(step_p, step_d)
             for i in range(n):

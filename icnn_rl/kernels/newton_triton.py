@@ -12,13 +12,13 @@ from icnn_rl.kernels import ACTIVATIONS, DECREASE, LENGTHS
 _SQUAREPLUS, _SOFTPLUS = (tl.constexpr(ACTIVATIONS.index(s)) for s in ("squareplus", "softplus"))
 _LENGTHS, _DECREASE = tl.constexpr(LENGTHS), tl.constexpr(DECREASE)
 WARPS = 4  # a sample
-LARGEST = 4096  # numbers of a matrix that so few threads can hold
+MAX_MATRIX_ENTRIES = 4096  # that four warps can hold
 
 
 def fits(dim: int, width: int) -> bool:
     """Whether a sample of so many dimensions and units can be solved by few threads."""
     n: int = triton.next_power_of_2(dim)
-    return bool(n * max(n, triton.next_power_of_2(width)) <= LARGEST)
+    return bool(n * max(n, triton.next_power_of_2(width)) <= MAX_MATRIX_ENTRIES)
 
 
 def minimize(

@@ -11,9 +11,9 @@ from icnn_rl.kernels.interior_point import FEASIBLE, NO_MATRIX, Models, minimize
 
 Array = npt.NDArray[np.float64]
 
-TOLERANCE = 1e-7  # violation, relative to the bounds, that counts as feasible
-MARGIN = 0.01  # from the bounds: from a vertex an interior-point method does not get away
-FAR = 1e3  # how far out a point is looked for where there are no bounds
+TOLERANCE = 1e-7  # violation, relative to the bounds
+START_MARGIN = 0.01  # an interior-point method stalls at a vertex
+SEARCH_DISTANCE = 1e3  # where there are no bounds
 
 
 class Polyhedron(NamedTuple):
@@ -53,7 +53,7 @@ class Polyhedron(NamedTuple):
     def inner(self, y: Array) -> Array:
         """As ``units``, kept off the bounds: where an interior-point method starts well."""
         u = self.units(y)
-        return np.where(self.finite, u.clip(MARGIN, 1 - MARGIN), u)
+        return np.where(self.finite, u.clip(START_MARGIN, 1 - START_MARGIN), u)
 
     def interior(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """A point well inside each polyhedron, in units of its bounds, and which are empty."""
@@ -62,7 +62,7 @@ class Polyhedron(NamedTuple):
             return u, empty
         # Where there are no bounds, far ones are made up: u = shift + stretch · (a unit interval).
         right = np.concatenate([self.b_ub, self.b_eq], -1)
-        far = FAR * (1 + np.abs(right).max(-1, keepdims=True))
+        far = SEARCH_DISTANCE * (1 + np.abs(right).max(-1, keepdims=True))
         stretch = np.where(self.finite, 1.0, 2 * far)
         shift = np.where(self.finite, 0.0, -far)
         b = self.b_ub - np.einsum("srn,sn->sr", self.A_ub, shift)

@@ -13,9 +13,9 @@ from icnn_rl.networks.checks import Shape, require_one_of
 
 Norm = Literal["none", "layer", "batch"]
 FeatureNorm = Literal["none", "batch"]
-MOMENTUM = 0.01  # smallest share of a batch in the running averages
+MIN_MOMENTUM = 0.01  # share of a batch in the running averages
 EPSILON = 1e-3  # added to variances over a batch
-WARM_UP = 2000  # batches before the running averages are used in training
+WARM_UP_BATCHES = 2000  # before the running averages are used in training
 
 
 def normalization(norm: Norm, members: int, width: int) -> nn.Module:
@@ -99,11 +99,11 @@ class BatchRenorm(Normalization):
         variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
         deviation = (variance + EPSILON).sqrt()
         with torch.no_grad():
-            known, trusted = (self.variance + EPSILON).sqrt(), self.batches >= WARM_UP
+            known, trusted = (self.variance + EPSILON).sqrt(), self.batches >= WARM_UP_BATCHES
             r = (deviation / known).clamp(1 / 3, 3).where(trusted, 1.0)
             d = ((mean - self.mean) / known).clamp(-5, 5).where(trusted, 0.0)
             self.batches += 1
-            share = (1.0 / self.batches).clamp(min=MOMENTUM).to(mean)  # first, the mean of all
+            share = (1.0 / self.batches).clamp(min=MIN_MOMENTUM).to(mean)  # first, the mean of all
             self.mean.lerp_(mean, share)
             self.variance.lerp_(variance, share)
         stretch = r / deviation

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-SLACK = 1e-6  # relative widening of a bound
-EXACT = 1e-12  # relative error that the combination of rows which makes a bound may have
+BOUND_SLACK = 1e-6  # relative
+COMBINATION_TOLERANCE = 1e-12  # relative error of a combination of rows
 
 
 def fill_bounds(
@@ -45,7 +45,9 @@ def fill_bounds(
                 if found is not None:
                     mu, nu = found
                     bound = b[rows] @ mu + b_eq[rows] @ nu
-                    bound += SLACK * (1 + np.abs(b[rows]) @ mu + np.abs(b_eq[rows]) @ np.abs(nu))
+                    bound += BOUND_SLACK * (
+                        1 + np.abs(b[rows]) @ mu + np.abs(b_eq[rows]) @ np.abs(nu)
+                    )
                     tighter = np.minimum if sign > 0 else np.maximum
                     side[rows, i] = tighter(side[rows, i], sign * bound)
 
@@ -64,7 +66,7 @@ def _multipliers(
     if result.status != 0:
         return None
     # What HiGHS takes for zero may be much where the other coordinates are large.
-    if (np.abs(result.x @ rows - target) > EXACT * (result.x @ np.abs(rows))).any():
+    if (np.abs(result.x @ rows - target) > COMBINATION_TOLERANCE * (result.x @ np.abs(rows))).any():
         return None
     mu, up, down = np.split(result.x, [len(A), len(A) + len(E)])
     return mu, up - down

@@ -14,8 +14,8 @@ from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Index, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
-INWARD = 0.1  # share of the way to the interior point that the first master starts from the start
-ROOM = 16  # cuts of each sample at first
+FIRST_START_SHIFT = 0.1  # share of the way to the interior point
+INITIAL_CUTS = 16  # that there is room for
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def _cutting_planes(
     over = problem.polyhedron
     rows, constrained = over.b_ub.shape[1], over.b_ub.size + over.b_eq.size > 0
     y, center = (to_array(t).reshape(size, n) for t in (problem.start, problem.center))
-    inner = over.inner(y + np.where(over.finite, INWARD, 0.0) * (center - y))
+    inner = over.inner(y + np.where(over.finite, FIRST_START_SHIFT, 0.0) * (center - y))
     best_y, best, bound = y.copy(), np.full(size, np.inf), np.full(size, -np.inf)
     count = np.zeros(size, np.int64)
     # All cuts share the term γ/2 ‖y - origin‖², so what is stored of them is affine.
     p = gamma[:, None] * over.width**2
-    h, a = np.empty((size, rows + ROOM, n)), np.empty((size, rows + ROOM))
+    h, a = np.empty((size, rows + INITIAL_CUTS, n)), np.empty((size, rows + INITIAL_CUTS))
     h[:, :rows], a[:, :rows] = over.A_ub, -over.b_ub
     active = np.arange(size)
     for evaluation in range(problem.max_evaluations):

@@ -13,9 +13,9 @@ from icnn_rl.sets import CanonicalSet
 from icnn_rl.sets.canonical import lowered
 from icnn_rl.solvers.solution import Solution, rounded_down
 
-SHARE = 0.25  # of the tolerance, left to the problem for a given multiplier
+INNER_TOL_SHARE = 0.25  # of the tolerance
 ROUNDS = 60
-AT_BOUND = 1e-6  # distance to a bound, relative to the width, at which it holds a coordinate
+ACTIVE_BOUND_DISTANCE = 1e-6  # relative to the width
 
 Minimize = Callable[[ConvexFunction, CanonicalSet, float, Tensor | None], Solution]
 """``minimize`` for f, a set, a tolerance and first points."""
@@ -56,7 +56,7 @@ def minimize_in_ball(
     evaluations = first.evaluations + mask
     low, high = torch.zeros_like(bound), torch.full_like(bound, torch.inf)
     lower, upper = rest.full_bounds
-    margin = AT_BOUND * (upper - lower)
+    margin = ACTIVE_BOUND_DISTANCE * (upper - lower)
     for rounds in range(1, ROUNDS):
         narrow = high.isfinite() & (high - low <= torch.finfo(like.dtype).eps * high)
         mask = mask & (value - bound > tol) & (evaluations < max_evaluations) & ~narrow
@@ -76,7 +76,7 @@ def minimize_in_ball(
         found = minimize(
             g + quadratic(now.take(multiplier).to(like.dtype), now.take(ball.center).to(like)),
             now.set(rest),
-            SHARE * tol,
+            INNER_TOL_SHARE * tol,
             now.take(point),
         )
         reached = now.put(found.y, far)

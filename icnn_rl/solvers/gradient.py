@@ -11,7 +11,7 @@ from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
-SLACK = 0.25  # share of the gap by which f may exceed the quadratic model of a step
+MODEL_SLACK = 0.25  # share of the gap
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ProjectedGradient:
             active = np.flatnonzero(~certificate.done)
             if len(active) == 0:
                 break
-            slack = SLACK * certificate.gap[active] + certificate.noise[active]
+            slack = MODEL_SLACK * certificate.gap[active] + certificate.noise[active]
             trial = problem.project(y - gradient / L[:, None])[active]
             _, trial, reached, steeper = oracle.evaluate(trial, active)
             new = certificate.observe(active, trial, reached, steeper)
@@ -104,7 +104,7 @@ class AcceleratedGradient:
             active = np.flatnonzero(~certificate.done)
             if len(active) == 0:
                 break
-            slack = SLACK * certificate.gap[active] + certificate.noise[active]
+            slack = MODEL_SLACK * certificate.gap[active] + certificate.noise[active]
             before = certificate.weight[active]
             inertia = 1 + gamma[active] * before
             weight = (inertia + np.sqrt(inertia * (inertia + 4 * L[active] * before))) / (

@@ -17,8 +17,8 @@ from icnn_rl.solvers.oracle import Oracle
 from icnn_rl.solvers.problem import Array, Problem
 from icnn_rl.solvers.solution import Solution
 
-TOLERANCE = 1e-7  # relative accuracy of the optimal value of HiGHS where no bound is computed
-FEASIBLE = 1e-12  # relative violation of a constraint that counts as rounding
+HIGHS_TOLERANCE = 1e-7  # relative, of an optimal value without a bound of ours
+FEASIBILITY_TOLERANCE = 1e-12  # relative
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
             bound[i] = _bound(lp, program, answer)
     # What is feasible is left alone: a projection may be the less accurate of the two.
     excess = np.concatenate([_excess(A, b, y), abs(_excess(E, d, y))], axis=1)
-    outside = np.flatnonzero((excess > FEASIBLE).any(1))
+    outside = np.flatnonzero((excess > FEASIBILITY_TOLERANCE).any(1))
     if outside.size:
         y[outside] = problem.project(y)[outside]
     _, y, value, _ = Oracle(problem).evaluate(y, np.arange(size))
@@ -173,7 +173,7 @@ def _bound(lp: Epigraph, program: Program, answer: Optimum) -> float:
     lower, upper = program.lower[:n], program.upper[:n]
     if not np.isfinite(upper - lower).all():
         optimum = float(program.c @ answer.v) + lp.constant
-        return optimum - TOLERANCE * max(1.0, abs(optimum))
+        return optimum - HIGHS_TOLERANCE * max(1.0, abs(optimum))
     a, g, terms = lp.tangent(answer.mu[:rows])
     matrix = sp.vstack([program.A[rows:, :n], program.E[:, :n]])
     multipliers = np.concatenate([np.maximum(answer.mu[rows:], 0.0), answer.nu])

@@ -20,7 +20,7 @@ from icnn_rl.sets import Box
 from icnn_rl.solvers.problem import NonFiniteError, Problem, capturing, to_array
 from icnn_rl.solvers.solution import Solution, rounded_down
 
-EVALUATIONS = 16  # at most in tensors, where no sample can stop early
+MAX_EVALUATIONS = 16  # at most in tensors, where no sample can stop early
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
 """The best points; in float64, their values and lower bounds of the minima; evaluations."""
@@ -34,7 +34,8 @@ class NewtonOnDevice:
     all of it may be part of a CUDA graph, which gives the same. On a GPU, the networks that
     ``has_kernel`` are one launch, and every sample ends when its gap is small enough. All else is
     done in tensors, and every decision is a mask: each call makes ``max_evaluations``, or
-    ``EVALUATIONS`` if that is less. Only that f is finite cannot be seen while a graph is captured:
+    ``MAX_EVALUATIONS`` if that is less. Only that f is finite cannot be seen while a graph is
+    captured:
     then the gap is not finite either.
 
     Source: Bertsekas, "Projected Newton methods for optimization problems with simple
@@ -141,7 +142,7 @@ def _can_compile() -> bool:
 def in_tensors(problem: Problem) -> Found:
     """The iterations in tensors, of any smooth function."""
     assert isinstance(problem.over, Box)
-    evaluations = min(problem.max_evaluations, EVALUATIONS)
+    evaluations = min(problem.max_evaluations, MAX_EVALUATIONS)
     f, start = problem.f, problem.start
     bounds = problem.over.bounds(start)
     lower, upper = (b.double() for b in bounds)

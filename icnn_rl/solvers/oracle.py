@@ -19,10 +19,10 @@ from icnn_rl.kernels.tangents import Evaluations
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.solvers.problem import Array, Index, NonFiniteError, Problem, to_array
 
-WORK = 1_200_000  # multiplications a batch, up to which torch's calls cost more than they save
-NARROW = 15_000  # multiplications a member and sample, up to which they do with Hessians, always
-EXPONENTIAL = 50  # multiplications that the exponential of an activation costs
-SHRINK = 0.75  # share of unfinished samples below which the function is cut down to them
+MAX_BATCH_MULTIPLICATIONS = 1_200_000  # of a batch; beyond them PyTorch is faster
+MAX_HESSIAN_MULTIPLICATIONS = 15_000  # of a member and sample, likewise
+EXPONENTIAL_COST = 50  # in multiplications
+CUT_DOWN_SHARE = 0.75  # of samples that are not done
 
 
 class Oracle:
@@ -77,7 +77,7 @@ class Oracle:
     def _hold(self, active: Index) -> None:
         """Cut the function down to the samples left, once they are few enough."""
         like = self._problem.start
-        if len(self._problem.batch_shape) == 1 and len(active) < SHRINK * len(self._held):
+        if len(self._problem.batch_shape) == 1 and len(active) < CUT_DOWN_SHARE * len(self._held):
             kept = torch.as_tensor(np.searchsorted(self._held, active), device=like.device)
             self._f = self._f.take(kept)
             self._held = active
@@ -124,9 +124,9 @@ def compiled_network(f: ConvexFunction, hessians: bool = False) -> Network | Non
     hidden = [b.shape[-1] for b in network.bias[:-1]]
     work = network.dim * sum(hidden) + sum(a * b for a, b in pairwise(hidden))
     if network.activation.name in ("softplus", "elu"):
-        work += EXPONENTIAL * sum(hidden)
-    narrow = hessians and work <= NARROW
-    if not narrow and work * network.bias[0].shape[:2].numel() > WORK:
+        work += EXPONENTIAL_COST * sum(hidden)
+    narrow = hessians and work <= MAX_HESSIAN_MULTIPLICATIONS
+    if not narrow and work * network.bias[0].shape[:2].numel() > MAX_BATCH_MULTIPLICATIONS:
         return None
     gate_y = _rows([network.gate_y])
     dim, no_numbers = whole.dim or 0, gate_y[:0, 0]
