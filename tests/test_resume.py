@@ -20,7 +20,9 @@ import torch
 from gymnasium import spaces
 from safetensors.numpy import save_file
 from tiny_runs import begin, differences, evaluations, preset, state, train
+from torch import Tensor
 
+from icnn_rl import Box
 from icnn_rl.agents.runs.outputs import AgentFolder
 from icnn_rl.agents.runs.snapshot import capture_state, restore_state, restores_exactly
 from icnn_rl.cli import main
@@ -259,6 +261,27 @@ class Telling(Secretive):
         self.count[1] = state["count"]
 
 
+class Particular(gym.Env[np.ndarray, np.ndarray]):
+    """A task that observes 0 alone, and announces no action for anything else."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        return np.zeros(2, np.float32), -abs(float(action[0])), False, False, {}
+
+    @staticmethod
+    def action_set(observations: Tensor) -> Box:
+        if observations.any():
+            raise ValueError("observations: expected 0")
+        return Box(-0.5, 0.5)
+
+
+gym.register("Particular-v0", Particular, max_episode_steps=10)
 gym.register("Secretive-v0", Secretive)
 gym.register("Telling-v0", Telling)
 
@@ -294,6 +317,11 @@ class Aliased(gym.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> Any:
         self.position = self.position + action
         return self.position.copy(), 0.0, False, False, {}
+
+
+def test_compiling_ahead_asks_the_task_for_nothing(tmp_path: Path) -> None:
+    assert train(tmp_path, 60, env="Particular-v0") == 0
+    assert (tmp_path / "model.zip").is_file()
 
 
 @pytest.mark.parametrize("make", [Aliased, lambda: RampLimits(gym.make("Pendulum-v1"), 0.2)])

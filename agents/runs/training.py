@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -163,7 +164,8 @@ def _steps_done(checkpoint: dict[str, Any]) -> int:
 def _compile_solver(model: OffPolicyAlgorithm) -> None:
     """Solve for one action, so that the progress bar's estimate does not include compilation."""
     observation = deepcopy(model.observation_space).sample()  # the space's own state is kept
-    with preserved_random_state():
+    # A task may announce no action for an observation that it never makes.
+    with preserved_random_state(), suppress(ValueError):
         model.predict(observation, deterministic=True)
 
 
