@@ -126,8 +126,8 @@ def test_solvers_find_the_same_minimum_without_it(
 ) -> None:
     f = functions("softplus", (8, 8), torch.float64)
     compiled = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
-    monkeypatch.setattr(oracle, "WORK", 0)
-    monkeypatch.setattr(oracle, "NARROW", 0)
+    monkeypatch.setattr(oracle, "MAX_BATCH_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(oracle, "MAX_HESSIAN_MULTIPLICATIONS", 0)
     assert compiled_network(f, hessians=True) is None
     plain = minimize(f, Box(-1.0, 1.0), 1e-9, solver)
     assert compiled.converged.all()

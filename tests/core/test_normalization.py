@@ -8,7 +8,7 @@ from sb3_contrib.common.torch_layers import BatchRenorm1d
 
 from icnn_rl import PICNN
 from icnn_rl.networks import QuadraticNetwork
-from icnn_rl.networks.normalization import WARM_UP, BatchRenorm, LayerNorm, normalization
+from icnn_rl.networks.normalization import WARM_UP_BATCHES, BatchRenorm, LayerNorm, normalization
 
 MEMBERS, WIDTH = 3, 5
 
@@ -30,11 +30,13 @@ def test_a_layer_norm_follows_its_definition_with_the_scale_and_shift_of_each_me
     torch.testing.assert_close(norm(x), expected)
 
 
-@pytest.mark.parametrize("batches", [0, WARM_UP])
+@pytest.mark.parametrize("batches", [0, WARM_UP_BATCHES])
 @pytest.mark.parametrize("training", [False, True])
 def test_each_member_is_normalised_as_by_sb3_contrib(batches: int, training: bool) -> None:
     ours, x = BatchRenorm(MEMBERS, WIDTH).double().train(training), layers(0, 4000)
-    theirs = [BatchRenorm1d(WIDTH, warmup_steps=WARM_UP - 1).double() for _ in range(MEMBERS)]
+    theirs = [
+        BatchRenorm1d(WIDTH, warmup_steps=WARM_UP_BATCHES - 1).double() for _ in range(MEMBERS)
+    ]
     ours.batches.fill_(batches)
     with torch.no_grad():
         for e, member in enumerate(theirs):
@@ -64,7 +66,7 @@ def test_after_the_warm_up_the_running_averages_count() -> None:
         norm(layers(seed))
     x = layers(0)
     assert not torch.allclose(norm(x), norm.eval()(x), atol=0.05)
-    norm.batches.fill_(WARM_UP)
+    norm.batches.fill_(WARM_UP_BATCHES)
     expected = norm.eval()(x)
     torch.testing.assert_close(norm.train()(x), expected)
 
@@ -72,7 +74,7 @@ def test_after_the_warm_up_the_running_averages_count() -> None:
 def test_the_averages_are_constants_in_the_gradient() -> None:
     norm, x = BatchRenorm(MEMBERS, WIDTH).double(), layers(0).requires_grad_()
     norm(layers(1))
-    norm.batches.fill_(WARM_UP)
+    norm.batches.fill_(WARM_UP_BATCHES)
     weights = layers(2)
     (found,) = torch.autograd.grad((norm(x) * weights).sum(), x)
     variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
