@@ -171,7 +171,13 @@ class ConcaveQPolicy(BasePolicy):
         if issubclass(self.optimizer_class, (torch.optim.Adam, torch.optim.AdamW)):
             others = arguments.get("foreach") or arguments.get("differentiable")
             arguments = {"fused": not others} | arguments
-        return self.optimizer_class(self.critic.parameters(), lr=lr, **arguments)  # type: ignore[call-arg]
+        try:
+            return self.optimizer_class(self.critic.parameters(), lr=lr, **arguments)  # type: ignore[call-arg]
+        except (TypeError, IndexError) as error:
+            raise ValueError(
+                f"optimizer_kwargs: expected arguments of {self.optimizer_class.__name__}, "
+                f"got {self.optimizer_kwargs}"
+            ) from error
 
     @property
     def actor(self) -> ConcaveQPolicy:

@@ -214,6 +214,7 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
         (["fit"], "name a preset"),
         (["fit", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
         (["fit", "--speed", "3"], "unrecognized arguments: --speed 3"),
+        (["fit", "digits", "--training.epoch", "3"], "unrecognized arguments: --training.epoch 3"),
         (["fit", "--training.epochs", "0"], "epochs: expected a number >= 1"),
         (["fit", "digit"], "no preset 'digit'; did you mean 'digits'?"),
         (["fit", "missing.yaml"], "'missing.yaml' does not exist"),

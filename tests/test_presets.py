@@ -50,7 +50,7 @@ def test_there_is_a_modern_preset_for_every_task_and_the_paper_recipe_for_two() 
     configs = {name: preset(name) for name in presets("train")}
     icml = {name for name in configs if name.endswith("-icml")}
     naf = {name for name in configs if name.endswith("-naf")}
-    assert {configs[name].env.id for name in configs.keys() - icml - naf} == TASKS
+    assert {configs[name].env.id for name in configs.keys() - icml - naf} >= TASKS
     assert icml == {"pendulum-icml", "halfcheetah-icml"}
     for name in icml:
         agent = configs[name].agent

@@ -84,7 +84,7 @@ def config_parser(config_class: type[Any], **kwargs: Any) -> ArgumentParser:
         config_class: dataclass of the configuration.
         kwargs: further arguments of the parser. It raises its errors.
     """
-    parser = ArgumentParser(exit_on_error=False, **kwargs)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file to start from")
     parser.add_class_arguments(config_class, as_group=False)
     return parser

@@ -95,7 +95,7 @@ class L1Ball(ConvexSet):
 
     def support(self, c: Tensor) -> Tensor:
         upper = _farthest(*self._broadcast(c))
-        return torch.where(c == 0, 0.0, c.abs() * upper).amax(-1)
+        return (c.abs() * torch.where(c == 0, 0.0, upper)).amax(-1)
 
     def interior_point(self, like: Tensor) -> tuple[Tensor, Tensor]:
         self._broadcast(like)

@@ -179,9 +179,9 @@ class CanonicalSet(ConvexSet):
             return self._tensor(over.support(self._flat(signed), start), c, c[..., 0])
         if self.has_rows:
             return self._tensor(self.polyhedron.support(self._flat(c)), c, c[..., 0])
-        lower, upper = self.full_bounds
-        terms = torch.where(c == 0, 0.0, torch.maximum(c * lower, c * upper))
-        return terms.sum(-1).to(c.dtype)
+        # Zero times an infinite bound counts as zero, in the gradient too.
+        lower, upper = (torch.where((c == 0) & b.isinf(), 0.0, b) for b in self.full_bounds)
+        return torch.maximum(c * lower, c * upper).sum(-1).to(c.dtype)
 
     def project(self, y: Tensor) -> Tensor:
         if self.balls:

@@ -188,7 +188,7 @@ def solver_of(solver: str | Solver) -> Solver:
     """
     if isinstance(solver, str) and solver in SOLVERS:
         return _named(solver)
-    if isinstance(solver, str) or not isinstance(solver, Solver):
+    if isinstance(solver, (str, type)) or not isinstance(solver, Solver):
         raise ValueError(
             f"solver: expected 'auto', one of {tuple(SOLVERS)} or an object with a method "
             f"'solve', got {solver!r}"

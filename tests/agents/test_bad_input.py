@@ -201,6 +201,14 @@ def test_negative_weights_of_the_greedy_action(option: str) -> None:
         ConcaveQ("MlpPolicy", Bandit(), policy_kwargs={option: 1.0})
 
 
+@pytest.mark.parametrize("option", [{"beta1": 0.5}, {"betas": [0.5]}])
+def test_an_option_that_the_optimizer_does_not_have(option: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"optimizer_kwargs: expected arguments of Adam, got \{'beta"
+    ):
+        ConcaveQ("MlpPolicy", Bandit(), policy_kwargs={"optimizer_kwargs": option})
+
+
 @pytest.mark.parametrize("option", ["exploration_noise", "target_noise", "target_noise_clip"])
 def test_negative_noise(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option}: expected a finite number >= 0, got -1.0"):

@@ -48,11 +48,9 @@ OPERATIONS = (
     "affine",
     "all",
 )
+BOXES = ("box", "coordinate box", "sample box", "degenerate box")
 BOUNDED_SETS = (
-    "box",
-    "coordinate box",
-    "sample box",
-    "degenerate box",
+    *BOXES,
     "simplex",
     "simplices",
     "polytope",

@@ -363,8 +363,9 @@ def test_objects_are_what_names_stand_for() -> None:
     assert not torch.equal(low.evaluations, high.evaluations)
     with pytest.raises(ValueError, match=r"level: expected a number in \(0, 1\), got 1.0"):
         Level(1.0)
-    with pytest.raises(ValueError, match=r"or an object with a method 'solve', got 3"):
-        minimize(f, Box(-1.0, 1.0), solver=3)  # type: ignore[arg-type]
+    for wrong in (3, Bundle):
+        with pytest.raises(ValueError, match=r"or an object with a method 'solve', got "):
+            minimize(f, Box(-1.0, 1.0), solver=wrong)  # type: ignore[arg-type]
 
 
 COLD = """

@@ -70,6 +70,9 @@ def test_contains_has_a_tolerance() -> None:
 
 def test_euclidean_support_is_finite_at_zero_only() -> None:
     assert Euclidean().support(torch.tensor([[0.0, 0.0], [0.0, 1e-9]])).tolist() == [0.0, math.inf]
+    c = torch.zeros(2, requires_grad=True)
+    (slope,) = torch.autograd.grad(Euclidean().support(c), c)
+    assert slope.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

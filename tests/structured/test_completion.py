@@ -85,14 +85,14 @@ def test_energy_of_a_trained_network_is_convex(fitted: ImageCompletion) -> None:
         assert (f.value((a + b) / 2) <= middle + 1e-5).all()
 
 
-def test_opinion_pulls_the_answer_by_its_weight() -> None:
+def test_estimate_pulls_the_answer_by_its_weight() -> None:
     torch.manual_seed(0)
     net = CompletionNetwork((1, 16, 8), "plain").eval()
-    x, opinion = torch.rand(2, 1, 16, 8), torch.rand(2, 128)
+    x, estimate = torch.rand(2, 1, 16, 8), torch.rand(2, 128)
     guess = net.guess(x).clamp(0, 1)
     assert torch.allclose(complete(net, x).y, guess, atol=1e-3)
-    both = complete(net, x, opinion, weight=3.0, tol=1e-6)
-    assert torch.allclose(both.y, ((net.guess(x) + 3 * opinion) / 4).clamp(0, 1), atol=1e-3)
+    both = complete(net, x, estimate, weight=3.0, tol=1e-6)
+    assert torch.allclose(both.y, ((net.guess(x) + 3 * estimate) / 4).clamp(0, 1), atol=1e-3)
 
 
 def test_free_network_may_leave_the_cone_and_the_convex_one_may_not() -> None:
