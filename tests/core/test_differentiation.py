@@ -308,6 +308,7 @@ def test_an_empty_set_does_not_spoil_the_others() -> None:
             assert gradient.isfinite().all()
 
 
+@pytest.mark.slow
 def test_layer_learns_between_two_linear_layers() -> None:
     """The maximum of two numbers, learned as a decision on the simplex."""
     torch.manual_seed(0)

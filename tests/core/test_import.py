@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import icnn_rl
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +35,12 @@ def loaded(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_import_loads_no_heavy_package() -> None:
     assert loaded("import icnn_rl") == set()
 
 
+@pytest.mark.slow
 def test_networks_and_functions_need_no_solver_package() -> None:
     code = """
 import torch, icnn_rl
@@ -47,10 +51,12 @@ f.hessian(torch.zeros(2))
     assert loaded(code) == set()
 
 
+@pytest.mark.slow
 def test_agents_need_no_solver_package() -> None:
     assert loaded("import icnn_rl.agents") == {"stable_baselines3", "gymnasium"}
 
 
+@pytest.mark.slow
 def test_the_checkout_has_all_packages_that_are_installed() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         packages = tomllib.load(file)["tool"]["setuptools"]["packages"]

@@ -108,6 +108,7 @@ def test_problems_by_solvers(problem: str, solver: str) -> None:
     assert (oracle.value <= solution.value + TOL).all()
 
 
+@pytest.mark.slow
 @given(
     architectures(PIECEWISE_LINEAR, st.just(2)),
     st.sampled_from(["mean", "max", "linear", "sum", "restrict", "affine"]),
@@ -380,6 +381,7 @@ for batch in (1, 2):
 """
 
 
+@pytest.mark.slow
 def test_compiling_is_announced_once(tmp_path: Path) -> None:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     outputs = [

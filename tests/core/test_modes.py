@@ -13,6 +13,7 @@ from icnn_rl import PICNN, Box, Polytope, Simplex, linear, minimize, minimize_mo
 BATCH, MODES = 5, 3
 
 
+@pytest.mark.slow
 @given(architectures(PIECEWISE_LINEAR, st.just(MODES)), SEEDS)
 def test_the_global_minimum_is_that_of_the_linear_programs(
     architecture: Architecture, seed: int

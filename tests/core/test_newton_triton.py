@@ -105,6 +105,7 @@ def test_single_precision(n: int) -> None:
     assert (value >= optimum.lower_bound - 1e-5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", BOXES)
 def test_boxes(where: str) -> None:
     f, over = network(), BOXES[where]
@@ -149,6 +150,7 @@ def test_one_observation_with_its_axis_and_without() -> None:
         torch.testing.assert_close(value.reshape(()), minimize(f, UNIT, 1e-6).value[1])
 
 
+@pytest.mark.slow
 def test_a_sample_that_is_not_finite_spoils_no_other() -> None:
     mean = network()
     assert isinstance(mean, Mean)

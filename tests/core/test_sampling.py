@@ -70,6 +70,7 @@ def test_truncated_gaussians() -> None:
         assert stats.kstest(y[:, k], one.cdf).pvalue > LIKELY
 
 
+@pytest.mark.slow
 def test_a_narrow_gaussian_that_no_axis_follows() -> None:
     root = torch.tensor([[40.0, 38.0, 0.0], [0.0, 3.0, 1.0], [0.0, 0.0, 10.0]]).double()
     f = quadratic(1.0, torch.zeros(N, 3, dtype=torch.float64)).affine(root)

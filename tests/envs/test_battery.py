@@ -29,6 +29,7 @@ def optimal(env: Battery) -> npt.NDArray[np.float64]:
     return returns(env, env.optimal_action, EPISODES)
 
 
+@pytest.mark.slow
 def test_foresight_beats_the_optimum_beats_a_rule_beats_nothing(
     env: Battery, optimal: npt.NDArray[np.float64]
 ) -> None:
