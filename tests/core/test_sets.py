@@ -50,7 +50,7 @@ def test_support_is_the_largest_inner_product(name: str, seed: int) -> None:
 def test_centre_and_bounds(name: str, seed: int) -> None:
     over = feasible_set(name, LIKE, seed)
     centre, empty = over.interior_point(LIKE)
-    assert not empty.any()
+    assert empty.tolist() == [False] * BATCH
     lower, upper = over.bounds(LIKE)
     assert centre.shape == lower.shape == upper.shape == LIKE.shape
     assert over.contains(centre).all()
@@ -58,6 +58,16 @@ def test_centre_and_bounds(name: str, seed: int) -> None:
     assert bool((upper - lower).isfinite().all()) == (name != "euclidean")
     points = feasible_points(over, LIKE, 50, seed)
     assert ((lower - 1e-9 <= points) & (points <= upper + 1e-9)).all()
+
+
+@each_set
+def test_interior_point_for_two_batch_axes(name: str) -> None:
+    like = LIKE.expand(2, BATCH, N)
+    over = feasible_set(name, like, 0)
+    centre, empty = over.interior_point(like)
+    assert centre.shape == like.shape
+    assert empty.tolist() == [[False] * BATCH] * 2
+    assert over.contains(centre).all()
 
 
 def test_contains_has_a_tolerance() -> None:
