@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from icnn_rl.networks.checks import Shape
+from icnn_rl.networks.checks import Shape, require_shape
 from icnn_rl.networks.convex_path import NonNegativity, uniform_
 from icnn_rl.networks.convolution import ConditionedConvolution, ConvolutionalPath
 from icnn_rl.networks.layers import Conv, Dense, Layer
@@ -43,7 +43,8 @@ class ConvFICNN(FullyConvexNetwork):
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
-        ValueError: layers do not fit, ``y_from`` is none of them, or a name is unknown.
+        ValueError: a shape is neither of these, layers do not fit, ``y_from`` is none of them, or a
+            name is unknown.
 
     Source: Amos & Kolter, "Input-Convex Deep Networks", ICLR workshop 2016.
     """
@@ -61,11 +62,8 @@ class ConvFICNN(FullyConvexNetwork):
         nonnegativity: NonNegativity = "projection",
     ) -> None:
         super().__init__()
-        if any(len(s) not in (1, 3) for s in (x_shape, y_shape)):
-            raise ValueError(
-                "x_shape, y_shape: expected (channels, height, width) or (n,); "
-                f"got {x_shape} and {y_shape}"
-            )
+        require_shape("x_shape", x_shape)
+        require_shape("y_shape", y_shape)
         self.x_shape, self.y_shape = tuple(x_shape), tuple(y_shape)
         y_is_read = y_from == 0 and len(x_shape) < len(y_shape)
         read = self.y_shape if y_is_read else self.x_shape

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.networks.checks import Shape
+from icnn_rl.networks.checks import Shape, require_shape
 from icnn_rl.networks.convex_path import NonNegativity, uniform_
 from icnn_rl.networks.convolution import ConditionedConvolution, ConvolutionalPath
 from icnn_rl.networks.encoder import Encoder
@@ -42,7 +42,8 @@ class ConvPICNN(ConvexNetwork):
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
-        ValueError: y is not an image, layers do not fit, or a name is unknown.
+        ValueError: y is not an image, x neither image nor vector, layers do not fit, or a name is
+            unknown.
 
     Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, equation 3.
     """
@@ -58,8 +59,8 @@ class ConvPICNN(ConvexNetwork):
         nonnegativity: NonNegativity = "projection",
     ) -> None:
         super().__init__()
-        if len(y_shape) != 3:
-            raise ValueError(f"y_shape: expected (channels, height, width), got {y_shape}")
+        require_shape("x_shape", x_shape)
+        require_shape("y_shape", y_shape, vector=False)
         self.y_shape = tuple(y_shape)
         self.encoder = Encoder(x_shape, context)
         self.path = ConvolutionalPath(self.y_shape, layers, activation, nonnegativity)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icnn_rl.networks.activations import activation
-from icnn_rl.networks.checks import Shape, require_one_of
+from icnn_rl.networks.checks import Shape, require_one_of, require_widths
 
 NonNegativity = Literal["projection", "softplus"]
 
@@ -133,20 +133,18 @@ class ConvexPath(NonNegativeWeights):
     def __init__(
         self,
         dim: int,
-        widths: tuple[int, ...],
+        widths: Sequence[int],
         activation_name: str,
         members: int,
         nonnegativity: NonNegativity,
     ) -> None:
-        if not widths or min(dim, members, *widths) < 1:
-            raise ValueError(
-                f"convex: expected at least one hidden layer and sizes >= 1; got y_dim {dim}, "
-                f"convex {widths}, ensemble {members}"
-            )
+        require_widths("convex", widths)
+        if not widths:
+            raise ValueError("convex: expected at least one hidden layer, got ()")
         ends = (*widths, 1)
         shapes = [(members, *sizes) for sizes in pairwise(ends)]
         super().__init__(shapes, widths, activation_name, nonnegativity)
-        self.dim, self.widths = dim, widths
+        self.dim, self.widths = dim, tuple(widths)
         self.raw_y = nn.ParameterList(torch.empty(members, dim, width) for width in ends)
         self.reset_parameters()
 

@@ -9,7 +9,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icnn_rl.networks.checks import Shape, require_batch_of
+from icnn_rl.networks.checks import Shape, require_batch_of, require_shape
 from icnn_rl.networks.layers import Conv, Dense, Layer, blocks_of
 from icnn_rl.networks.normalization import FeatureNorm, batch_norms, reset_norms
 
@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         norm: FeatureNorm = "none",
     ) -> None:
         super().__init__()
+        require_shape("shape", shape)
         self.dropout = nn.Dropout(dropout)
         self.shape = tuple(shape)
         self.blocks = blocks_of(self.shape, layers)

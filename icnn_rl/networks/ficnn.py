@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from icnn_rl.networks.checks import require_size
 from icnn_rl.networks.conditioned import ConditionedNetwork
 from icnn_rl.networks.convex_path import ConvexPath, NonNegativity, uniform_
 from icnn_rl.networks.network import FullyConvexNetwork
@@ -26,7 +27,7 @@ class FICNN(FullyConvexNetwork):
         nonnegativity: how Wᶻ ≥ 0 is kept, see ``NonNegativeWeights``.
 
     Raises:
-        ValueError: a size is below one, or a name is unknown.
+        ValueError: a size is no integer or too small, or a name is unknown.
 
     Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, equation 2.
     """
@@ -42,13 +43,14 @@ class FICNN(FullyConvexNetwork):
         nonnegativity: NonNegativity = "projection",
     ) -> None:
         super().__init__()
-        if x_dim < 0:
-            raise ValueError(f"x_dim: expected a number >= 0, got {x_dim}")
+        require_size("x_dim", x_dim, least=0)
+        require_size("y_dim", y_dim)
+        members = 1 if ensemble is None else ensemble
+        require_size("ensemble", members)
         self.x_dim, self.y_dim, self.ensemble = x_dim, y_dim, ensemble
         self.x_shape, self.y_shape = (x_dim,), (y_dim,)
-        members = 1 if ensemble is None else ensemble
         # x and y are one input to the weights, so that a joint function needs no copy of them.
-        self.path = ConvexPath(y_dim + x_dim, tuple(convex), activation, members, nonnegativity)
+        self.path = ConvexPath(y_dim + x_dim, convex, activation, members, nonnegativity)
         self.bias = nn.ParameterList(torch.empty(members, 1, w) for w in (*self.path.widths, 1))
         self.reset_parameters()
 

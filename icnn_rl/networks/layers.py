@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icnn_rl.functions import Array
-from icnn_rl.networks.checks import Shape
+from icnn_rl.networks.checks import Shape, require_size
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Layer:
     def __post_init__(self) -> None:
-        if any(size < (name != "padding") for name, size in vars(self).items()):
-            raise ValueError(f"layers: expected sizes >= 1, got {self}")
+        for name, size in vars(self).items():
+            require_size(name, size, least=0 if name == "padding" else 1)
 
     def _require_image(self, shape: Shape) -> None:
         if len(shape) != 3:

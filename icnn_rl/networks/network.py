@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from icnn_rl.functions import ConvexFunction
-from icnn_rl.networks.checks import Shape, require_batch_of
+from icnn_rl.networks.checks import Shape, require_batch_of, require_size, require_widths
 from icnn_rl.networks.convex_path import NonNegativeWeights, uniform_
 from icnn_rl.networks.normalization import Norm, normalization, reset_norms
 
@@ -90,16 +90,17 @@ class ContextNetwork(ConvexNetwork):
     One matrix product for each level uₗ gives the next level and the coefficients that uₗ feeds.
     """
 
-    def __init__(self, x_dim: int, context: Sequence[int], ensemble: int | None) -> None:
+    def __init__(
+        self, x_dim: int, y_dim: int, context: Sequence[int], ensemble: int | None
+    ) -> None:
         super().__init__()
-        members = 1 if ensemble is None else ensemble
-        if min(x_dim, members, *context) < 1:
-            raise ValueError(
-                f"x_dim, context, ensemble: expected sizes >= 1; got x_dim {x_dim}, "
-                f"context {tuple(context)}, ensemble {ensemble}"
-            )
-        self.x_dim, self.context, self.ensemble = x_dim, tuple(context), ensemble
-        self.members = members
+        self.members = 1 if ensemble is None else ensemble
+        require_size("x_dim", x_dim)
+        require_size("y_dim", y_dim)
+        require_size("ensemble", self.members)
+        require_widths("context", context)
+        self.x_dim, self.y_dim = x_dim, y_dim
+        self.context, self.ensemble = tuple(context), ensemble
 
     def _add_levels(self, outputs: Sequence[Sequence[int]], norm: Norm) -> None:
         """Make the layers; ``outputs`` has the lengths of what each level u₀ … u_L feeds."""

@@ -40,7 +40,7 @@ class PICNN(ContextNetwork):
         encoder: a module that x passes through first, such as an ``Encoder`` for images.
 
     Raises:
-        ValueError: a size is below one, or a name is unknown.
+        ValueError: a size is no integer or too small, or a name is unknown.
 
     Source: Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017, equation 3.
     """
@@ -59,10 +59,10 @@ class PICNN(ContextNetwork):
         nonnegativity: NonNegativity = "projection",
         encoder: nn.Module | None = None,
     ) -> None:
-        super().__init__(x_dim, context, ensemble)
+        super().__init__(x_dim, y_dim, context, ensemble)
         require_one_of("reads", reads, get_args(Reads))
         self.reads, self.encoder = reads, encoder
-        self.path = ConvexPath(y_dim, tuple(convex), activation, self.members, nonnegativity)
+        self.path = ConvexPath(y_dim, convex, activation, self.members, nonnegativity)
         top, depth = len(context), len(convex)
         read = [top if reads == "last" else max(top - depth + k, 0) for k in range(depth + 1)]
         self._layers = [[k for k, r in enumerate(read) if r == level] for level in range(top + 1)]

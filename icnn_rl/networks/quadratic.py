@@ -29,7 +29,7 @@ class QuadraticNetwork(ContextNetwork):
         norm: how layers are normalised before their ReLU, see ``normalization``.
 
     Raises:
-        ValueError: a size is below one, or the name is unknown.
+        ValueError: a size is no integer or too small, or the name is unknown.
 
     Source: Gu, Lillicrap, Sutskever & Levine, "Continuous Deep Q-Learning with Model-based
     Acceleration", ICML 2016, section 4.
@@ -44,10 +44,7 @@ class QuadraticNetwork(ContextNetwork):
         ensemble: int | None = None,
         norm: Norm = "none",
     ) -> None:
-        super().__init__(x_dim, context, ensemble)
-        if y_dim < 1:
-            raise ValueError(f"y_dim: expected sizes >= 1, got {y_dim}")
-        self.y_dim = y_dim
+        super().__init__(x_dim, y_dim, context, ensemble)
         coefficients = [1, y_dim, y_dim, y_dim * (y_dim - 1) // 2]  # v, m and L
         self._add_levels([*([] for _ in context), coefficients], norm)
         self.reset_parameters()

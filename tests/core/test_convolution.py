@@ -320,7 +320,12 @@ def test_first_values_are_of_order_one(net: Network) -> None:
     ("arguments", "message"),
     [
         ({"x_shape": (3,)}, "expected an image"),
-        ({"x_shape": (3, 8)}, "x_shape"),
+        (
+            {"x_shape": (3, 8)},
+            "^x_shape: expected integers .channels, height, width. or .n,., each",
+        ),
+        ({"x_shape": (1, 0, 8)}, r"^x_shape: expected .* >= 1; got \(1, 0, 8\)"),
+        ({"y_shape": (0,)}, r"^y_shape: expected .* >= 1; got \(0,\)"),
         ({"y_from": 1}, "y_from: expected the index of a Conv or Dense in layers, got 1"),
         ({"y_from": -2}, "y_from"),
         ({"layers": (Conv(2, 3), MaxPool(2)), "y_from": -1}, "y_from"),
@@ -351,8 +356,13 @@ def test_wrong_shapes_are_refused() -> None:
         net.condition(torch.zeros(2, 1, 8, 8), y=torch.zeros(2, 4))
     with pytest.raises(ValueError, match="y: expected a last axis of 4"):
         net.condition(torch.zeros(2, 1, 8, 8)).value(torch.zeros(2, 5))
-    with pytest.raises(ValueError, match="y_shape"):
-        ConvPICNN((1, 8, 8), (4,), (), (Conv(2, 3),))
+    for y_shape in ((4,), (1, 8, 0)):
+        with pytest.raises(ValueError, match=r"^y_shape: expected .*\(channels, height, width\), "):
+            ConvPICNN((1, 8, 8), y_shape, (), (Conv(2, 3),))
+    with pytest.raises(ValueError, match=r"^x_shape: expected .* or \(n,\), each >= 1; got \(0,\)"):
+        ConvPICNN((0,), (1, 8, 8), (), (Conv(2, 3),))
+    with pytest.raises(ValueError, match=r"^shape: expected .* got \(0,\)"):
+        Encoder((0,), (Dense(3),))
     with pytest.raises(ValueError, match="Conv or Dense first"):
         Encoder((1, 8, 8), (MaxPool(2),))
     with pytest.raises(ValueError, match="norm: expected one of"):

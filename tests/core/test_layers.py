@@ -64,7 +64,19 @@ def test_a_pool_its_adjoint_and_its_matrices(
     torch.testing.assert_close(largest, result.flatten(1))
 
 
-@pytest.mark.parametrize("layer", [Conv, MaxPool, AveragePool, Dense])
-def test_sizes_below_one_are_refused(layer: type[Layer]) -> None:
-    with pytest.raises(ValueError, match=">= 1"):
-        layer(*([0, 3] if layer is Conv else [0]))
+@pytest.mark.parametrize(
+    ("layer", "sizes"),
+    [
+        (Conv, {"channels": 2, "kernel": 3, "stride": 1}),
+        (MaxPool, {"size": 2}),
+        (AveragePool, {"size": 2}),
+        (Dense, {"width": 2}),
+    ],
+)
+def test_sizes_below_one_are_refused(layer: type[Layer], sizes: dict[str, int]) -> None:
+    layer(**sizes)
+    for name in sizes:
+        with pytest.raises(ValueError, match=f"^{name}: expected an integer >= 1, got 0"):
+            layer(**sizes | {name: 0})
+    with pytest.raises(ValueError, match=r"^padding: expected an integer >= 0, got -1"):
+        Conv(2, 3, padding=-1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from problems import SEEDS, Architecture, architectures, each_value, normal
 from torch import Tensor
 
 from icnn_rl import FICNN, PICNN
+from icnn_rl.networks import QuadraticNetwork
 
 BATCH = 3
 Network = PICNN | FICNN
@@ -262,6 +265,30 @@ def test_weights_of_the_other_parametrisation_are_refused() -> None:
     with pytest.raises(ValueError, match=r"raw_z: expected weights >= 0 for .*'projection', got -"):
         net.load_state_dict(state)
     assert all(torch.equal(*pair) for pair in zip(net.path.raw_z, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (FICNN, {"x_dim": -1, "y_dim": 0, "convex": (4, 0), "ensemble": 0}),
+        (PICNN, {"x_dim": 0, "y_dim": 0, "context": (0,), "convex": (4, 0), "ensemble": 0}),
+        (QuadraticNetwork, {"x_dim": 0, "y_dim": 0, "context": (4, 0), "ensemble": 0}),
+    ],
+)
+def test_sizes_too_small_are_refused(kind: type, arguments: dict[str, Any]) -> None:
+    for name, value in arguments.items():
+        expected = "a tuple of integers" if isinstance(value, tuple) else "an integer"
+        message = f"{name}: expected {expected} >= {int(value != -1)}, got {value!r}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            kind(**{"x_dim": 1, "y_dim": 1, name: value})
+
+
+@pytest.mark.parametrize("widths", [8, (8.0,), "88"])
+def test_widths_that_are_no_integers_are_refused(widths: Any) -> None:
+    with pytest.raises(ValueError, match=r"^convex: expected a tuple of integers >= 1, got "):
+        FICNN(0, 2, widths)
+    with pytest.raises(ValueError, match=r"^context: expected a tuple of integers >= 1, got "):
+        PICNN(1, 2, widths)
 
 
 @each_network

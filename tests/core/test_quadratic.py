@@ -65,12 +65,6 @@ def test_take_keeps_what_is_shared_by_the_batch() -> None:
     torch.testing.assert_close(f.take(index).value(y[index]), f.value(y)[index])
 
 
-@pytest.mark.parametrize("sizes", [(0, 1, (4,)), (1, 0, (4,)), (1, 1, (0,))])
-def test_sizes_below_one(sizes: tuple[int, int, tuple[int, ...]]) -> None:
-    with pytest.raises(ValueError, match="expected sizes >= 1"):
-        QuadraticNetwork(*sizes)
-
-
 def test_contexts_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"x: expected shape \(batch, 3\), got \(4, 2\)"):
         network(2, None, 0).condition(torch.zeros(4, 2))
