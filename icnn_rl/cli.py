@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from icnn_rl.runs.configuration import config_parser, find_preset, parse_config, presets
 from icnn_rl.runs.folder import RunFolder, default_path
-from icnn_rl.runs.process import Interrupted
+from icnn_rl.runs.process import Interrupted, TaskError, sigterm_interrupts
 
 if TYPE_CHECKING:
     from icnn_rl.agents.benchmark.grid import Backend
@@ -27,19 +28,25 @@ RUNS, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")  # of benchma
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    It is 0, 1 if cells of a benchmark failed, 2 for bad input, 130 if it was interrupted.
+    It is 0, 1 if the task's code or cells of a benchmark failed, 2 for bad input, 130 if it was
+    interrupted.
     """
     console = Console()
     log = logging.getLogger("icnn_rl")
     log.handlers = [_LogHandler(console)]
     log.setLevel(logging.INFO)
     try:
-        arguments = _parse(list(sys.argv[1:] if argv is None else argv))
-        exit_code: int = arguments.execute(arguments, console)
+        with sigterm_interrupts():
+            arguments = _parse(list(sys.argv[1:] if argv is None else argv))
+            exit_code: int = arguments.execute(arguments, console)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"icnn-rl: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    except TaskError as error:
+        print(f"icnn-rl: {error}:\n{error.trace}", end="", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
+        print("icnn-rl: interrupted", file=sys.stderr)
         return INTERRUPTED
     return exit_code
 
@@ -260,7 +267,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
             arguments.run, config.env.id, episodes, seed, arguments.address, os.cpu_count() or 1
         )
     else:
-        evaluation = evaluate(model, lambda: make_environment(config.env), episodes, seed)
+        training = replace(config.training, evaluation_episodes=episodes)
+        evaluation = evaluate(model, lambda: make_environment(config.env), training, seed)
     _say(console, f"{config.env.id}: return {evaluation} in {episodes} episodes")
     if arguments.video is not None:
         record_video(arguments.run, arguments.video, seed)

@@ -70,13 +70,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_in_its_folder(run: Path) -> None:
     names = {
+        "best",
+        "best_model.zip",
         "checkpoints",
         "config.yaml",
         "evaluations.csv",
+        "evaluations.npz",
         "learning_curve.png",
         "model.json",
         "model.safetensors",
         "model.zip",
+        "monitor.csv",
         "progress.csv",
         "tensorboard",
         "vecnormalize.pkl",

@@ -38,7 +38,7 @@ def test_a_run_without_login_is_tracked_offline_and_otherwise_the_same(
     wandb.teardown()  # waits until all is on disk, as the end of a process does
     (file,) = offline_files(run)
     content = file.read_bytes()
-    for name in ("eval/return_mean", "solver/gap_max", "train/critic_loss", "learning_curve"):
+    for name in ("eval/mean_reward", "solver/gap_max", "train/critic_loss", "learning_curve"):
         assert name.encode() in content
     assert list(file.parent.glob("files/media/images/*.png"))
     assert FAILED not in caplog.text

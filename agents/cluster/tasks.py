@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from icnn_rl.agents.benchmark.grid import Backend, run_cell
 from icnn_rl.agents.benchmark.suite import Cell
 from icnn_rl.agents.cluster import connect
 from icnn_rl.agents.runs.environments import make_environment
-from icnn_rl.agents.runs.evaluation import Evaluation, evaluate
+from icnn_rl.agents.runs.evaluation import Evaluation, evaluate, joined
 from icnn_rl.agents.runs.portable import DESCRIPTION, WEIGHTS, load_portable
 
 
@@ -80,16 +80,14 @@ def evaluate_remotely(
         )
     finally:
         ray.shutdown()
-    return Evaluation(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    return joined(parts)
 
 
-def _play(
-    files: dict[str, bytes], environment: str, episodes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _play(files: dict[str, bytes], environment: str, episodes: int, seed: int) -> Evaluation:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         model, config = load_portable(Path(folder), environment)
-    evaluation = evaluate(model, lambda: make_environment(config.env), episodes, seed)
-    return evaluation.returns, evaluation.lengths
+    training = replace(config.training, evaluation_episodes=episodes)
+    return evaluate(model, lambda: make_environment(config.env), training, seed)

@@ -101,7 +101,7 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
         restore_state(model.action_noise, state["action_noise"])
     else:
         logger.warning("the state of the task is not in the checkpoint: its episode begins anew")
-        _begin_episode(model)
+        begin_episode(model)
     for name in _EPISODE_STATISTICS:
         getattr(model, name).extend(state["statistics"][name])
     # Last, because building and resetting the model and its environments drew random numbers.
@@ -122,7 +122,8 @@ def _restore_environments(model: OffPolicyAlgorithm, states: list[dict[str, Any]
     return True
 
 
-def _begin_episode(model: OffPolicyAlgorithm) -> None:
+def begin_episode(model: OffPolicyAlgorithm) -> None:
+    """Reset the environments of a model, between two rollouts."""
     assert model.env is not None
     model._last_obs = model.env.reset()  # type: ignore[assignment]
     model._last_episode_starts = np.ones(model.n_envs, dtype=bool)

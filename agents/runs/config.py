@@ -135,7 +135,13 @@ class TrainingConfig:
         log_every: period of the rows of progress.csv and TensorBoard.
         evaluate_every: period of the evaluations.
         evaluation_episodes: episodes per evaluation.
-        checkpoint_every: period of the checkpoints; there is always one at the end.
+        evaluation_envs: environments that are open at once for an evaluation, beside those of
+            training. With 0 there are none: episodes are played in the one environment of
+            training, between two of its own, as they are where it cannot be opened twice.
+        evaluation_max_steps: at which an episode of an evaluation is cut, where the task has no
+            time limit of its own.
+        checkpoint_every: period of the checkpoints; there is also one before each evaluation, and
+            one at the end.
         video: whether to film the trained agent where the task renders.
     """
 
@@ -143,12 +149,16 @@ class TrainingConfig:
     log_every: int = 1000
     evaluate_every: int = 5000
     evaluation_episodes: int = 10
+    evaluation_envs: int = 10
+    evaluation_max_steps: int = 10_000
     checkpoint_every: int = 25_000
     video: bool = True
 
     def __post_init__(self) -> None:
+        counts = ("steps", "evaluation_episodes", "evaluation_max_steps")
         periods = ("log_every", "evaluate_every", "checkpoint_every")
-        require_at_least(1, "training.", self, "steps", "evaluation_episodes", *periods)
+        require_at_least(1, "training.", self, *counts, *periods)
+        require_at_least(0, "training.", self, "evaluation_envs")
 
 
 @dataclass(frozen=True)
@@ -182,6 +192,10 @@ class Config:
     def __post_init__(self) -> None:
         require_at_least(0, "", self, "seed")
         require_at_least(1, "", self, "threads")
+        if self.training.evaluation_envs == 0 and self.env.n_envs > 1:
+            raise ValueError(
+                "training.evaluation_envs: expected 1 or more, as env.n_envs is, got 0"
+            )
         if self.baseline and self.algorithm == "concave_q":
             raise ValueError("baseline is for the other algorithms; concave_q has its own: agent")
         if self.noise.kind == "boltzmann" and self.algorithm != "concave_q":

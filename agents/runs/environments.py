@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from icnn_rl.agents.runs.config import Config, ConstraintConfig, EnvironmentConfig
 from icnn_rl.agents.runs.snapshot import ResumableEnv
 from icnn_rl.envs.constraints import ActionBall, PowerLimit, RampLimits
+from icnn_rl.runs.process import TaskError, task_code
 
 Vectorize = Callable[[list[Callable[[], gym.Env[Any, Any]]]], VecEnv]
 
@@ -30,21 +32,53 @@ def make_environment(
 
     Raises:
         ValueError: Gymnasium cannot make it, or this package's agents cannot learn it.
+        TaskError: its own code failed.
     """
     _log_mujoco_warnings()
     rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        env = gym.make(config.id, **rendering, **config.kwargs)
-    except (gym.error.Error, ImportError, TypeError) as error:
-        raise ValueError(
-            f"env.id: cannot make {config.id!r}: {' '.join(str(error).split())}"
-        ) from None
+        with task_code(f"the task {config.id!r} cannot be made"):
+            env: gym.Env[Any, Any] = Task(gym.make(config.id, **config.kwargs | rendering))
+    except TaskError as error:
+        if (reason := _wrong_with_arguments(error.__cause__)) is None:
+            raise
+        raise ValueError(f"env.id: cannot make {config.id!r}: {reason}") from None
     try:
         _require_learnable(config.id, env)
         return env if config.constraint is None else _constrained(env, config.constraint)
     except ValueError:
         env.close()
         raise
+
+
+class Task(gym.Wrapper[Any, Any, Any, Any]):
+    """A task whose errors are told apart from those of this package: each is a ``TaskError``."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        with task_code("reset() of the task failed"):
+            return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Make a step."""
+        with task_code("step() of the task failed"):
+            return self.env.step(action)
+
+
+def _wrong_with_arguments(error: BaseException | None) -> str | None:
+    """What is wrong with the arguments of ``gymnasium.make``; None if the task's code failed."""
+    assert error is not None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    package = module.partition(".")[0]
+    text = " ".join(str(error).split())
+    library = os.environ.get("MUJOCO_GL")
+    if library and package in ("mujoco", "OpenGL", "glfw", "ctypes"):
+        return f"MUJOCO_GL={library} is no graphics library that works here ({text})"
+    known = isinstance(error, gym.error.Error) or package == "gymnasium"
+    return text if known else None
 
 
 def _constrained(env: gym.Env[Any, Any], constraint: ConstraintConfig) -> gym.Env[Any, Any]:

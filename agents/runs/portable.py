@@ -91,6 +91,8 @@ def load_portable(
         )
     config = replace(config, env=replace(config.env, n_envs=1))
     model = build_agent(config, make_training_environments(config), buffer_size=1)
+    assert model.env is not None
+    model.env.close()  # the caller's environments may be the only ones that the task allows
     try:
         model.policy.load_state_dict(tensors["policy"])
         for name, array in _observation_statistics(model.get_vec_normalize_env()).items():

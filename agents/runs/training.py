@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from contextlib import suppress
-from copy import deepcopy
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from icnn_rl.agents.runs.building import build_agent
-from icnn_rl.agents.runs.checkpoint import read_checkpoint, restore_checkpoint, save_checkpoint
+from icnn_rl.agents.runs.checkpoint import (
+    begin_episode,
+    read_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import (
     Vectorize,
@@ -26,8 +34,15 @@ from icnn_rl.agents.runs.environments import (
     make_training_environment,
     make_training_environments,
 )
-from icnn_rl.agents.runs.evaluation import evaluate
-from icnn_rl.agents.runs.outputs import AgentFolder, NumberWriter, draw_learning_curve
+from icnn_rl.agents.runs.evaluation import LOGGED_AS, evaluate, opened, play, try_out
+from icnn_rl.agents.runs.outputs import (
+    AgentFolder,
+    EpisodeTable,
+    NumberWriter,
+    append_evaluation,
+    draw_learning_curve,
+    save_archive,
+)
 from icnn_rl.agents.runs.portable import save_portable
 from icnn_rl.agents.runs.snapshot import restores_exactly
 from icnn_rl.agents.runs.video import record_video
@@ -36,11 +51,11 @@ from icnn_rl.runs.monitoring import ProgressDisplay, Tracker
 from icnn_rl.runs.process import (
     Interrupted,
     StopRequest,
-    preserved_random_state,
+    TaskError,
     require_device,
     stop_requests,
 )
-from icnn_rl.runs.storage import Table, replacing
+from icnn_rl.runs.storage import Table
 
 _PACKAGES = (
     *("icnn-rl", "torch", "numpy", "gymnasium", "mujoco"),
@@ -67,6 +82,7 @@ def train(config: Config, run: Path, console: Console, vectorize: Vectorize = Du
     folder = AgentFolder(run)
     folder.require_empty()
     model = _build(config, vectorize)
+    config = _try_evaluation(model, config)
     folder.create(to_plain(config), _PACKAGES)
     with folder.locked():
         _learn(model, config, folder, console, checkpoint={})
@@ -108,7 +124,9 @@ def resume(
                 f"{run} has made {done} steps already; --steps sets a total beyond that"
             )
         folder.warn_of_other_versions()
-        _learn(_build(config, vectorize), config, folder, console, checkpoint)
+        model = _build(config, vectorize)
+        config = _try_evaluation(model, config)
+        _learn(model, config, folder, console, checkpoint)
 
 
 def _build(config: Config, vectorize: Vectorize) -> OffPolicyAlgorithm:
@@ -133,40 +151,79 @@ def _learn(
         NumberWriter(tracker.log, tracker.close),
     ]
     model.set_logger(Logger(str(run.path), outputs))
-    exact = restores_exactly(lambda: make_training_environment(config.env))
+    # That takes two further environments.
+    exact = config.training.evaluation_envs > 0 and restores_exactly(
+        lambda: make_training_environment(config.env)
+    )
     if not exact:
         logger.warning(
             "the state of %s cannot be captured: a resumed run begins a new episode", config.env.id
         )
     steps = config.training.steps
     try:
-        with stop_requests() as stop:
-            _compile_solver(model)
-            with ProgressDisplay(console, steps, _steps_done(checkpoint)) as display:
-                callback = RunCallback(config, run, progress, display, stop, exact, checkpoint)
-                # There are at most as many episodes as steps, so only the callback writes logs.
-                model.learn(steps, callback, log_interval=steps + 1)
-                callback.finish()
+        done = _steps_done(checkpoint)
+        with stop_requests() as stop, ProgressDisplay(console, steps, done) as display:
+            callback = RunCallback(config, run, progress, display, stop, exact, checkpoint)
+            # There are at most as many episodes as steps, so only the callback writes logs.
+            model.learn(steps, callback, log_interval=steps + 1)
+            callback.finish()
+        _close_environments(model)  # before the video, as the task may allow one instance alone
         curve = draw_learning_curve(run, f"{config.env.id}, seed {config.seed}")
         film = config.training.video
         video = record_video(run.path, run.path / "video.mp4") if film else None
         tracker.upload({"learning_curve": curve}, video)
     finally:
         model.logger.close()
-        if (envs := model.get_env()) is not None:
-            envs.close()
+        _close_environments(model)
+
+
+def _close_environments(model: OffPolicyAlgorithm) -> None:
+    if (envs := model.get_env()) is not None:
+        envs.close()
 
 
 def _steps_done(checkpoint: dict[str, Any]) -> int:
     return int(checkpoint["counters"]["num_timesteps"]) if checkpoint else 0
 
 
-def _compile_solver(model: OffPolicyAlgorithm) -> None:
-    """Solve for one action, so that the progress bar's estimate does not include compilation."""
-    observation = deepcopy(model.observation_space).sample()  # the space's own state is kept
-    # A task may announce no action for an observation that it never makes.
-    with preserved_random_state(), suppress(ValueError):
-        model.predict(observation, deterministic=True)
+def _try_evaluation(model: OffPolicyAlgorithm, config: Config) -> Config:
+    """Play one step of an evaluation, so that what is wrong with it comes up before training.
+
+    It compiles the solver, too, so that the progress bar's estimate does not include that.
+
+    Returns:
+        The configuration; without environments for evaluations, if they cannot be opened.
+    """
+    training = config.training
+    with ExitStack() as stack:
+        envs = [] if training.evaluation_envs else [_training_environment(model)]
+        if not envs:
+            try:
+                envs = stack.enter_context(opened(lambda: make_environment(config.env), training))
+            except (ValueError, TaskError) as error:
+                if config.env.n_envs > 1:
+                    raise
+                logger.warning(
+                    "evaluations are played in the environment of training, as %d more could not "
+                    "be opened beside it (training.evaluation_envs): %s",
+                    *(training.evaluation_envs, error),
+                )
+                envs = [_training_environment(model)]
+                config = replace(config, training=replace(training, evaluation_envs=0))
+        try_out(model, envs)
+    return config
+
+
+def _training_environment(model: OffPolicyAlgorithm) -> gym.Env[Any, Any]:
+    """The one environment of training, below what monitors it and scales its rewards."""
+    assert model.env is not None
+    envs = model.env.unwrapped
+    assert isinstance(envs, DummyVecEnv)
+    env = envs.envs[0]
+    while not isinstance(env, Monitor):
+        assert isinstance(env, gym.Wrapper)
+        env = env.env
+    return env.env
 
 
 class RunCallback(BaseCallback):
@@ -199,10 +256,13 @@ class RunCallback(BaseCallback):
         self._run = run
         self._progress = progress
         self._evaluations = run.evaluations()
+        self._episodes = EpisodeTable(run.monitor_file, config.env.id)
         self._display = display
         self._stop = stop
         self._exact = exact
         self._checkpoint = checkpoint
+        self._in_training_environment = config.training.evaluation_envs == 0
+        self._between_episodes = True
         self._previous_steps = 0  # when tasks were last due
         self._training_seconds = 0.0  # without evaluating, logging and saving
         self._rollout_start = time.perf_counter()
@@ -217,10 +277,15 @@ class RunCallback(BaseCallback):
             # The checkpoint has proved to be complete: only now may files change.
             self._progress.drop_after(self._previous_steps)
             self._evaluations.drop_after(self._previous_steps)
+            self._episodes.keep(self.model._episode_num)
             self._run.write_config(to_plain(self._config))
         self._rollout_start = time.perf_counter()
 
     def _on_step(self) -> bool:
+        self._between_episodes = bool(self.locals["dones"].all())
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self._episodes.append(info["episode"])
         self._display.update(self.model.num_timesteps, *self._measures())
         return True
 
@@ -233,24 +298,22 @@ class RunCallback(BaseCallback):
     def finish(self) -> None:
         """Evaluate, log and save the finished run."""
         self._do_due_tasks(finished=True)
-        with replacing(self._run.archive) as temporary:
-            self.model.save(temporary)
-        if (normalizer := self.model.get_vec_normalize_env()) is not None:
-            with replacing(self._run.path / "vecnormalize.pkl") as temporary:
-                normalizer.save(str(temporary))
+        save_archive(self.model, self._run.archive, self._run.path)
 
     def _do_due_tasks(self, finished: bool = False) -> None:
         self._training_seconds += time.perf_counter() - self._rollout_start
         training, steps = self._config.training, self.model.num_timesteps
-        # A run that was killed after its last evaluation already has it.
-        evaluate = finished and self._evaluations.last_step() < steps
-        if evaluate or self._is_due(training.evaluate_every):
-            self._evaluate()
-            self.model.dump_logs()
-        elif self._is_due(training.log_every):
-            self.model.dump_logs()
-        if finished or self._is_due(training.checkpoint_every):
+        # By what is written down: a run that stopped in an evaluation goes on with it.
+        last, every = self._evaluations.last_step(), training.evaluate_every
+        evaluate = last < steps if finished else last // every < steps // every
+        if self._in_training_environment and not finished:
+            evaluate = evaluate and self._between_episodes
+        if finished or evaluate or self._is_due(training.checkpoint_every):
             self._save()
+        if evaluate:
+            self._evaluate()
+        if evaluate or self._is_due(training.log_every):
+            self.model.dump_logs()
         self._previous_steps = steps
         self._rollout_start = time.perf_counter()
 
@@ -258,13 +321,27 @@ class RunCallback(BaseCallback):
         return self.model.num_timesteps // period > self._previous_steps // period
 
     def _evaluate(self) -> None:
-        episodes = self._config.training.evaluation_episodes
-        evaluation = evaluate(self.model, lambda: make_environment(self._config.env), episodes)
-        steps, summary = self.model.num_timesteps, evaluation.summary()
+        training, model, steps = self._config.training, self.model, self.model.num_timesteps
+        if self._in_training_environment:
+            envs = [_training_environment(model)]
+            evaluation = play(model, envs, training, stop=self._stop)
+            assert model.env is not None
+            model.env.seed(self._config.seed + steps)
+            begin_episode(model)
+        else:
+            make = partial(make_environment, self._config.env)
+            evaluation = evaluate(model, make, training, stop=self._stop)
+        summary = evaluation.summary()
+        best = max((float(row["return_mean"]) for row in self._evaluations.rows), default=-math.inf)
+        if summary["return_mean"] > best:
+            self._run.best.mkdir(exist_ok=True)
+            save_portable(model, self._config, self._run.best)
+            save_archive(model, self._run.best_archive, self._run.best)
+        append_evaluation(self._run.evaluations_file, steps, evaluation)
         seconds = {"training_seconds": round(self._training_seconds, 3)}
         self._evaluations.append({"steps": steps} | summary | seconds)
         for name, value in summary.items():
-            self.model.logger.record(f"eval/{name}", value)
+            model.logger.record(f"eval/{LOGGED_AS[name]}", value)
         self._display.say(f"step {steps}: return {evaluation}")
 
     def _save(self) -> None:

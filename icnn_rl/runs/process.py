@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+STOPPING = b"\nstopping; Ctrl-C again stops at once\n"
 
 
 def require_device(name: str) -> None:
@@ -61,6 +65,38 @@ def preserved_random_state() -> Iterator[None]:
         set_random_state(state)
 
 
+class TaskError(Exception):
+    """Code of the user's task raised an error.
+
+    Args:
+        message: one sentence.
+        trace: traceback of that error, as text, since other processes do not pass on its objects.
+    """
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message, trace)
+        self.message = message
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@contextmanager
+def task_code(message: str) -> Iterator[None]:
+    """Within, any error becomes a ``TaskError`` with a message and its own traceback."""
+    try:
+        yield
+    except TaskError:
+        raise
+    except Exception as error:
+        frames = error.__traceback__
+        for _ in range(2):  # of this function and its caller
+            frames = frames and frames.tb_next
+        trace = "".join(traceback.format_exception(type(error), error, frames))
+        raise TaskError(message, trace) from error
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error
     """The run was asked to stop, and has written its checkpoint."""
 
@@ -76,14 +112,32 @@ class StopRequest:
 
 
 @contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Within, SIGTERM raises a KeyboardInterrupt, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within, Ctrl-C and SIGTERM set the returned flag; a second Ctrl-C stops at once."""
+    """Within, Ctrl-C and SIGTERM set the returned flag; a second Ctrl-C stops at once.
+
+    The first request is answered by a line on the standard error stream.
+    """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def request(number: int, frame: object) -> None:
+        if not stop.made:
+            os.write(2, STOPPING)  # no print(), which this handler may have interrupted
         stop.made = True
         if number == signal.SIGINT:
             signal.signal(number, previous[signal.SIGINT])

@@ -103,13 +103,14 @@ def test_evaluations_see_observations_as_the_run_does_and_rewards_as_they_are(
         "normalize_rewards": True,
         "reward_scale": 0.1,
     }
-    of = config(algorithm, env=env, **options)
+    training = {"evaluation_episodes": EPISODES}
+    of = config(algorithm, env=env, training=training, **options)
     model = built(of)
     model.learn(50)
     normalizer = model.get_vec_normalize_env()
     assert isinstance(normalizer, VecNormalize)
     mean, var = normalizer.obs_rms.mean.copy(), normalizer.obs_rms.var.copy()
-    found = evaluate(model, lambda: make_environment(of.env), EPISODES, SEED)
+    found = evaluate(model, lambda: make_environment(of.env), of.training, SEED)
     expected = returns_by_hand(
         model, lambda x: np.clip((x - mean) / np.sqrt(var + 1e-8), -10, 10).astype(np.float32)
     )
