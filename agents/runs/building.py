@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from icnn_rl.agents.concave_q import ConcaveQ
+from icnn_rl.agents.runs.capacity import require_images_that_fit, require_memory, too_large
 from icnn_rl.agents.runs.config import Config, NoiseConfig
 
 RECENT = 10  # episodes that the return shown while training is a mean of
@@ -45,12 +46,18 @@ def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> OffPolicyAlgo
         overrides: arguments of the algorithm that go before those of the configuration.
 
     Raises:
-        ValueError: an argument of the agent or its networks is wrong.
+        ValueError: an argument of the agent or its networks is wrong, or the agent does not fit
+            the task or the memory.
     """
-    if config.algorithm == "concave_q":
-        model: OffPolicyAlgorithm = _concave_q(config, envs, overrides)
-    else:
-        model = _baseline(config, envs, overrides)
+    require_images_that_fit(envs.observation_space)
+    require_memory(config, envs, overrides)
+    build = _concave_q if config.algorithm == "concave_q" else _baseline
+    try:
+        model = build(config, envs, overrides)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise too_large(config, "the replay buffer or the networks", error) from None
     model._stats_window_size = RECENT  # no argument of DDPG
     return model
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from icnn_rl.agents.runs.checkpoint import running_statistics
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.runs.configuration import from_plain, to_plain
+from icnn_rl.runs.process import require_device
 from icnn_rl.runs.storage import read_tensors, write_tensors, write_text
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 _FORMAT = "icnn-rl model 1"
+
+logger = logging.getLogger(__name__)
 
 
 def save_portable(model: OffPolicyAlgorithm, config: Config, folder: Path) -> None:
@@ -89,7 +93,8 @@ def load_portable(
             f"the agent's task {config.env.id!r} is in a module, whose import would run code: "
             f"allow it with --env {config.env.id}"
         )
-    config = replace(config, env=replace(config.env, n_envs=1))
+    device = _usable_device(config.device, str(folder / DESCRIPTION))
+    config = replace(config, env=replace(config.env, n_envs=1), device=device)
     model = build_agent(config, make_training_environments(config), buffer_size=1)
     assert model.env is not None
     model.env.close()  # the caller's environments may be the only ones that the task allows
@@ -101,6 +106,22 @@ def load_portable(
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} does not fit {DESCRIPTION}: {reason}") from None
     return model, config
+
+
+def _usable_device(name: str, file: str) -> str:
+    """The device of that name; the CPU, if PyTorch knows it but this machine has none."""
+    if name == "auto":
+        return name
+    try:
+        require_device(name)
+    except ValueError as error:
+        try:
+            torch.device(name)
+        except RuntimeError:
+            raise ValueError(f"{file}: {error}") from None
+        logger.warning("%s is not here: the agent acts on the CPU", name)
+        return "cpu"
+    return name
 
 
 def _observation_statistics(normalizer: VecNormalize | None) -> dict[str, np.ndarray]:

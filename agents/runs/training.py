@@ -81,6 +81,7 @@ def train(config: Config, run: Path, console: Console, vectorize: Vectorize = Du
     """
     folder = AgentFolder(run)
     folder.require_empty()
+    _require_device(config)
     model = _build(config, vectorize)
     config = _try_evaluation(model, config)
     folder.create(to_plain(config), _PACKAGES)
@@ -114,6 +115,10 @@ def resume(
     config = replace(
         config, training=replace(config.training, steps=total), track=config.track or track
     )
+    try:
+        _require_device(config)
+    except ValueError as error:
+        raise ValueError(f"{folder.config_file}: {error}") from None
     with folder.locked():
         if (path := folder.last_checkpoint()) is None:
             raise ValueError(f"there is no checkpoint in {folder.checkpoints}")
@@ -129,9 +134,12 @@ def resume(
         _learn(model, config, folder, console, checkpoint)
 
 
-def _build(config: Config, vectorize: Vectorize) -> OffPolicyAlgorithm:
+def _require_device(config: Config) -> None:
     if config.device != "auto":
         require_device(config.device)
+
+
+def _build(config: Config, vectorize: Vectorize) -> OffPolicyAlgorithm:
     torch.set_num_threads(config.threads)
     return build_agent(config, make_training_environments(config, vectorize))
 

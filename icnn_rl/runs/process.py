@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,17 @@ def require_device(name: str) -> None:
         raise ValueError(
             f"device: expected one that PyTorch can use here, got {name!r} ({reason})"
         ) from None
+
+
+def memory() -> int:
+    """The memory that this process may have at most, in bytes."""
+    limits = [sys.maxsize]
+    if sys.platform != "win32":
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    of_container = Path("/sys/fs/cgroup/memory.max")
+    if of_container.exists() and (text := of_container.read_text("utf-8").strip()).isdigit():
+        limits.append(int(text))
+    return min(limits)
 
 
 def random_state() -> dict[str, Any]:
