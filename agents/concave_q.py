@@ -19,19 +19,36 @@ from stable_baselines3.common.type_aliases import (
     ReplayBufferSamples,
     Schedule,
 )
-from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from icnn_rl import Solution
 from icnn_rl.agents.captured import CapturedUpdate, Update
 from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm
 from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
-from icnn_rl.agents.policies import ALIASES, ConcaveQPolicy, held_by_policy
+from icnn_rl.agents.policies import ALIASES, ConcaveQPolicy
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, measures
 from icnn_rl.agents.validation import require_arguments, require_bounded_box, require_format
 
-DEFAULT_LEARNING_RATE = LinearSchedule(1e-3, 5e-5, 1.0)  # by the progress that remains
 FORMAT = 5  # of saved models; raise it when an older archive can no longer be read
+
+
+def held_by_policy(name: str, of_policy: str) -> property:
+    """An argument of an algorithm that its policy acts by: set later, it changes in both.
+
+    Args:
+        name: of the algorithm's argument.
+        of_policy: name of the policy's attribute.
+    """
+
+    def get(model: Any) -> Any:
+        return vars(model)[name]  # where stable-baselines3 saves it from and loads it to
+
+    def set_both(model: Any, value: Any) -> None:
+        vars(model)[name] = value
+        if "policy" in vars(model):
+            setattr(model.policy, of_policy, value)
+
+    return property(get, set_both)
 
 
 class ConcaveQ(ConstrainedOffPolicyAlgorithm):
@@ -51,13 +68,13 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a ``ConcaveQPolicy``.
         env: an environment, several in a VecEnv, or the id of one.
-        learning_rate: of the critics, or a schedule of it; by default it falls from 1e-3 to a
-            twentieth along a straight line.
+        learning_rate: of the critics, or a schedule of it by what remains, from 1 to 0, of one
+            call of ``learn``.
         buffer_size: transitions that the replay buffer holds.
         learning_starts: steps of random actions before the first update.
         batch_size: transitions per update.
-        tau: step of the target networks towards the critics per update; with 1 there are none, and
-            the critics make their own targets.
+        tau: step of the target networks towards the critics per update: with 1 there are none, and
+            the critics make their own targets; with 0 they stay as they are.
         gamma: discount factor.
         train_freq: steps, or ``(n, "episode")``, between calls of ``train``.
         gradient_steps: updates per call of ``train``; -1 for as many as there were steps.
@@ -107,9 +124,9 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         self,
         policy: str | type[ConcaveQPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
+        learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 1_000_000,
-        learning_starts: int = 1000,
+        learning_starts: int = 100,
         batch_size: int = 256,
         tau: float = 0.005,
         gamma: float = 0.99,
@@ -185,6 +202,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         # Again after the constructor, as load() sets arguments then.
         self.solver = TARGET.changed_by(self.solver)
         self.acting_solver = ACTING.changed_by(self.acting_solver)
+        self._convert_train_freq()
         require_arguments(self)
         # With n_steps stable-baselines3 chooses another buffer, which load() may have to undo.
         buffer = self.replay_buffer_class, self.replay_buffer_kwargs.copy()
@@ -196,6 +214,7 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
             self.policy.add_target_network()
         self.policy.action_l2, self.policy.entropy = self.action_l2, self.entropy
         self.policy.solver = self.acting_solver
+        self.actor = self.policy.actor
         self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
         self._captured = CapturedUpdate(self)
 
@@ -315,7 +334,8 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "critic", "critic_target", "_captured"]
+        modules = ["actor", "critic", "critic_target"]
+        return [*super()._excluded_save_params(), *modules, "_captured"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "critic.optimizer"], []

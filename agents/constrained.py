@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from torch import Tensor
@@ -124,8 +125,21 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         actions = self.policy.in_space(nearest.cpu().numpy().reshape(actions.shape))
         return actions, self.policy.scale_action(actions)
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        prepared = super()._setup_learn(*args, **kwargs)
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        goes_on = not reset_num_timesteps and self._last_obs is not None
+        noise = deepcopy(self.action_noise)
+        prepared = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        if goes_on and type(noise) is type(self.action_noise):
+            self.action_noise = noise  # stable-baselines3 resets it amid an episode
         assert self._last_obs is not None
         require_finite("first observation", self._last_obs, self.num_timesteps)
         return prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ class ConcaveCritic(BaseModel):
         modes: int,
         context: tuple[int, ...],
         norm: Norm,
+        q: Callable[[Critics, Tensor], Tensor],
         **convex: Any,
     ) -> None:
         super().__init__(
@@ -56,6 +58,7 @@ class ConcaveCritic(BaseModel):
             normalize_images=normalize_images,
         )
         self.modes = modes
+        self._q = q  # of the policy, as that of dueling critics depends on the greedy actions
         self.dim = get_action_dim(action_space)
         require(form in ("picnn", "quadratic"), "form", "'picnn' or 'quadratic'", repr(form))
         dims, ensemble = (features_dim, self.dim), n_critics * modes
@@ -65,6 +68,10 @@ class ConcaveCritic(BaseModel):
             self.net = QuadraticNetwork(*dims, context=context, ensemble=ensemble, norm=norm)
         sequence = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
         self.register_buffer("homes", 2 * sequence.draw(modes) - 1, persistent=False)
+
+    def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:
+        """Q_i(s, a) of scaled actions, a tensor of shape (B, 1) for each critic."""
+        return tuple(self._q(self.condition(obs), actions).unsqueeze(-1))
 
     def condition(self, obs: PyTorchObs) -> Critics:
         """The functions f_ik of a batch of observations, of shape (E, K, B), or (E, B) if K = 1."""
@@ -115,3 +122,12 @@ def winning(q: Tensor) -> Tensor:
         return q
     mode = q.detach().mean(0, keepdim=True).argmax(1, keepdim=True)
     return q.gather(1, mode.expand(len(q), -1, -1)).squeeze(1)
+
+
+def widths_of(net_arch: Sequence[int] | dict[str, Sequence[int]]) -> tuple[int, ...]:
+    """The widths of the critic in an argument ``net_arch`` of stable-baselines3's policies."""
+    if isinstance(net_arch, dict):
+        known = {"qf"} <= net_arch.keys() <= {"qf", "pi"}
+        require(known, "net_arch", "widths or a dict with those of 'qf'", net_arch)
+        return tuple(net_arch["qf"])
+    return tuple(net_arch)

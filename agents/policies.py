@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -20,7 +21,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
 from icnn_rl import Box, ConvexFunction, Solution, negative_entropy, quadratic, sample
-from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
+from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, widths_of, winning
 from icnn_rl.agents.solver import (
     ACTING,
     SolverSettings,
@@ -77,6 +78,9 @@ class ConcaveQPolicy(BasePolicy):
         features_extractor_class: as in stable-baselines3; by default that of the policy's alias.
         features_extractor_kwargs: its arguments.
         normalize_images: whether images are divided by 255.
+        net_arch: widths instead of ``context``, as in stable-baselines3: a list, or a dict of
+            which ``qf`` counts.
+        share_features_extractor: always, as the critic acts.
         optimizer_class: optimiser of the critics.
         optimizer_kwargs: arguments of the optimiser besides the learning rate, such as ``betas``
             and ``weight_decay`` of Adam.
@@ -110,6 +114,8 @@ class ConcaveQPolicy(BasePolicy):
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
+        net_arch: Sequence[int] | dict[str, Sequence[int]] | None = None,
+        share_features_extractor: bool = True,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -124,7 +130,7 @@ class ConcaveQPolicy(BasePolicy):
             squash_output=True,
         )
         self.network: dict[str, Any] = {
-            "context": tuple(context),
+            "context": tuple(context) if net_arch is None else widths_of(net_arch),
             "convex": tuple(convex),
             "activation": activation,
             "reads": reads,
@@ -143,8 +149,12 @@ class ConcaveQPolicy(BasePolicy):
         require_at_least(1, "", self, "n_critics", "modes")
         require_at_least(0, "", self, "action_l2", "entropy")
         require(modes == 1 or not dueling, "dueling", "one mode with it", modes)
+        expected = "True, as the critic acts"
+        require(share_features_extractor, "share_features_extractor", expected, False)
 
         self.critic = self._make_critic()
+        # Named here as actors name theirs; a second registration would save its weights twice.
+        vars(self)["features_extractor"] = self.critic.features_extractor
         self.critic_target: ConcaveCritic | None = None
         if target_network:
             self.add_target_network()
@@ -164,7 +174,8 @@ class ConcaveQPolicy(BasePolicy):
             "normalize_images": self.normalize_images,
             **self.network,
         }
-        return ConcaveCritic(**self._update_features_extractor(arguments)).to(self.device)
+        critic = ConcaveCritic(**self._update_features_extractor(arguments), q=self._q)
+        return critic.to(self.device)
 
     def _make_optimizer(self, lr: float) -> torch.optim.Optimizer:
         arguments = self.optimizer_kwargs
@@ -238,7 +249,10 @@ class ConcaveQPolicy(BasePolicy):
 
     def q(self, obs: PyTorchObs, actions: Tensor, action_set: ConvexSet | None = None) -> Tensor:
         """Q_i(s, a) of scaled actions, shape (E, B), where all or those of a set are allowed."""
-        critics, best = self.critic.condition(obs), actions
+        return self._q(self.critic.condition(obs), actions, action_set)
+
+    def _q(self, critics: Critics, actions: Tensor, action_set: ConvexSet | None = None) -> Tensor:
+        best = actions
         if self.dueling:
             with torch.no_grad():
                 best = self.greedy(critics, self.solver, action_set).y
@@ -350,25 +364,6 @@ class ConcaveQPolicy(BasePolicy):
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
-
-
-def held_by_policy(name: str, of_policy: str) -> property:
-    """An argument of an algorithm that its policy acts by: set later, it changes in both.
-
-    Args:
-        name: of the algorithm's argument.
-        of_policy: name of the policy's attribute.
-    """
-
-    def get(model: Any) -> Any:
-        return vars(model)[name]  # where stable-baselines3 saves it from and loads it to
-
-    def set_both(model: Any, value: Any) -> None:
-        vars(model)[name] = value
-        if "policy" in vars(model):
-            setattr(model.policy, of_policy, value)
-
-    return property(get, set_both)
 
 
 MlpPolicy = ConcaveQPolicy

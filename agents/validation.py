@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.type_aliases import TrainFreq
 
 from icnn_rl.runs.configuration import require_at_least
 from icnn_rl.sets import ConvexSet
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from icnn_rl.agents.concave_q import ConcaveQ
 
 Values = np.ndarray | dict[str, np.ndarray]
+
+# What to use instead of arguments that policies of stable-baselines3 have.
+EXPLORATION = "exploration by ConcaveQ's exploration_noise, action_noise or exploration_temperature"
+INSTEAD = {
+    "activation_fn": "activation, the name of a convex one",
+    "use_sde": EXPLORATION,
+    "log_std_init": EXPLORATION,
+    "use_expln": EXPLORATION,
+    "clip_mean": EXPLORATION,
+}
 
 
 def require(holds: bool, argument: str, expected: str, got: object) -> None:
@@ -33,11 +44,10 @@ def require_arguments(model: ConcaveQ) -> None:
     weights = ("action_l2", "entropy", "exploration_noise", "target_noise", "target_noise_clip")
     require_at_least(0, "", model, "learning_starts", *weights)
     require_at_least(-1, "", model, "gradient_steps")
-    require(0 < model.tau <= 1, "tau", "a number in (0, 1]", model.tau)
+    require(0 <= model.tau <= 1, "tau", "a number in [0, 1]", model.tau)
     require(0 <= model.gamma <= 1, "gamma", "a number in [0, 1]", model.gamma)
-    freq: Any = model.train_freq
-    freq = freq if isinstance(freq, int) else freq[0]
-    require(freq >= 1, "train_freq", "at least 1", freq)
+    assert isinstance(model.train_freq, TrainFreq)
+    require_at_least(1, "train_freq.", model.train_freq, "frequency")
     clip, temperature, noise = model.td_clip, model.exploration_temperature, model.action_noise
     require(clip is None or clip > 0, "td_clip", "a number > 0, or None", clip)
     if temperature is not None:
@@ -47,17 +57,20 @@ def require_arguments(model: ConcaveQ) -> None:
         require(noise is None, "action_noise", f"None beside {name} {temperature}", noise)
         got = f"{temperature} for {modes} modes"
         require(modes == 1, name, "None where critics have modes", got)
-    one_step = model.n_steps == 1 or not isinstance(model.observation_space, spaces.Dict)
-    require(one_step, "n_steps", "1 where observations are a Dict", model.n_steps)
     own = {"action_l2", "entropy", "solver", "target_network"} & model.policy_kwargs.keys()
     require(not own, "policy_kwargs", "no arguments of ConcaveQ", sorted(own))
+    twice = {"context", "net_arch"} <= model.policy_kwargs.keys()
+    require(not twice, "policy_kwargs", "context or net_arch", "both")
+    for name, instead in INSTEAD.items():
+        require(name not in model.policy_kwargs, "policy_kwargs", instead, name)
 
 
 def require_bounded_box(space: spaces.Space[Any]) -> None:
-    """Refuse an action space that is no Box of floats with finite, distinct bounds."""
-    box = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
-    require(box, "env", "a Box action space, with continuous actions", space)
-    assert isinstance(space, spaces.Box)
+    """Refuse a Box, as an action space, that is not of floats with finite, distinct bounds."""
+    if not isinstance(space, spaces.Box):
+        return  # which stable-baselines3 refuses
+    continuous = np.issubdtype(space.dtype, np.floating)
+    require(continuous, "env", "a Box action space, with continuous actions", space)
     require(bool(space.shape), "env", "an action space of one axis or more", space)
     bad = ~(np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high))
     if bad.any():

@@ -74,7 +74,10 @@ def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> Conca
         "seed": config.seed,
         "device": config.device,
     }
-    return ConcaveQ(_policy(envs.observation_space), envs, **arguments | overrides)
+    try:
+        return ConcaveQ(_policy(envs.observation_space), envs, **arguments | overrides)
+    except AssertionError as error:  # of stable-baselines3
+        raise ValueError(f"agent: {error}") from None
 
 
 def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPolicyAlgorithm:

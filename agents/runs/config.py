@@ -23,6 +23,7 @@ SET_BY_THE_RUN = {
 SET_BY_CONCAVE_Q = {
     *("observation_space", "action_space", "lr_schedule", "normalize_images"),
     *("target_network", "action_l2", "entropy", "solver"),
+    *("net_arch", "share_features_extractor"),  # stable-baselines3's names of what has a key
 }
 
 
@@ -94,7 +95,7 @@ class AgentConfig(arguments_of(ConcaveQ, SET_BY_THE_RUN | NO_PLAIN_DATA)):  # ty
     """
 
     learning_rate: float = 1e-3
-    learning_rate_end_factor: float = 0.05
+    learning_rate_end_factor: float = 1.0
     train_freq: int = 1
     policy_kwargs: PolicyConfig = field(default_factory=PolicyConfig)
     solver: SolverSettings = TARGET

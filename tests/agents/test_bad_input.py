@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_environments import Bandit, Faulty
@@ -23,7 +24,7 @@ OPTIONS: dict[str, Any] = {"policy_kwargs": {"context": (8,), "convex": (8,)}, "
 
 
 def test_discrete_actions() -> None:
-    with pytest.raises(ValueError, match=r"expected a Box action space.*got Discrete\(2\)"):
+    with pytest.raises(AssertionError, match=r"only supports .*Box.* but Discrete\(2\) was"):
         ConcaveQ("MlpPolicy", "CartPole-v1")
 
 
@@ -83,6 +84,8 @@ def test_environment_that_breaks(part: str, at: int, value: float, normalise: bo
         ({"td_clip": -1.0}, "td_clip: expected a number > 0, or None, got -1.0"),
         ({"td_clip": np.nan}, "td_clip: expected a number > 0, or None, got nan"),
         ({"n_steps": 0}, "n_steps: expected a finite number >= 1, got 0"),
+        ({"train_freq": 0}, "train_freq.frequency: expected a finite number >= 1, got 0"),
+        ({"train_freq": "4"}, "frequency of `train_freq` must be an integer and not 4"),
         ({"batch_size": 0}, "batch_size: expected a finite number >= 1, got 0"),
         ({"exploration_noise": np.inf}, "exploration_noise: expected a finite .* got inf"),
         ({"solver": {"name": "newtn"}}, "solver name: expected 'auto' or one of"),
@@ -185,6 +188,12 @@ def test_observation_with_the_wrong_keys() -> None:
         ({"nonnegativity": "relu"}, "nonnegativity: expected one of 'projection', 'softplus'"),
         ({"convex": ()}, "convex: expected at least one hidden layer"),
         ({"n_critics": 0}, "n_critics: expected a finite number >= 1, got 0"),
+        ({"activation_fn": torch.nn.ReLU}, "expected activation, .*, got activation_fn"),
+        ({"log_std_init": -3}, "by ConcaveQ's exploration_noise.*, got log_std_init"),
+        ({"net_arch": {"pi": [8]}}, "net_arch: expected widths or a dict with those of 'qf'"),
+        ({"net_arch": {"qf": [8], "vf": [8]}}, "net_arch: expected widths or a dict"),
+        ({"net_arch": [8], "context": (8,)}, "expected context or net_arch, got both"),
+        ({"share_features_extractor": False}, "share_features_extractor: expected True"),
     ],
 )
 def test_networks(network: dict[str, Any], message: str) -> None:
@@ -222,13 +231,17 @@ def test_discounts(gamma: float) -> None:
 
 
 def test_several_steps_of_named_observations() -> None:
-    with pytest.raises(ValueError, match="n_steps: expected 1 where observations are a Dict, got"):
-        ConcaveQ("MultiInputPolicy", BitFlippingEnv(4, continuous=True), n_steps=3)
+    env = BitFlippingEnv(4, continuous=True)
+    options = OPTIONS | {"n_steps": 3, "buffer_size": 100}
+    with pytest.raises(AssertionError, match="not supported for Dict observation"):
+        ConcaveQ("MultiInputPolicy", env, **options)
+    with pytest.warns(UserWarning, match="`n_steps=3` is ignored"):
+        ConcaveQ("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, **options)
 
 
-@pytest.mark.parametrize("tau", [0.0, 1.5, float("nan")])
+@pytest.mark.parametrize("tau", [-0.1, 1.5, float("nan")])
 def test_steps_of_the_target_networks(tau: float) -> None:
-    with pytest.raises(ValueError, match=rf"tau: expected a number in \(0, 1\], got {tau}"):
+    with pytest.raises(ValueError, match=rf"tau: expected a number in \[0, 1\], got {tau}"):
         ConcaveQ("MlpPolicy", Bandit(), tau=tau)
 
 

@@ -185,3 +185,8 @@ def test_arguments_of_a_baseline_are_those_of_the_configuration() -> None:
     numbers = {"batch_size": 17, "tau": 0.21, "gamma": 0.22, "policy_delay": 4}
     model = built(config("td3", baseline=numbers))
     assert {name: getattr(model, name) for name in numbers} == numbers
+
+
+def test_a_task_that_stable_baselines3_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^agent: .* only supports .* but Discrete\(2\) was"):
+        built(config(env={"id": "CartPole-v1"}))

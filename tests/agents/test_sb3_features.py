@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +13,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
+from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, IdentityEnvBox
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -191,9 +193,88 @@ def test_same_seed_same_weights() -> None:
 
 def test_the_actor_is_the_policy() -> None:
     model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK)
-    assert isinstance(model.policy.actor, ConcaveQPolicy)
+    assert isinstance(model.actor, ConcaveQPolicy)
+    assert model.actor is model.policy.actor
     obs = torch.as_tensor(model.get_env().reset())
-    assert torch.equal(model.policy.actor(obs), model.policy(obs))
+    assert torch.equal(model.actor(obs), model.policy(obs))
+    assert model.actor.features_extractor is model.critic.features_extractor
+
+
+@pytest.mark.parametrize("dueling", [True, False])
+def test_critics_called_as_those_of_stable_baselines3(dueling: bool) -> None:
+    options = QUICK | {"policy_kwargs": SMALL | {"dueling": dueling}, "action_l2": 0.5}
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **options).learn(60)
+    obs = torch.as_tensor(model.replay_buffer.observations[:8, 0])
+    actions = torch.linspace(-1, 1, 8).unsqueeze(-1)
+    for critic in (model.critic, model.critic_target):
+        first, second = critic(obs, actions)
+        critics = critic.condition(obs)
+        best = model.policy.greedy(critics, model.acting_solver).y
+        expected = -critics.value(actions)
+        if dueling:
+            expected = -critics.level + critics.value(best) + expected
+        torch.testing.assert_close(torch.cat([first, second], 1).mT, expected)
+
+
+@pytest.mark.parametrize("net_arch", [[5, 4], (5, 4), {"qf": [5, 4], "pi": [3]}, []], ids=str)
+def test_widths_by_the_name_of_stable_baselines3(net_arch: Any, tmp_path: Path) -> None:
+    options = QUICK | {"policy_kwargs": {"net_arch": net_arch}}
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **options).learn(60)
+    widths = (5, 4) if net_arch else ()
+    same = ConcaveQPolicy(
+        model.observation_space, model.action_space, lambda _: 0.0, widths, target_network=True
+    )
+    shapes = [weight.shape for weight in model.policy.parameters()]
+    assert shapes == [weight.shape for weight in same.parameters()]
+    model.policy.save(tmp_path / "policy.pt")
+    obs = model.get_env().reset()
+    alone = ConcaveQPolicy.load(tmp_path / "policy.pt")
+    np.testing.assert_array_equal(alone.predict(obs)[0], model.predict(obs)[0])
+
+
+def test_targets_that_stay() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", tau=0, **QUICK)
+    before = [weight.clone() for weight in model.critic_target.parameters()]
+    model.learn(60)
+    for weight, old, new in zip(
+        model.critic_target.parameters(), before, model.critic.parameters(), strict=True
+    ):
+        assert torch.equal(weight, old)
+        assert not torch.equal(new, old)
+
+
+@pytest.mark.slow
+def test_a_few_hundred_steps_teach_by_default() -> None:
+    env = IdentityEnvBox(eps=0.5)
+    kwargs = {"net_arch": [64, 64]}
+    model = ConcaveQ("MlpPolicy", env, gamma=0.95, policy_kwargs=kwargs, seed=0).learn(400)
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=20, warn=False)
+    assert mean >= 90  # of 100, where random actions have 44
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "options"),
+    [
+        (1, {}),
+        (1, {"train_freq": (1, "episode"), "gradient_steps": 5}),
+        (2, {"n_steps": 3, "train_freq": 4, "gradient_steps": -1}),
+        (2, {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.3))}),
+    ],
+    ids=["default", "episodes", "n-step", "noise with a memory"],
+)
+def test_how_training_is_cut_makes_no_difference(n_envs: int, options: dict[str, Any]) -> None:
+    """In one part or in parts of 80 steps, amid episodes of 200 unless a rollout is an episode."""
+    weights, actions = [], []
+    for part in (240, 80):
+        env = make_vec_env("Pendulum-v1", n_envs, seed=0)
+        model = ConcaveQ("MlpPolicy", env, **QUICK | {"learning_starts": 150} | deepcopy(options))
+        while model.num_timesteps < 240:
+            model.learn(part, reset_num_timesteps=False)
+        weights.append(model.policy.parameters_to_vector())
+        actions.append(model.replay_buffer.actions.copy())
+    assert model._n_updates > 0
+    np.testing.assert_array_equal(*actions)
+    np.testing.assert_array_equal(*weights)
 
 
 def test_training_mode_leaves_the_target_alone() -> None:
