@@ -23,32 +23,13 @@ from torch import Tensor
 
 from icnn_rl import Solution
 from icnn_rl.agents.captured import CapturedUpdate, Update
-from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm
+from icnn_rl.agents.constrained import ConstrainedOffPolicyAlgorithm, held_by_policy
 from icnn_rl.agents.critics import ConcaveCritic, Critics, state_values, winning
 from icnn_rl.agents.policies import ALIASES, ConcaveQPolicy
 from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings, measures
 from icnn_rl.agents.validation import require_arguments, require_bounded_box, require_format
 
 FORMAT = 5  # of saved models; raise it when an older archive can no longer be read
-
-
-def held_by_policy(name: str, of_policy: str) -> property:
-    """An argument of an algorithm that its policy acts by: set later, it changes in both.
-
-    Args:
-        name: of the algorithm's argument.
-        of_policy: name of the policy's attribute.
-    """
-
-    def get(model: Any) -> Any:
-        return vars(model)[name]  # where stable-baselines3 saves it from and loads it to
-
-    def set_both(model: Any, value: Any) -> None:
-        vars(model)[name] = value
-        if "policy" in vars(model):
-            setattr(model.policy, of_policy, value)
-
-    return property(get, set_both)
 
 
 class ConcaveQ(ConstrainedOffPolicyAlgorithm):

@@ -169,6 +169,25 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         return [*excluded, "action_set"] if self.set_is_method else excluded
 
 
+def held_by_policy(name: str, of_policy: str) -> property:
+    """An argument of an algorithm that its policy acts by: set later, it changes in both.
+
+    Args:
+        name: of the algorithm's argument.
+        of_policy: name of the policy's attribute.
+    """
+
+    def get(model: Any) -> Any:
+        return vars(model)[name]  # where stable-baselines3 saves it from and loads it to
+
+    def set_both(model: Any, value: Any) -> None:
+        vars(model)[name] = value
+        if "policy" in vars(model):
+            setattr(model.policy, of_policy, value)
+
+    return property(get, set_both)
+
+
 def announced_set(env: VecEnv) -> ActionSet | None:
     """The attribute ``action_set`` of the environments, found through their wrappers, if any.
 
