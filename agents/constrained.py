@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import Tensor
 
 from icnn_rl.agents.policies import ConcaveQPolicy, Observation, State
@@ -141,6 +143,8 @@ class ConstrainedOffPolicyAlgorithm(OffPolicyAlgorithm):
         if goes_on and type(noise) is type(self.action_noise):
             self.action_noise = noise  # stable-baselines3 resets it amid an episode
         assert self._last_obs is not None
+        if not goes_on:
+            end_episodes(self.replay_buffer)
         require_finite("first observation", self._last_obs, self.num_timesteps)
         return prepared
 
@@ -186,6 +190,20 @@ def held_by_policy(name: str, of_policy: str) -> property:
             setattr(model.policy, of_policy, value)
 
     return property(get, set_both)
+
+
+def end_episodes(buffer: ReplayBuffer) -> None:
+    """Mark the last step of each environment as one at which its episode was cut off.
+
+    Otherwise returns of several steps would reach into the next episode.
+    """
+    if isinstance(buffer, HerReplayBuffer):
+        with warnings.catch_warnings(action="ignore"):
+            buffer.truncate_last_trajectory()
+    elif buffer.size() and buffer.handle_timeout_termination:
+        last = buffer.pos - 1
+        going_on = buffer.dones[last] == 0
+        buffer.dones[last, going_on] = buffer.timeouts[last, going_on] = 1
 
 
 def announced_set(env: VecEnv) -> ActionSet | None:

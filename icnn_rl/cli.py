@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from icnn_rl.runs.configuration import config_parser, find_preset, parse_config, presets
-from icnn_rl.runs.folder import RunFolder, default_path
+from icnn_rl.runs.folder import RunFolder, new_folder
 from icnn_rl.runs.process import Interrupted, TaskError, sigterm_interrupts
+from icnn_rl.runs.screen import unfailing_screen
+from icnn_rl.runs.storage import brief
 
 if TYPE_CHECKING:
     from icnn_rl.agents.benchmark.grid import Backend
@@ -31,16 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     It is 0, 1 if the task's code or cells of a benchmark failed, 2 for bad input, 130 if it was
     interrupted.
     """
+    with unfailing_screen():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: list[str]) -> int:
     console = Console()
     log = logging.getLogger("icnn_rl")
     log.handlers = [_LogHandler(console)]
     log.setLevel(logging.INFO)
     try:
         with sigterm_interrupts():
-            arguments = _parse(list(sys.argv[1:] if argv is None else argv))
+            arguments = _parse(argv)
             exit_code: int = arguments.execute(arguments, console)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"icnn-rl: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"icnn-rl: {brief(error, 1000)}", file=sys.stderr)
         return BAD_INPUT
     except TaskError as error:
         print(f"icnn-rl: {error}:\n{error.trace}", end="", file=sys.stderr)
@@ -113,6 +121,7 @@ def _add_resume_and_evaluate(commands: argparse._SubParsersAction[_Parser]) -> N
     resume.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     resume.add_argument("--steps", type=int, help="new total of steps, of an agent")
     resume.add_argument("--epochs", type=int, help="new total of epochs, of a fit")
+    resume.add_argument("--device", help="where the networks live from here on")
     _add_track(resume)
     _add_backend(resume, "where an agent's environments are stepped")
     resume.set_defaults(execute=_resume)
@@ -167,9 +176,14 @@ def _train(arguments: argparse.Namespace, console: Console) -> int:
 
     from icnn_rl.agents.runs.training import train
 
-    run = arguments.run_dir or default_path(preset or config.env.id, config.seed)
     vectorize = _vectorize(arguments)
-    return _carry_out(lambda: train(config, run, console, vectorize), run, console)
+    with _folder(arguments, preset or config.env.id, config.seed) as run:
+        return _carry_out(lambda: train(config, run, console, vectorize), run, console)
+
+
+def _folder(arguments: argparse.Namespace, name: str, seed: int) -> AbstractContextManager[Path]:
+    chosen: Path | None = arguments.run_dir
+    return new_folder(name, seed) if chosen is None else nullcontext(chosen)
 
 
 def _vectorize(arguments: argparse.Namespace) -> Vectorize:
@@ -188,8 +202,8 @@ def _fit(arguments: argparse.Namespace, console: Console) -> int:
 
     from icnn_rl.experiments.fitting import fit
 
-    run = arguments.run_dir or default_path(preset or config.experiment, config.seed)
-    return _carry_out(lambda: fit(config, run, console), run, console)
+    with _folder(arguments, preset or config.experiment, config.seed) as run:
+        return _carry_out(lambda: fit(config, run, console), run, console)
 
 
 def _kind(command: str) -> type[Any]:
@@ -227,7 +241,9 @@ def _resume(arguments: argparse.Namespace, console: Console) -> int:
         from icnn_rl.experiments import fitting
 
         return _carry_out(
-            lambda: fitting.resume(run, console, arguments.epochs, track), run, console
+            lambda: fitting.resume(run, console, arguments.epochs, track, arguments.device),
+            run,
+            console,
         )
 
     _refuse(arguments, "no fit", "epochs")
@@ -235,7 +251,10 @@ def _resume(arguments: argparse.Namespace, console: Console) -> int:
     from icnn_rl.agents.runs import training
 
     steps, vectorize = arguments.steps, _vectorize(arguments)
-    return _carry_out(lambda: training.resume(run, console, steps, track, vectorize), run, console)
+    device = arguments.device
+    return _carry_out(
+        lambda: training.resume(run, console, steps, track, vectorize, device), run, console
+    )
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> int:

@@ -205,7 +205,7 @@ def test_killed_cells_reach_the_same_results(done: tuple[Grid, str, int], tmp_pa
     # Another one was killed while it wrote its first checkpoint: it begins anew.
     shutil.copytree(done[0].work / CONCAVE_Q, grid.work / CONCAVE_Q)
     other = AgentFolder(grid.work / CONCAVE_Q)
-    other.archive.unlink()
+    (other.path / "model.json").unlink()
     other.checkpoints.mkdir(exist_ok=True)
     (other.checkpoints / ".partial-000000100.safetensors").write_bytes(b"")
 

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adjoints": {"functions", "sets", "solvers"},
     "sampling": {"functions", "sets", "solvers"},
     "runs": set(),
-    "data": set(),
+    "data": {"runs"},
     "structured": CORE | {"kernels", "adjoints", "runs"},
     "experiments": {"networks", "sets", "solvers", "runs", "data", "structured"},
     "icnn_rl": CORE | {"adjoints", "sampling"},  # the public names

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,18 @@ def test_twice_n_steps_are_2n_steps(tmp_path: Path, arguments: list[str]) -> Non
     assert evaluations(tmp_path / "halves")[-1] == evaluations(tmp_path / "whole")[-1]
 
 
-def test_a_run_that_overshot_and_was_killed_before_its_model_is_finished(tmp_path: Path) -> None:
+def test_a_run_that_overshot_and_was_killed_before_its_last_file_is_finished(
+    tmp_path: Path,
+) -> None:
     run = tmp_path / "run"
     assert train(run, 51, "--env=Pendulum-v1", "--env.n_envs=2") == 0
     model = (run / "model.safetensors").read_bytes()
-    for name in ("model.zip", "model.safetensors"):
+    for name in ("model.json", "learning_curve.png", "model.safetensors"):
         (run / name).unlink()
+    (run / "model.zip").write_bytes(b"of an earlier end")
     assert main(["resume", str(run)]) == 0
-    assert (run / "model.zip").exists()
+    assert (run / "learning_curve.png").exists()
+    assert zipfile.is_zipfile(run / "model.zip")
     assert (run / "model.safetensors").read_bytes() == model
     assert main(["resume", str(run)]) == 2  # as it is finished
 

@@ -61,11 +61,11 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def state(run: Path) -> dict[str, Any]:
-    """Everything in the last checkpoint of a run but clock times."""
+    """The last checkpoint of a run without clock times, and what was written down on the way."""
     path = AgentFolder(run).last_checkpoint()
     assert path is not None
     state = read_checkpoint(path)
-    del state["seconds"]
+    del state["run"], state["logged"]
     for env in state["environments"] or []:
         for path in [path for path in env if path.endswith((".t_start", ".episode_times"))]:
             del env[path]

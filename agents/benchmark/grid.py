@@ -19,6 +19,7 @@ from icnn_rl.agents.benchmark.results import collect_result, read_result, result
 from icnn_rl.agents.benchmark.suite import Cell
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.outputs import AgentFolder
+from icnn_rl.agents.runs.portable import finished_steps
 from icnn_rl.runs.configuration import to_plain
 from icnn_rl.runs.monitoring import ProgressDisplay
 from icnn_rl.runs.process import Interrupted, stop_requests
@@ -170,11 +171,11 @@ def _folder(cell: Cell, work: Path) -> AgentFolder:
 
 
 def _is_finished(cell: Cell, run: AgentFolder) -> bool:
-    if not run.archive.exists():
+    if finished_steps(run.path) < cell.config.training.steps:
         return False
-    if not (last := run.evaluations().last_step()):
+    if not run.evaluations().rows:
         raise ValueError(f"the run in {run.path} has lost its evaluations.csv; move it away")
-    return last >= cell.config.training.steps
+    return True
 
 
 def _command(cell: Cell, run: AgentFolder) -> list[str]:

@@ -16,7 +16,8 @@ import yaml
 from icnn_rl.agents.benchmark.suite import Cell, SuiteConfig, TaskConfig, suite_cell
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.outputs import STEPS_COLUMN, AgentFolder
-from icnn_rl.runs.configuration import CONFIGS, from_plain, to_plain
+from icnn_rl.runs.configuration import CONFIGS, from_plain, mapping_in, to_plain
+from icnn_rl.runs.storage import brief, read_text
 
 _EVALUATION_COLUMNS = (
     *("steps", "return_mean", "return_std", "return_min", "return_max", "length_mean"),
@@ -122,11 +123,11 @@ def read_result(path: Path) -> Result:
     Raises:
         ValueError: the file is damaged.
     """
-    lines = path.read_text("utf-8", errors="replace").splitlines()
+    lines = read_text(path).splitlines()
     head = [line for line in lines if line.startswith("#")]
     try:
-        metadata = yaml.safe_load("\n".join(line.removeprefix("# ") for line in head))
-        missing = {"task", "algorithm", "seed", "steps", "config"} - set(metadata or {})
+        metadata = mapping_in("\n".join(line.removeprefix("# ") for line in head), "its head")
+        missing = {"task", "algorithm", "seed", "steps", "config"} - set(metadata)
         if missing or not isinstance(metadata["config"], dict):
             said = ", ".join(sorted(missing)) or "the keys of its config"
             raise ValueError(f"its head does not say {said}")
@@ -136,8 +137,8 @@ def read_result(path: Path) -> Result:
             raise ValueError(f"its rows do not end at {metadata['steps']} steps")
         if not all(np.isfinite(columns[name]).all() for name in _EVALUATION_COLUMNS):
             raise ValueError("a number is missing")
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    except (csv.Error, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {brief(error)}") from None
     return Result(path, metadata, columns)
 
 

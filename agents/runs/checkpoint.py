@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
+from icnn_rl.agents.constrained import end_episodes
 from icnn_rl.agents.runs.snapshot import capture_state, restore_state
 from icnn_rl.runs.process import random_state, set_random_state
-from icnn_rl.runs.storage import read_tree, write_tree
+from icnn_rl.runs.storage import brief, read_tree, write_tree
 
 _FORMAT = "icnn-rl checkpoint"
 _COUNTERS = (
@@ -25,13 +27,22 @@ _COUNTERS = (
     "_last_original_obs",
     "_last_episode_starts",
 )
+_LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")  # and not written down yet
+# Whatever a checkpoint holds, restoring it raises one of these at worst.
+_MISFITS = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(RuntimeError, OverflowError, AssertionError),
+)
 _EPISODE_STATISTICS = ("ep_info_buffer", "ep_success_buffer")
 
 logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(
-    model: OffPolicyAlgorithm, folder: Path, with_environments: bool, seconds: float
+    model: OffPolicyAlgorithm,
+    folder: Path,
+    with_environments: bool,
+    run: Mapping[str, Any],
 ) -> None:
     """Write the state of a run, between two rollouts, then remove the previous checkpoint.
 
@@ -41,7 +52,7 @@ def save_checkpoint(
         model: the agent, connected to its environments.
         folder: of the checkpoints.
         with_environments: whether the state of the environments can be captured.
-        seconds: of training so far.
+        run: further state of the run, as plain data.
     """
     assert model.env is not None
     state = {
@@ -55,7 +66,8 @@ def save_checkpoint(
         "statistics": {name: list(getattr(model, name)) for name in _EPISODE_STATISTICS},
         "action_space": model.action_space.np_random,
         "random": random_state(),
-        "seconds": seconds,
+        "logged": {name: dict(getattr(model.logger, name)) for name in _LOGGED},
+        "run": run,
     }
     folder.mkdir(exist_ok=True)
     path = folder / f"{model.num_timesteps:09d}.safetensors"
@@ -87,21 +99,26 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
         ValueError: the checkpoint is of another network, buffer or task.
     """
     try:
-        model.set_parameters(state["parameters"], device=model.device)
-        for name, saved in state.get("variables", {}).items():
-            getattr(model, name).data.copy_(saved)
-        _restore_buffer(model, state["buffer"])
-        _restore_normalizer(model.get_vec_normalize_env(), state["normalizer"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"the checkpoint does not fit the configuration: {reason}") from None
-    for name, value in state["counters"].items():
-        setattr(model, name, value)
+        _restore(model, state)
+    except _MISFITS as error:
+        raise ValueError(f"the checkpoint does not fit the configuration: {brief(error)}") from None
+
+
+def _restore(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
+    model.set_parameters(state["parameters"], device=model.device)
+    for name in model._get_torch_save_params()[1]:
+        getattr(model, name).data.copy_(state["variables"][name])
+    _restore_buffer(model, state["buffer"])
+    _restore_normalizer(model.get_vec_normalize_env(), state["normalizer"])
+    for name in _COUNTERS:
+        setattr(model, name, _like(getattr(model, name), state["counters"][name], name))
     if _restore_environments(model, state["environments"]):
         restore_state(model.action_noise, state["action_noise"])
     else:
         logger.warning("the state of the task is not in the checkpoint: its episode begins anew")
         begin_episode(model)
+    for name in _LOGGED:
+        getattr(model.logger, name).update(state["logged"][name])
     for name in _EPISODE_STATISTICS:
         getattr(model, name).extend(state["statistics"][name])
     # Last, because building and resetting the model and its environments drew random numbers.
@@ -109,11 +126,38 @@ def restore_checkpoint(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None
     set_random_state(state["random"])
 
 
+def _like(old: Any, new: Any, name: str) -> Any:
+    """The new value, if its type, shape and keys are those of the old one."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return {key: _like(old[key], new[key], f"{name}.{key}") for key in old}
+    found, expected = (
+        f"{v.dtype} of shape {v.shape}" if hasattr(v, "dtype") else type(v).__name__
+        for v in (new, old)
+    )
+    if old is not None and found != expected:
+        raise ValueError(f"{name} is {found}, not {expected}")
+    return new
+
+
+def fill(saved: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
+    """Put saved values into arrays of the same names and shapes.
+
+    Raises:
+        ValueError: they have others.
+    """
+    if saved.keys() != arrays.keys():
+        raise ValueError(f"it has the arrays {sorted(saved)}, not {sorted(arrays)}")
+    for name, array in arrays.items():
+        array[...] = _like(array, saved[name], name)
+
+
 def _restore_environments(model: OffPolicyAlgorithm, states: list[dict[str, Any]] | None) -> bool:
     """Whether the environments could be put into these states."""
     if states is None:
         return False
     assert model.env is not None
+    if len(states) != model.n_envs:
+        raise ValueError(f"it has the states of {len(states)} environments, not {model.n_envs}")
     try:
         for i, state in enumerate(states):
             model.env.env_method("load_state_dict", state, indices=i)
@@ -125,6 +169,8 @@ def _restore_environments(model: OffPolicyAlgorithm, states: list[dict[str, Any]
 def begin_episode(model: OffPolicyAlgorithm) -> None:
     """Reset the environments of a model, between two rollouts."""
     assert model.env is not None
+    assert model.replay_buffer is not None
+    end_episodes(model.replay_buffer)
     model._last_obs = model.env.reset()  # type: ignore[assignment]
     model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
     if (normalizer := model.get_vec_normalize_env()) is not None:
@@ -141,12 +187,12 @@ def _buffer_state(model: OffPolicyAlgorithm) -> dict[str, Any]:
 def _restore_buffer(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
     buffer = model.replay_buffer
     assert buffer is not None
-    arrays = _arrays(buffer)
-    for name, saved in state["arrays"].items():
-        if len(saved) > len(arrays[name]):
-            raise ValueError(f"its replay buffer holds {len(saved)} steps, not {len(arrays[name])}")
-        arrays[name][: len(saved)] = saved
-    buffer.pos, buffer.full = state["position"], state["full"]
+    buffer.pos = _like(buffer.pos, state["position"], "position")
+    buffer.full = _like(buffer.full, state["full"], "full")
+    size = buffer.size()
+    if not 0 <= buffer.pos < buffer.buffer_size:
+        raise ValueError(f"its replay buffer holds {size} steps, not {buffer.buffer_size}")
+    fill(state["arrays"], {name: array[:size] for name, array in _arrays(buffer).items()})
 
 
 def _arrays(buffer: object) -> dict[str, np.ndarray]:
@@ -175,8 +221,8 @@ def _restore_normalizer(normalizer: VecNormalize | None, state: dict[str, Any] |
             raise ValueError("only one of them normalises observations or rewards")
         return
     for name, rms in running_statistics(normalizer).items():
-        vars(rms).update(state["statistics"][name])
-    normalizer.returns = state["returns"]
+        vars(rms).update(_like(vars(rms), state["statistics"][name], name))
+    normalizer.returns = _like(normalizer.returns, state["returns"], "returns")
 
 
 def running_statistics(normalizer: VecNormalize | None) -> dict[str, RunningMeanStd]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.logger import KVWriter, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.tensorboard.writer import SummaryWriter
 
 from icnn_rl.agents.runs.building import RECENT
-from icnn_rl.agents.runs.evaluation import Evaluation
 from icnn_rl.runs.folder import RunFolder
 from icnn_rl.runs.pictures import COLORS, finish, save
-from icnn_rl.runs.storage import Table, replacing, write_text
+from icnn_rl.runs.storage import Table, replacing
 
 STEPS_COLUMN = "time/total_timesteps"  # stable-baselines3's key of the number of steps
 
@@ -43,7 +41,7 @@ class AgentFolder(RunFolder):
 
     @property
     def archive(self) -> Path:
-        """The agent as stable-baselines3 saves it; a finished run has it."""
+        """The agent as stable-baselines3 saves it."""
         return self.path / "model.zip"
 
     @property
@@ -103,61 +101,6 @@ class NumberWriter(KVWriter):
         self._close()
 
 
-class EpisodeTable:
-    """The episodes of training in a file that stable-baselines3's ``load_results`` reads.
-
-    Args:
-        path: the file, ``monitor.csv``; its rows are kept.
-        task: id of the environment.
-    """
-
-    def __init__(self, path: Path, task: str) -> None:
-        self._path = path
-        if not path.exists():
-            head = json.dumps({"t_start": time.time(), "env_id": task})
-            write_text(f"#{head}\nr,l,t\n", path)
-        first = path.read_text("utf-8").partition("\n")[0]
-        self._start = float(json.loads(first.removeprefix("#"))["t_start"])
-
-    def append(self, episode: dict[str, float]) -> None:
-        """Add an episode, given as ``Monitor`` reports it."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{episode['r']},{episode['l']},{time.time() - self._start:.6f}\n")
-
-    def keep(self, count: int) -> None:
-        """Drop the episodes after the first ones, and what a kill left incomplete."""
-        lines = self._path.read_text("utf-8").splitlines(keepends=True)
-        write_text("".join(lines[: 2 + count]), self._path)  # two lines of head
-
-
-def append_evaluation(path: Path, steps: int, evaluation: Evaluation) -> None:
-    """Add an evaluation to a file as stable-baselines3's ``EvalCallback`` writes it.
-
-    Args:
-        path: the file, ``evaluations.npz``; of its evaluations, those before ``steps`` are kept.
-        steps: of training.
-        evaluation: its episodes.
-    """
-    columns: dict[str, Any] = {
-        "timesteps": np.array(steps),
-        "results": evaluation.returns,
-        "ep_lengths": evaluation.lengths,
-    }
-    if evaluation.successes is not None:
-        columns["successes"] = evaluation.successes
-    columns = {name: column[None] for name, column in columns.items()}
-    if path.exists():
-        with np.load(path) as before:
-            kept = before["timesteps"] < steps
-            columns = {
-                name: np.concatenate([before[name][kept], column])
-                for name, column in columns.items()
-                if name in before and before[name].shape[1:] == column.shape[1:]
-            }
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **columns)
-
-
 def save_archive(model: OffPolicyAlgorithm, path: Path, folder: Path) -> None:
     """Save an agent as stable-baselines3 does.
 
@@ -171,6 +114,19 @@ def save_archive(model: OffPolicyAlgorithm, path: Path, folder: Path) -> None:
     if (normalizer := model.get_vec_normalize_env()) is not None:
         with replacing(folder / "vecnormalize.pkl") as temporary:
             normalizer.save(str(temporary))
+
+
+class EventWriter(TensorBoardOutputFormat):
+    """Writes events for TensorBoard, and takes back those beyond a number of steps.
+
+    Args:
+        folder: of the events.
+        steps: of the checkpoint that the run goes on from; 0 for a new run.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=steps + 1 if steps else None)
+        self._is_closed = False
 
 
 def draw_learning_curve(run: AgentFolder, title: str) -> Path:

@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,35 +16,53 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from icnn_rl.agents.runs.building import build_agent
-from icnn_rl.agents.runs.checkpoint import running_statistics
+from icnn_rl.agents.runs.checkpoint import fill, running_statistics
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_training_environments
 from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.process import require_device
-from icnn_rl.runs.storage import read_tensors, write_tensors, write_text
+from icnn_rl.runs.storage import brief, read_json, read_tensors, write_json, write_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-_FORMAT = "icnn-rl model 1"
+FORMAT = "icnn-rl model 1"
 
 logger = logging.getLogger(__name__)
 
 
-def save_portable(model: OffPolicyAlgorithm, config: Config, folder: Path) -> None:
-    """Write ``model.safetensors`` and ``model.json`` into a folder."""
+def save_portable(
+    model: OffPolicyAlgorithm, config: Config, folder: Path, finished: bool = False
+) -> None:
+    """Write ``model.safetensors`` and ``model.json`` into a folder.
+
+    Args:
+        model: the agent.
+        config: of its run.
+        folder: where the files go.
+        finished: whether these are the last files of the run.
+    """
     statistics = _observation_statistics(model.get_vec_normalize_env())
     tensors = {
         "policy": model.policy.state_dict(),
         "normalizer": {name: torch.as_tensor(np.array(a)) for name, a in statistics.items()},
     }
     description = {
-        "format": _FORMAT,
         "steps": model.num_timesteps,
+        "finished": finished,
         "observation_space": str(model.observation_space),
         "action_space": str(model.action_space),
         "config": to_plain(config),
     }
-    write_tensors(tensors, folder / WEIGHTS, _FORMAT)
-    write_text(json.dumps(description, indent=2) + "\n", folder / DESCRIPTION)
+    write_tensors(tensors, folder / WEIGHTS, FORMAT)
+    write_json(description, folder / DESCRIPTION, FORMAT)
+
+
+def finished_steps(folder: Path) -> int:
+    """The steps after which a run wrote its last file; 0 if it has not."""
+    try:
+        description = read_json(folder / DESCRIPTION, FORMAT)
+    except (ValueError, FileNotFoundError):
+        return 0
+    return int(description["steps"]) if description["finished"] else 0
 
 
 def read_description(folder: Path) -> Config:
@@ -58,13 +74,7 @@ def read_description(folder: Path) -> Config:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise ValueError(f"{folder} holds no trained agent: there is no {DESCRIPTION} in it")
-    try:
-        description: Any = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(description, dict) or description.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not the description of an {_FORMAT}")
-    if not isinstance(plain := description.get("config"), dict):
+    if not isinstance(plain := read_json(path, FORMAT).get("config"), dict):
         raise ValueError(f"{path} is damaged: its config is no mapping of keys to values")
     return from_plain(Config, plain, str(path))
 
@@ -85,7 +95,7 @@ def load_portable(
     path = folder / WEIGHTS
     if not path.is_file():
         raise ValueError(f"{folder} holds no trained agent: there is no {WEIGHTS} in it")
-    tensors = read_tensors(path, ("policy", "normalizer"))
+    tensors = read_tensors(path, ("policy", "normalizer"), FORMAT)
     if environment not in (None, config.env.id):
         raise ValueError(f"the agent in {folder} is for {config.env.id!r}, not {environment!r}")
     if environment is None and ":" in config.env.id:
@@ -100,11 +110,10 @@ def load_portable(
     model.env.close()  # the caller's environments may be the only ones that the task allows
     try:
         model.policy.load_state_dict(tensors["policy"])
-        for name, array in _observation_statistics(model.get_vec_normalize_env()).items():
-            array[...] = tensors["normalizer"][name].numpy()
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} does not fit {DESCRIPTION}: {reason}") from None
+        statistics = _observation_statistics(model.get_vec_normalize_env())
+        fill({n: t.numpy() for n, t in tensors["normalizer"].items()}, statistics)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit {DESCRIPTION}: {brief(error)}") from None
     return model, config
 
 

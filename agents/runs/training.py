@@ -15,7 +15,7 @@ import gymnasium as gym
 import torch
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -37,13 +37,13 @@ from icnn_rl.agents.runs.environments import (
 from icnn_rl.agents.runs.evaluation import LOGGED_AS, evaluate, opened, play, try_out
 from icnn_rl.agents.runs.outputs import (
     AgentFolder,
-    EpisodeTable,
+    EventWriter,
     NumberWriter,
-    append_evaluation,
     draw_learning_curve,
     save_archive,
 )
-from icnn_rl.agents.runs.portable import save_portable
+from icnn_rl.agents.runs.portable import WEIGHTS, finished_steps, save_portable
+from icnn_rl.agents.runs.records import Records
 from icnn_rl.agents.runs.snapshot import restores_exactly
 from icnn_rl.agents.runs.video import record_video
 from icnn_rl.runs.configuration import to_plain
@@ -55,7 +55,6 @@ from icnn_rl.runs.process import (
     require_device,
     stop_requests,
 )
-from icnn_rl.runs.storage import Table
 
 _PACKAGES = (
     *("icnn-rl", "torch", "numpy", "gymnasium", "mujoco"),
@@ -95,8 +94,11 @@ def resume(
     steps: int | None = None,
     track: bool = False,
     vectorize: Vectorize = DummyVecEnv,
+    device: str | None = None,
 ) -> None:
     """Continue from the last checkpoint of a run, as if it had not stopped.
+
+    A run that has no checkpoint yet begins again.
 
     Args:
         run: the folder of the run.
@@ -104,6 +106,7 @@ def resume(
         steps: new total of steps; by default that of the configuration.
         track: whether to track the run from here on, also if it was not tracked before.
         vectorize: makes a vectorised environment from functions that make one environment each.
+        device: where the networks live from here on; by default as before.
 
     Raises:
         ValueError: the folder is no run, the run is finished, or its checkpoint is damaged.
@@ -113,18 +116,25 @@ def resume(
     config = folder.load_config(Config)
     total = config.training.steps if steps is None else steps
     config = replace(
-        config, training=replace(config.training, steps=total), track=config.track or track
+        config,
+        training=replace(config.training, steps=total),
+        track=config.track or track,
+        device=device or config.device,
     )
     try:
         _require_device(config)
     except ValueError as error:
         raise ValueError(f"{folder.config_file}: {error}") from None
     with folder.locked():
-        if (path := folder.last_checkpoint()) is None:
-            raise ValueError(f"there is no checkpoint in {folder.checkpoints}")
-        checkpoint = read_checkpoint(path)
+        checkpoint: dict[str, Any] = {}
+        if (path := folder.last_checkpoint()) is not None:
+            checkpoint = read_checkpoint(path)
+        elif (run / WEIGHTS).exists():
+            raise ValueError(f"there is no checkpoint in {folder.checkpoints} to go on from")
+        else:
+            logger.warning("the run was stopped before its first checkpoint, and begins again")
         done = _steps_done(checkpoint)
-        if done >= total and (folder.archive.exists() or steps is not None):
+        if done >= total and (steps is not None or finished_steps(run) == done):
             raise ValueError(
                 f"{run} has made {done} steps already; --steps sets a total beyond that"
             )
@@ -151,11 +161,11 @@ def _learn(
     console: Console,
     checkpoint: dict[str, Any],
 ) -> None:
-    progress = run.progress()
+    records = Records(run, config.env.id)
     tracker = Tracker(run, to_plain(config), config.track)
     outputs: list[KVWriter] = [
-        NumberWriter(lambda row, _: progress.append(row)),
-        TensorBoardOutputFormat(str(run.path / "tensorboard")),
+        NumberWriter(lambda row, _: records.progress.append(row)),
+        EventWriter(run.path / "tensorboard", _steps_done(checkpoint)),
         NumberWriter(tracker.log, tracker.close),
     ]
     model.set_logger(Logger(str(run.path), outputs))
@@ -171,7 +181,7 @@ def _learn(
     try:
         done = _steps_done(checkpoint)
         with stop_requests() as stop, ProgressDisplay(console, steps, done) as display:
-            callback = RunCallback(config, run, progress, display, stop, exact, checkpoint)
+            callback = RunCallback(config, run, records, display, stop, exact, checkpoint)
             # There are at most as many episodes as steps, so only the callback writes logs.
             model.learn(steps, callback, log_interval=steps + 1)
             callback.finish()
@@ -180,6 +190,7 @@ def _learn(
         film = config.training.video
         video = record_video(run.path, run.path / "video.mp4") if film else None
         tracker.upload({"learning_curve": curve}, video)
+        save_portable(model, config, run.path, finished=True)  # until then, resume completes it
     finally:
         model.logger.close()
         _close_environments(model)
@@ -240,7 +251,7 @@ class RunCallback(BaseCallback):
     Args:
         config: of the run.
         run: its folder.
-        progress: table of what is logged.
+        records: what it writes down.
         display: shows progress.
         stop: whether the run has to stop.
         exact: whether checkpoints can hold the state of the environments.
@@ -253,7 +264,7 @@ class RunCallback(BaseCallback):
         self,
         config: Config,
         run: AgentFolder,
-        progress: Table,
+        records: Records,
         display: ProgressDisplay,
         stop: StopRequest,
         exact: bool,
@@ -262,9 +273,7 @@ class RunCallback(BaseCallback):
         super().__init__()
         self._config = config
         self._run = run
-        self._progress = progress
-        self._evaluations = run.evaluations()
-        self._episodes = EpisodeTable(run.monitor_file, config.env.id)
+        self._records = records
         self._display = display
         self._stop = stop
         self._exact = exact
@@ -279,13 +288,13 @@ class RunCallback(BaseCallback):
         # learn() has reset environments, noise and counters by now, so this is the place.
         if self._checkpoint:
             restore_checkpoint(self.model, self._checkpoint)
-            self._training_seconds = self._checkpoint.get("seconds", 0.0)
-            self._previous_steps = self.model._num_timesteps_at_start = self.model.num_timesteps
+            run = self._checkpoint["run"]
+            self._training_seconds, self._previous_steps = run["seconds"], run["previous_steps"]
+            self._between_episodes = run["between_episodes"]
+            self.model._num_timesteps_at_start = self.model.num_timesteps
             self._checkpoint.clear()  # frees the memory of a replay buffer
             # The checkpoint has proved to be complete: only now may files change.
-            self._progress.drop_after(self._previous_steps)
-            self._evaluations.drop_after(self._previous_steps)
-            self._episodes.keep(self.model._episode_num)
+            self._records.restore(run["records"])
             self._run.write_config(to_plain(self._config))
         self._rollout_start = time.perf_counter()
 
@@ -293,7 +302,7 @@ class RunCallback(BaseCallback):
         self._between_episodes = bool(self.locals["dones"].all())
         for info in self.locals["infos"]:
             if "episode" in info:
-                self._episodes.append(info["episode"])
+                self._records.add_episode(info["episode"])
         self._display.update(self.model.num_timesteps, *self._measures())
         return True
 
@@ -312,17 +321,19 @@ class RunCallback(BaseCallback):
         self._training_seconds += time.perf_counter() - self._rollout_start
         training, steps = self._config.training, self.model.num_timesteps
         # By what is written down: a run that stopped in an evaluation goes on with it.
-        last, every = self._evaluations.last_step(), training.evaluate_every
+        last, every = self._records.evaluations.last_step(), training.evaluate_every
         evaluate = last < steps if finished else last // every < steps // every
         if self._in_training_environment and not finished:
             evaluate = evaluate and self._between_episodes
-        if finished or evaluate or self._is_due(training.checkpoint_every):
-            self._save()
+        log, save = self._is_due(training.log_every), self._is_due(training.checkpoint_every)
         if evaluate:
+            self._save()  # first, as it takes long
             self._evaluate()
-        if evaluate or self._is_due(training.log_every):
+        if evaluate or log:
             self.model.dump_logs()
         self._previous_steps = steps
+        if finished or (save and not evaluate):
+            self._save()
         self._rollout_start = time.perf_counter()
 
     def _is_due(self, period: int) -> bool:
@@ -340,21 +351,24 @@ class RunCallback(BaseCallback):
             make = partial(make_environment, self._config.env)
             evaluation = evaluate(model, make, training, stop=self._stop)
         summary = evaluation.summary()
-        best = max((float(row["return_mean"]) for row in self._evaluations.rows), default=-math.inf)
-        if summary["return_mean"] > best:
+        rows = self._records.evaluations.rows
+        if summary["return_mean"] > max((float(r["return_mean"]) for r in rows), default=-math.inf):
             self._run.best.mkdir(exist_ok=True)
             save_portable(model, self._config, self._run.best)
             save_archive(model, self._run.best_archive, self._run.best)
-        append_evaluation(self._run.evaluations_file, steps, evaluation)
-        seconds = {"training_seconds": round(self._training_seconds, 3)}
-        self._evaluations.append({"steps": steps} | summary | seconds)
+        self._records.add_evaluation(steps, evaluation, self._training_seconds)
         for name, value in summary.items():
             model.logger.record(f"eval/{LOGGED_AS[name]}", value)
         self._display.say(f"step {steps}: return {evaluation}")
 
     def _save(self) -> None:
-        seconds = self._training_seconds
-        save_checkpoint(self.model, self._run.checkpoints, self._exact, seconds)
+        run = {
+            "seconds": self._training_seconds,
+            "previous_steps": self._previous_steps,
+            "between_episodes": self._between_episodes,
+            "records": self._records.state(),
+        }
+        save_checkpoint(self.model, self._run.checkpoints, self._exact, run)
         save_portable(self.model, self._config, self._run.path)
 
     def _measures(self) -> list[str]:

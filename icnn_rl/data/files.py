@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Arrays = Mapping[str, NDArray[Any]]
+from icnn_rl.runs.storage import Arrays, digest
 
 _DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
 
@@ -25,19 +23,6 @@ def data_folder() -> Path:
     if chosen := os.environ.get("ICNN_RL_DATA"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "icnn-rl"
-
-
-def digest(arrays: Arrays) -> str:
-    """SHA-256 of the names, types, shapes and entries of arrays, whatever file they came in."""
-    sha = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        text = array.dtype.kind == "U"
-        content = "\n".join(array.tolist()).encode() if text else np.ascontiguousarray(array).data
-        kind = "text" if text else array.dtype.newbyteorder("<").str
-        sha.update(f"{name} {kind} {array.shape}\n".encode())
-        sha.update(content)
-    return sha.hexdigest()
 
 
 @final

@@ -11,7 +11,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from icnn_rl.data.files import Arrays, DataSet
+from icnn_rl.data.files import DataSet
+from icnn_rl.runs.storage import Arrays
 
 
 @final

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
-from icnn_rl.data.files import Arrays, DataSet
+from icnn_rl.data.files import DataSet
+from icnn_rl.runs.storage import Arrays
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

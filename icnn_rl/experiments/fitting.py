@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from icnn_rl.runs.pictures import finish, line_styles, save
 from icnn_rl.runs.process import Interrupted, require_device, stop_requests
 from icnn_rl.runs.storage import (
     Table,
+    brief,
     read_tensors,
     read_tree,
     replacing,
@@ -40,6 +42,8 @@ KIND = "icnn-rl fit"
 CHECKPOINT_SECONDS = 10.0  # of training at least between two checkpoints; writing them takes time
 
 State = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,23 @@ def fit(config: FitConfig, run: Path, console: Console) -> None:
         _train(experiment, folder, console)
 
 
-def resume(run: Path, console: Console, epochs: int | None = None, track: bool = False) -> None:
+def resume(
+    run: Path,
+    console: Console,
+    epochs: int | None = None,
+    track: bool = False,
+    device: str | None = None,
+) -> None:
     """Continue from the checkpoint of a fit, as if it had not stopped.
+
+    A fit that has no checkpoint yet begins again.
 
     Args:
         run: its folder.
         console: where progress is shown.
         epochs: new number of epochs; by default that of the configuration.
         track: whether to track from here on, even if the fit was not tracked before.
+        device: where the networks live from here on; by default as before.
 
     Raises: as ``fit``; and ValueError: the folder is no fit, it is finished, it is damaged, or it
         has more epochs than are asked for.
@@ -111,14 +124,20 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
     before = training = config.training
     if epochs is not None:
         training = replace(training, epochs=epochs)
-    config = replace(config, training=training, track=config.track or track)
+    config = replace(
+        config, training=training, track=config.track or track, device=device or config.device
+    )
     with folder.locked():
-        if not folder.checkpoint.is_file():
-            raise ValueError(f"there is no checkpoint in {run}")
-        states: dict[str, State] = read_tree(folder.checkpoint, KIND)
+        checkpoint: State = {"parts": {}, "history": []}
+        if folder.checkpoint.is_file():
+            checkpoint = read_tree(folder.checkpoint, KIND)
+        elif folder.weights.exists():
+            raise ValueError(f"there is no checkpoint in {run} to go on from")
+        else:
+            logger.warning("the fit was stopped before its first checkpoint, and begins again")
         folder.warn_of_other_versions()
         experiment = _build(config)
-        for name, state in states.items():  # the last one set the random numbers
+        for name, state in checkpoint["parts"].items():  # the last one set the random numbers
             if name not in experiment.parts:
                 raise ValueError(f"{run}: its checkpoint has a part {name!r}, the experiment none")
             experiment.parts[name].restore(state)
@@ -138,7 +157,7 @@ def resume(run: Path, console: Console, epochs: int | None = None, track: bool =
                 )
             raise ValueError(f"{run} is finished; --epochs sets a number beyond that")
         folder.metrics.unlink(missing_ok=True)  # this file marks a finished fit
-        folder.history().drop_after(_steps(experiment))
+        folder.history().restore(checkpoint["history"])
         folder.write_config(to_plain(config))
         _train(experiment, folder, console)
 
@@ -154,14 +173,13 @@ def evaluate(run: Path, console: Console) -> None:
     experiment = _build(folder.load_config(FitConfig))
     if not folder.weights.is_file():
         raise ValueError(f"{run} holds no fitted networks: there is no {folder.weights.name} in it")
-    weights = read_tensors(folder.weights, experiment.parts)
+    weights = read_tensors(folder.weights, experiment.parts, KIND)
     try:
         for name, part in experiment.parts.items():
             part.net.load_state_dict(weights[name])
             part.net.eval()
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder.weights} is of another network: {reason}") from None
+        raise ValueError(f"{folder.weights} is of another network: {brief(error)}") from None
     _show(experiment.measure(), experiment, console)
 
 
@@ -187,11 +205,11 @@ def _train(experiment: Experiment, folder: FitFolder, console: Console) -> None:
                         display.say(f"{name}: {_summary(row)}")
                         tracker.log({f"{name}/{k}": v for k, v in row.items()}, step)
                     if stop.made or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                        _checkpoint(experiment, folder)
+                        _checkpoint(experiment, folder, history)
                         saved = time.monotonic()
                     if stop.made:
                         raise Interrupted
-        _checkpoint(experiment, folder)
+        _checkpoint(experiment, folder, history)
         weights = {name: part.net.state_dict() for name, part in experiment.parts.items()}
         write_tensors(weights, folder.weights, KIND)
         metrics = experiment.measure()
@@ -210,10 +228,9 @@ def _steps(experiment: Experiment) -> int:
     return sum(part.steps if part.done else part.step for part in parts)
 
 
-def _checkpoint(experiment: Experiment, folder: FitFolder) -> None:
-    parts = experiment.parts.items()
-    states = {name: part.state() for name, part in parts if part.step}
-    write_tree(states, folder.checkpoint, KIND)
+def _checkpoint(experiment: Experiment, folder: FitFolder, history: Table) -> None:
+    states = {name: part.state() for name, part in experiment.parts.items() if part.step}
+    write_tree({"parts": states, "history": history.rows}, folder.checkpoint, KIND)
 
 
 def _write(metrics: Mapping[str, Row], path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, is_dataclass, make_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from inspect import getmodule, signature
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -15,9 +16,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from icnn_rl.runs.storage import brief, read_text
+
 CONFIGS = Path(str(files("icnn_rl.configs")))  # the folder of the presets, a subfolder a command
 
 C = TypeVar("C")
+
+_MAX_VALUES = 100_000  # of a YAML file
+_MAX_INTEGER = 1 << 63
 
 
 def presets(command: str) -> dict[str, str]:
@@ -50,15 +56,33 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The content of a YAML file.
 
     Raises:
-        ValueError: it is damaged, or not a mapping of keys to values.
+        ValueError: it is damaged, not a mapping of keys to values, or has too many of them.
+    """
+    return mapping_in(read_text(path), str(path))
+
+
+def mapping_in(text: str, name: str) -> dict[str, Any]:
+    """The content of a YAML text; ``name`` stands for it in error messages.
+
+    Raises: as ``read_mapping``.
     """
     try:
-        plain = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        plain = yaml.safe_load(text)
+        # Aliases can make a short text a tree without end.
+        if any(True for _ in islice(_values(plain), _MAX_VALUES, None)):
+            raise ValueError(f"it has more than {_MAX_VALUES} values")
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{name} is damaged: {brief(error)}") from None
     if not isinstance(plain, dict):
-        raise ValueError(f"{path} is not a mapping of keys to values")
+        raise ValueError(f"{name} is not a mapping of keys to values")
     return plain
+
+
+def _values(tree: Any) -> Iterator[Any]:
+    yield tree
+    if isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _values(value)
 
 
 def arguments_of(kind: type[Any], leave_out: Collection[str]) -> type[Any]:
@@ -154,11 +178,13 @@ def _value(annotation: Any, name: str, value: Any) -> Any:
             return {key: _value(item, f"{name}.{key}", part) for key, part in value.items()}
         case [item, _] if is_dataclass(item) and value is not None:  # item | None
             return _value(item, name, value)
+    if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+        raise ValueError(f"{name}: expected an integer of 64 bits, got {brief(value, 20)}")
     return value
 
 
 def _one_line(error: Exception) -> str:
-    message = " ".join(str(error).split())
+    message = brief(error, 600)
     return message.replace("Parser key ", "key ").replace("<class '", "").replace("'>", "")
 
 

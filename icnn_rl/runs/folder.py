@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -19,8 +19,8 @@ from uuid import uuid4
 
 import yaml
 
-from icnn_rl.runs.configuration import from_plain, read_mapping
-from icnn_rl.runs.storage import write_text
+from icnn_rl.runs.configuration import from_plain, mapping_in
+from icnn_rl.runs.storage import checksum, json_with_checksum, read_json, read_text, write_text
 
 if sys.platform != "win32":
     import fcntl
@@ -28,6 +28,9 @@ if sys.platform != "win32":
 logger = logging.getLogger(__name__)
 
 C = TypeVar("C")
+
+_FORMAT = "icnn-rl run"
+_CHECKSUM = "# checksum "
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class RunFolder:
 
     def require_empty(self) -> None:
         """Raise a ValueError if the folder holds anything already."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if os.path.lexists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
             raise self._not_empty()
 
     def create(self, config: Mapping[str, Any], packages: Iterable[str]) -> None:
@@ -83,7 +86,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         try:  # if two runs found the folder empty, only one of them creates the file
             with self.versions_file.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(versions, indent=2) + "\n")
+                file.write(json_with_checksum(versions, _FORMAT))
         except FileExistsError:
             raise self._not_empty() from None
         self.write_config(config)
@@ -115,7 +118,16 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} is not the folder of a run: there is no config.yaml in it"
             )
-        return read_mapping(self.config_file)
+        line, _, text = read_text(self.config_file).partition("\n")
+        if line.startswith(_CHECKSUM):
+            if line.removeprefix(_CHECKSUM).split(";")[0] != checksum(text):
+                raise ValueError(
+                    f"{self.config_file} was changed since it was written: its checksum is wrong; "
+                    f"if that was you, delete its first line"
+                )
+        else:
+            text = f"{line}\n{text}"
+        return mapping_in(text, str(self.config_file))
 
     def load_config(self, config_class: type[C]) -> C:
         """The configuration of the run, as an instance of its dataclass.
@@ -127,7 +139,9 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration, given as plain data."""
-        write_text(yaml.safe_dump(dict(config), sort_keys=False), self.config_file)
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        first = f"{_CHECKSUM}{checksum(text)}; delete this line after a change by hand\n"
+        write_text(first + text, self.config_file)
 
     def warn_of_other_versions(self) -> None:
         """Log a warning for each package whose version differs from that at the run's start."""
@@ -141,28 +155,41 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged.
         """
-        try:
-            versions: Any = json.loads(self.versions_file.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{self.versions_file} is damaged: {error}") from None
-        missing = {"run_id", "packages"}.difference(versions if isinstance(versions, dict) else ())
-        if missing:
-            raise ValueError(f"{self.versions_file} is damaged: it has no {min(missing)}")
-        return dict(versions)
+        return read_json(self.versions_file, _FORMAT)
 
     def _not_empty(self) -> ValueError:
-        return ValueError(f"the run folder {self.path} is not empty; choose another with --run-dir")
+        what = "is not empty" if self.path.is_dir() else "is no folder"
+        return ValueError(f"the run folder {self.path} {what}; choose another with --run-dir")
 
 
-def default_path(name: str, seed: int) -> Path:
-    """runs/NAME-seedK-TIMESTAMP, where NAME is made fit for a folder.
+@contextmanager
+def new_folder(name: str, seed: int) -> Iterator[Path]:
+    """The new folder runs/NAME-seedK-TIMESTAMP; it is removed if nothing was written to it.
 
-    If that folder exists, -2, -3, … is added.
+    NAME is made fit for a folder. If there is one already, which another process may have made at
+    this moment, -2, -3, … is added.
     """
     name = name.replace(":", "-").replace("/", "-").lower()
     first = Path("runs") / f"{name}-seed{seed}-{datetime.now():%Y%m%d-%H%M%S}"
     others = (first.with_name(f"{first.name}-{k}") for k in count(2))
-    return next(path for path in chain([first], others) if not path.exists())
+    path = next(path for path in chain([first], others) if _make(path))
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # they are not empty
+            path.rmdir()
+            path.parent.rmdir()
+
+
+def _make(path: Path) -> bool:
+    """Whether this process made the folder."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if path.parent.is_dir():
+            return False
+        raise
+    return True
 
 
 def installed_commit(module: Path = Path(__file__)) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ def require_device(name: str) -> None:
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"device: expected one that PyTorch can use here, got {name!r} ({reason})"
+            f"device: expected one that PyTorch can use here, got {name!r} ({reason}); "
+            "--device chooses another"
         ) from None
 
 
@@ -139,9 +140,10 @@ def sigterm_interrupts() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within, Ctrl-C and SIGTERM set the returned flag; a second Ctrl-C stops at once.
+    """Within, Ctrl-C, SIGTERM and a closed terminal set the returned flag.
 
-    The first request is answered by a line on the standard error stream.
+    The first request is answered by a line on the standard error stream; a second Ctrl-C stops at
+    once. Under nohup, a closed terminal does nothing.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -150,12 +152,15 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def request(number: int, frame: object) -> None:
         if not stop.made:
-            os.write(2, STOPPING)  # no print(), which this handler may have interrupted
+            with suppress(OSError):  # the terminal is closed
+                os.write(2, STOPPING)  # no print(), which this handler may have interrupted
         stop.made = True
         if number == signal.SIGINT:
             signal.signal(number, previous[signal.SIGINT])
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     previous = {number: signal.signal(number, request) for number in signals}
     try:
         yield stop

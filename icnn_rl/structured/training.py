@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from icnn_rl.runs.process import random_state, set_random_state
+from icnn_rl.runs.storage import brief
 from icnn_rl.structured.losses import LossValue
 
 State = dict[str, Any]
@@ -200,19 +201,19 @@ class Trainer:
         """
         state = deepcopy(state)
         try:
+            self.net.load_state_dict(state["best"])
             self.net.load_state_dict(state["net"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"the checkpoint does not fit the network: {reason}") from None
-        self.order.set_state(state["order"])
-        set_random_state(state["random"])
-        device, answers = self.x.device, state["answers"]
-        self._rows = [rows.to(device) for rows in state["rows"]]
-        self.answers = None if answers is None else answers.to(device)
-        self._sums, self._seconds = state["sums"], state["seconds"]
-        self.epoch, self.history = state["epoch"], state["history"]
-        self.best_epoch, self.best = state["best_epoch"], state["best"]
+            self.order.set_state(state["order"])
+            set_random_state(state["random"])
+            device, answers = self.x.device, state["answers"]
+            self._rows = [rows.to(device) for rows in state["rows"]]
+            self.answers = None if answers is None else answers.to(device)
+            self._sums, self._seconds = state["sums"], state["seconds"]
+            self.epoch, self.history = state["epoch"], state["history"]
+            self.best_epoch, self.best = state["best_epoch"], state["best"]
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"the checkpoint does not fit the network: {brief(error)}") from None
 
     def _step(self, rows: Tensor) -> None:
         self.net.train()

@@ -9,14 +9,14 @@ import shutil
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from icnn_rl import data
@@ -25,9 +25,9 @@ from icnn_rl.experiments.classification import Classification, Digits
 from icnn_rl.experiments.config import FitConfig, FitNetworkConfig, FitTrainingConfig
 from icnn_rl.experiments.exemplars import LEARNED, Exemplars
 from icnn_rl.experiments.fitting import KIND, FitFolder, evaluate, fit, resume
-from icnn_rl.runs.folder import RunFolder, default_path
+from icnn_rl.runs.folder import RunFolder, new_folder
 from icnn_rl.runs.process import Interrupted
-from icnn_rl.runs.storage import read_tree, write_tree
+from icnn_rl.runs.storage import read_tensors, read_tree, write_tensors, write_tree
 
 TINY = FitConfig(
     experiment="digits",
@@ -89,8 +89,7 @@ def test_the_metrics_are_a_row_for_each_network(whole: Path) -> None:
     assert 0 < float(partial["test error"]) < 0.5
     assert float(partial["largest gap"]) <= 1.01e-3
     assert none["largest gap"] == ""
-    with safe_open(whole / "model.safetensors", "pt") as file:
-        assert file.metadata()["format"] == KIND
+    assert "none" in read_tensors(whole / "model.safetensors", ["none"], KIND)
 
 
 def test_the_table_fits_eighty_columns(whole: Path) -> None:
@@ -110,6 +109,9 @@ def test_divergence_keeps_the_checkpoint_from_which_a_lower_rate_goes_on(tmp_pat
     assert "learning_rate: 0.01" in config
     high = config.replace("learning_rate: 0.01", "learning_rate: 1.0e+30")
     (run / "config.yaml").write_text(high, "utf-8")
+    with pytest.raises(ValueError, match=r"config\.yaml was changed since"):
+        resume(run, console(), epochs=4)
+    (run / "config.yaml").write_text(high.partition("\n")[2], "utf-8")
     with pytest.raises(FloatingPointError, match=r"training diverged in epoch 3"):
         resume(run, console(), epochs=4)
     assert (run / "checkpoint.safetensors").read_bytes() == checkpoint
@@ -130,11 +132,12 @@ def test_a_damaged_checkpoint_is_refused(size: int, whole: Path, tmp_path: Path)
 
 def test_a_checkpoint_of_other_networks_is_refused(whole: Path, tmp_path: Path) -> None:
     run = copy(whole, tmp_path)
-    states = read_tree(run / "checkpoint.safetensors", KIND)
-    write_tree({"whole": states["none"]}, run / "checkpoint.safetensors", KIND)
+    saved = read_tree(run / "checkpoint.safetensors", KIND)
+    state = saved["parts"]["none"]
+    write_tree(saved | {"parts": {"whole": state}}, run / "checkpoint.safetensors", KIND)
     with pytest.raises(ValueError, match="its checkpoint has a part 'whole', the experiment none"):
         resume(run, console(), epochs=20)
-    write_tree({"partial": states["none"]}, run / "checkpoint.safetensors", KIND)
+    write_tree(saved | {"parts": {"partial": state}}, run / "checkpoint.safetensors", KIND)
     with pytest.raises(ValueError, match="the checkpoint does not fit the network"):
         resume(run, console(), epochs=20)
     (run / "checkpoint.safetensors").unlink()
@@ -144,8 +147,8 @@ def test_a_checkpoint_of_other_networks_is_refused(whole: Path, tmp_path: Path) 
 
 def test_weights_of_another_network_are_refused(whole: Path, tmp_path: Path) -> None:
     run = copy(whole, tmp_path)
-    tensors = load_file(run / "model.safetensors")
-    save_file({k: t for k, t in tensors.items() if "none" in k}, run / "model.safetensors")
+    weights = read_tensors(run / "model.safetensors", ["none"], KIND)
+    write_tensors(weights, run / "model.safetensors", KIND)
     with pytest.raises(ValueError, match="is of another network"):
         evaluate(run, console())
 
@@ -182,9 +185,12 @@ def test_runs_of_the_same_second_have_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for _ in range(5):
-        default_path("digits", 0).mkdir(parents=True)
-    assert len(list((tmp_path / "runs").iterdir())) == 5
+    with ExitStack() as stack:
+        folders = {stack.enter_context(new_folder("digits", 0)) for _ in range(5)}
+        assert set(Path("runs").iterdir()) == folders
+        assert len(folders) == 5
+        (min(folders) / "config.yaml").touch()
+    assert list(Path("runs").iterdir()) == [min(folders)]  # the others were left empty
 
 
 class DigitExemplars(Exemplars):
