@@ -20,7 +20,7 @@ def machine() -> str:
         model = names[0].split(":", 1)[1].strip() if names else model
     packages = ", ".join(
         f"{name} {_version(name)}"
-        for name in ("icnn-rl", "torch", "numpy", "numba", "highspy", "stable-baselines3")
+        for name in ("icnn-rl", "torch", "numpy", "numba", "scipy", "stable-baselines3")
     )
     return (
         f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s), "

@@ -12,11 +12,13 @@ from torch import Tensor
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import CanonicalSet, ConvexSet
 from icnn_rl.solvers import minimize
-from icnn_rl.solvers.minimize import fitting
+from icnn_rl.solvers.eager import eager
+from icnn_rl.solvers.minimize import fitting, require_precision, spread
 
 MAX_EVALUATIONS_PER_CHORD = 100  # then rounding must be at fault, and the point stays
 
 
+@eager
 @torch.no_grad()
 def sample(
     f: ConvexFunction,
@@ -38,7 +40,7 @@ def sample(
     best where p is narrow and askew.
 
     Args:
-        f: functions with batch shape ``batch`` and dimension n.
+        f: functions with dimension n; their batch shape and that of the set broadcast to ``batch``.
         over: the set 𝒴, bounded and with an interior: a ``Box``, a ``Ball``, the inequalities of
             a ``Polytope``, or an intersection of them.
         temperature: T > 0, in units of f.
@@ -53,18 +55,21 @@ def sample(
     Raises:
         ValueError: an argument has a wrong value or shape, 𝒴 is empty or unbounded, or f is not
             finite.
-        TypeError: 𝒴 has equations, or bounds on a sum of absolute values.
+        TypeError: 𝒴 has equations, or bounds on a sum of absolute values, or f is in another
+            precision than float32 and float64.
 
     Source: Neal, "Slice sampling", Annals of Statistics 2003, sections 4 and 5; lines of random
     direction: Smith, "Efficient Monte Carlo procedures for generating points uniformly distributed
     over bounded regions", Operations Research 1984.
     """
+    f = spread(f, over)
     if f.dim is None or f.like is None:
         raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature: expected a finite number > 0, got {temperature}")
     if sweeps < 1:
         raise ValueError(f"sweeps: expected a number >= 1, got {sweeps}")
+    require_precision(f.like)
     shape = (*f.batch_shape, f.dim)
     like = f.like.new_zeros(*(f.batch_shape or (1,)), f.dim)
     if like.numel() == 0:

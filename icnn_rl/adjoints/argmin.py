@@ -18,11 +18,14 @@ from icnn_rl.adjoints.pieces import SEARCH_RADIUS, Epigraph, split, with_pieces
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import MinimizeOptions, Solution, minimize
+from icnn_rl.solvers.eager import eager
+from icnn_rl.solvers.minimize import spread, tolerance
 
 KINK_TOL = 1e-12  # gap at which the pieces that meet in a kink can be told
 MAX_STEP_RATIO = 0.5  # of two Newton steps, for the first to be taken
 
 
+@eager
 def minimum(
     f: ConvexFunction, over: ConvexSet, tol: float = 1e-4, **options: Unpack[MinimizeOptions]
 ) -> Solution:
@@ -43,12 +46,14 @@ def minimum(
     Source: the envelope theorem; Danskin, "The theory of max-min", SIAM Journal on Applied
     Mathematics 14, 1966.
     """
+    f = spread(f, over)
     solution = minimize(f, over, tol, **options)
     value = f.value(_finite(solution))
     value = differentiable_once(value.clone(), value, "minimum")  # how y* moves is not in its graph
     return replace(solution, value=torch.where(solution.infeasible, torch.inf, value))
 
 
+@eager
 def argmin(
     f: ConvexFunction, over: ConvexSet, tol: float = 1e-6, **options: Unpack[MinimizeOptions]
 ) -> Solution:
@@ -63,6 +68,9 @@ def argmin(
 
     A piecewise-linear f must come with a strongly convex smooth term, f = h + p. Then it is the
     problem min h(y) + t under a_k + g_kᵀy ≤ t, of which the pieces that meet at y* are active.
+
+    Where f has no curvature, to rounding, along a direction that no active constraint holds, y* is
+    not unique or about to jump. The derivative is taken as zero along such directions.
 
     Beyond ``minimize`` this costs two Hessians and two evaluations, and on the way back one pass
     through ∇f; where f has kinks, 2 (n + 10) evaluations and passes more. There are no second
@@ -83,7 +91,8 @@ def argmin(
     2017, section 3; for the pieces, Amos, Xu & Kolter, "Input Convex Neural Networks", ICML 2017,
     on argmin differentiation.
     """
-    parts = None if f.smooth else split(f)
+    f, tol = spread(f, over), tolerance(tol)
+    parts = split(f) if f.piecewise_linear or not f.smooth else None
     sharp = tol if parts is None else min(tol, KINK_TOL)
     solution = minimize(f, over, sharp, **options)
     y = _finite(solution)
@@ -116,7 +125,7 @@ def _differentiate(f: Smooth, y: Tensor, constraints: Constraints) -> tuple[Tens
     with torch.no_grad():
         y, active = _polish(f, y, fixed)
         point = y.double()
-        system = NewtonSystem(f.hessian(y).double(), fixed, active)
+        system = NewtonSystem(_curvature(f, y), fixed, active, torch.finfo(y.dtype).eps)
     value, gradient = f.value_and_gradient(y)
     multipliers = None
     if any(t.requires_grad for t in constraints):
@@ -134,7 +143,7 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, Tensor]:
     Source: Deuflhard, "Newton methods for nonlinear problems", Springer 2004, section 3.3 (the
     natural monotonicity test).
     """
-    gradient, H = f.value_and_gradient(y)[1].double(), f.hessian(y).double()
+    gradient, H = f.value_and_gradient(y)[1].double(), _curvature(f, y)
     step, system = quadratic_step(gradient, H, y.double(), c)
     exact = c.place(y.double() + step, system.active)
     exact = torch.minimum(torch.maximum(exact, c.lower), c.upper)
@@ -144,6 +153,14 @@ def _polish(f: Smooth, y: Tensor, c: Constraints) -> tuple[Tensor, Tensor]:
     before, after = (torch.linalg.vector_norm(t, dim=-1) for t in (step, following))
     better = (after <= MAX_STEP_RATIO * before) & c.feasible(exact)
     return torch.where(better.unsqueeze(-1), trial, y), system.active
+
+
+def _curvature(f: Smooth, y: Tensor) -> Tensor:
+    """∇²f in float64; zero where it bends ∇f by no more than rounding, so that y* is a tie."""
+    H, gradient = f.hessian(y).double(), f.value_and_gradient(y)[1].double()
+    bend = torch.diagonal(H, dim1=-2, dim2=-1).amax(-1) * (1 + y.double().abs().amax(-1))
+    felt = bend > torch.finfo(y.dtype).eps * gradient.abs().amax(-1)
+    return torch.where(felt[..., None, None], H, 0.0)
 
 
 def _finite(solution: Solution) -> Tensor:

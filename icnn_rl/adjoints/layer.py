@@ -12,6 +12,7 @@ from icnn_rl.adjoints.unrolled import unrolled
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution
+from icnn_rl.solvers.eager import eager
 
 METHODS: dict[str, Callable[..., Solution]] = {"implicit": argmin, "unrolled": unrolled}
 
@@ -59,6 +60,7 @@ class ArgMin(nn.Module):
         self.options = options
         self.solution = None
 
+    @eager
     def forward(
         self, x: Tensor, over: ConvexSet | None = None, start: Tensor | None = None
     ) -> Tensor:

@@ -113,22 +113,26 @@ class NewtonSystem:
         H: ∇²f, shape ``(*batch, n, n)``, float64.
         c: the constraints, without a graph.
         active: which of them hold with equality, shape ``(*batch, m)``.
+        epsilon: the rounding unit of H.
     """
 
-    def __init__(self, H: Tensor, c: Constraints, active: Tensor) -> None:
+    def __init__(
+        self, H: Tensor, c: Constraints, active: Tensor, epsilon: float = 2.0**-52
+    ) -> None:
         n, rows = H.shape[-1], c.C.shape[-2]
         self.active, self.H, self.C = active, H, c.C
         lower, upper, self._rows = c.split(active)
         self._fixed = lower | upper
         free, row = (~self._fixed).to(H.dtype), self._rows.to(H.dtype)
         # In units of the curvature, so that the cutoff of the pseudo-inverse suits all blocks.
-        self._scale = _curvature(H).clamp_min(1e-300)
+        curvature = _curvature(H)
+        self._scale = torch.where(curvature > 0, curvature, 1.0)
         K = H.new_zeros(*H.shape[:-2], n + rows, n + rows)
         K[..., :n, :n] = H / self._scale.unsqueeze(-1) * free.unsqueeze(-1) * free.unsqueeze(-2)
         K[..., n:, :n] = c.C * row.unsqueeze(-1) * free.unsqueeze(-2)
         K[..., :n, n:] = K[..., n:, :n].mT
         torch.diagonal(K, dim1=-2, dim2=-1).add_(torch.cat([1 - free, row - 1], -1))
-        self._inverse = torch.linalg.pinv(K, hermitian=True)
+        self._inverse = torch.linalg.pinv(K, rtol=(n + rows) * epsilon, hermitian=True)
 
     def step(
         self, gradient: Tensor, y: Tensor, c: Constraints, multipliers: Tensor | None = None

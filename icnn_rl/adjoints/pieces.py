@@ -48,8 +48,9 @@ def split(f: ConvexFunction) -> tuple[ConvexFunction, ConvexFunction]:
     if not (curved and all(t.piecewise_linear for t in rest)):
         names = " + ".join(type(t).__name__ for t in terms)
         raise TypeError(
-            f"f: expected a smooth function, or a piecewise-linear one plus quadratic(gamma, "
-            f"center) or negative_entropy(alpha), whose minimiser is differentiable; got {names}"
+            f"f: expected a smooth function that is not linear, or a piecewise-linear one plus "
+            f"quadratic(gamma, center) or negative_entropy(alpha), whose minimiser is "
+            f"differentiable; got {names}"
         )
     if f.like is None or f.like.dtype != torch.float64:
         raise TypeError("f: expected float64, which it takes to tell the pieces at a kink")

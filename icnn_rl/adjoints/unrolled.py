@@ -11,9 +11,11 @@ from torch import Tensor
 from icnn_rl.functions import ConvexFunction
 from icnn_rl.sets import ConvexSet
 from icnn_rl.solvers import Solution, minimize
-from icnn_rl.solvers.minimize import fitting
+from icnn_rl.solvers.eager import eager
+from icnn_rl.solvers.minimize import fitting, spread
 
 
+@eager
 def unrolled(
     f: ConvexFunction,
     over: ConvexSet,
@@ -57,6 +59,7 @@ def unrolled(
         raise ValueError(f"iterations: expected a number >= 1, got {iterations}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum: expected a number in [0, 1), got {momentum}")
+    f = spread(f, over)
     if f.dim is None or f.like is None:
         raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
     like = f.like.new_zeros(*f.batch_shape, f.dim)

@@ -8,6 +8,7 @@ the tensors that the function is made of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy, deepcopy
 from typing import Self, final
 
 import numpy as np
@@ -75,6 +76,13 @@ class ConvexFunction(ABC):
         """``to_lp`` for an index into the function's own batch."""
         raise NotImplementedError
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """A copy with numbers of its own, without the graph of those computed from others."""
+        made = copy(self)
+        memo[id(self)] = made
+        vars(made).update({k: deepcopy(_detached(v), memo) for k, v in vars(self).items()})
+        return made
+
     def __add__(self, other: ConvexFunction) -> ConvexFunction:
         """f + g."""
         return Sum(self, other)
@@ -94,6 +102,13 @@ class ConvexFunction(ABC):
     def affine(self, A: Tensor, b: Tensor | float = 0.0) -> ConvexFunction:
         """u ↦ f(A u + b), for A of shape ``(n, m)`` or ``(*batch_shape, n, m)``."""
         return Affine(self, A, b)
+
+
+def _detached(part: object) -> object:
+    """A part of a function with its computed tensors, also those in tuples, as plain numbers."""
+    if isinstance(part, tuple):
+        return tuple(map(_detached, part))
+    return part.detach() if isinstance(part, Tensor) and not part.is_leaf else part
 
 
 def common_shape(*shapes: tuple[int, ...]) -> torch.Size:

@@ -46,6 +46,7 @@ class BallConstraint(NamedTuple):
         t = torch.where(b > 0, c / (b + root), (root - b) / a.clamp(min=1e-300))
         return (inside + t.clamp(max=1) * step).to(y.dtype)
 
+    @torch.no_grad()
     def nearest_within(self, y: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
         """The point of the ball and another set nearest to y, from the projection P onto the other.
 
@@ -67,6 +68,7 @@ class BallConstraint(NamedTuple):
         inner = self.center + low.unsqueeze(-1) * (y - self.center)
         return project(torch.where(beyond.unsqueeze(-1), inner, y))
 
+    @torch.no_grad()
     def support_within(
         self,
         c: Tensor,
@@ -131,10 +133,18 @@ def nearest_in_l1_ball(
     theta = torch.zeros_like(radius)
     out = outside(theta)
     if bool(out.any()):
-        # Beyond the largest |y|/w nothing is left to shrink.
-        ratio = torch.where(weights > 0, y.abs() / weights, 0.0).amax(-1, keepdim=True)
-        _, high = _bisect(theta, ratio, lambda t: ~outside(t))
-        theta = torch.where(out, high, theta)
+        with torch.no_grad():
+            # Beyond the largest |y|/w nothing is left to shrink.
+            ratio = torch.where(weights > 0, y.abs() / weights, 0.0).amax(-1, keepdim=True)
+            _, high = _bisect(theta, ratio, lambda t: ~outside(t))
+            theta = torch.where(out, high, theta)
+        # Bisection has no derivative; the coordinates that move tell the same θ in closed form.
+        z = point(theta)
+        moving = (z != 0) & (z > lower) & (z < upper) & (weights > 0)
+        size = weights * torch.where(moving, y, z).abs()
+        rate = torch.where(moving, weights.square(), 0.0).sum(-1, keepdim=True)
+        exact = (size.sum(-1, keepdim=True) - radius) / torch.where(rate > 0, rate, 1.0)
+        theta = torch.where(out & (rate > 0), exact, theta)
     return point(theta).to(dtype)
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from icnn_rl.sets._curved import BallConstraint
-from icnn_rl.sets.canonical import CanonicalSet, broadcast
+from icnn_rl.sets.batches import batch_of, broadcast
+from icnn_rl.sets.canonical import CanonicalSet
 from icnn_rl.sets.convex_set import ConvexSet
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ball(ConvexSet):
     """{ y : ‖y - center‖₂ ≤ radius }.
 
@@ -37,6 +38,10 @@ class Ball(ConvexSet):
             raise ValueError(f"radius: expected finite numbers > 0, got {radius.tolist()}")
         if not bool(center.isfinite().all()):
             raise ValueError(f"center: expected finite entries, got {center.tolist()}")
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return batch_of((self.radius, 0), (self.center, 1))
 
     def canonical(self, like: Tensor) -> CanonicalSet:
         ball = self._constraint(like)
@@ -62,7 +67,7 @@ class Ball(ConvexSet):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class L1Ball(ConvexSet):
     """{ y : Σᵢ weightsᵢ |yᵢ| ≤ radius }.
 
@@ -84,6 +89,10 @@ class L1Ball(ConvexSet):
             t = torch.as_tensor(given)
             if not bool(((t >= 0) & t.isfinite()).all()):
                 raise ValueError(f"{name}: expected finite numbers >= 0, got {t.tolist()}")
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return batch_of((self.radius, 0), (self.weights, 1))
 
     def canonical(self, like: Tensor) -> CanonicalSet:
         radius, weights = self._broadcast(like)

@@ -8,12 +8,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from icnn_rl.sets.canonical import CanonicalSet, broadcast
+from icnn_rl.sets.batches import batch_of, broadcast
+from icnn_rl.sets.canonical import CanonicalSet
 from icnn_rl.sets.convex_set import ConvexSet
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Box(ConvexSet):
     """{ y : lower ≤ y ≤ upper }.
 
@@ -40,6 +41,10 @@ class Box(ConvexSet):
                 f"lower, upper: expected lower <= upper, got {lower.tolist()} and {upper.tolist()}"
             )
 
+    @property
+    def batch_shape(self) -> torch.Size:
+        return batch_of((self.lower, 1), (self.upper, 1))
+
     def canonical(self, like: Tensor) -> CanonicalSet:
         return CanonicalSet.of(like, *self.bounds(like))
 
@@ -57,7 +62,7 @@ class Box(ConvexSet):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Euclidean(ConvexSet):
     """All of ℝⁿ; only a strongly convex function is sure to have a minimum there."""
 

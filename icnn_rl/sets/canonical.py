@@ -14,6 +14,7 @@ from torch import Tensor
 
 from icnn_rl.sets._curved import BallConstraint, nearest_in_l1_ball
 from icnn_rl.sets._implied_bounds import fill_bounds
+from icnn_rl.sets.batches import broadcast
 from icnn_rl.sets.convex_set import ConvexSet
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Bounds = tuple[Tensor, Tensor]
 Rows = tuple[Tensor, Tensor]
+
+ROUNDINGS = 4  # that may keep apart constraints which meet in a point
 
 
 @final
@@ -44,6 +47,7 @@ class CanonicalSet(ConvexSet):
         A_eq, b_eq: equations, likewise.
         l1_weights, l1_radius: W ≥ 0 and r of weighted ℓ1 balls, likewise.
         balls: balls of the Euclidean norm.
+        epsilon: the rounding unit of the precision that the numbers were rounded to.
     """
 
     lower: Tensor
@@ -56,6 +60,13 @@ class CanonicalSet(ConvexSet):
     l1_weights: Tensor
     l1_radius: Tensor
     balls: tuple[BallConstraint, ...]
+    epsilon: float
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.lower.shape[:-1]
 
     @classmethod
     def of(
@@ -104,6 +115,7 @@ class CanonicalSet(ConvexSet):
             *unit_rows(*rows(("A_eq", "b_eq"), A_eq, b_eq)),
             *rows(("l1_weights", "l1_radius"), l1_weights, l1_radius),
             tuple(BallConstraint(*(t.double() for t in ball)) for ball in balls),
+            torch.finfo(like.dtype).eps,
         )
 
     def canonical(self, like: Tensor) -> CanonicalSet:
@@ -192,7 +204,8 @@ class CanonicalSet(ConvexSet):
             if self.has_rows or self.l1_radius.shape[-1] > 1:
                 return self._nearest_lifted(y)
             weights = self.l1_weights.squeeze(-2)
-            return nearest_in_l1_ball(y, lower, upper, weights, self.l1_radius)
+            # The box around the ball would make its corners kinks.
+            return nearest_in_l1_ball(y, self.lower, self.upper, weights, self.l1_radius)
         if self.has_rows:
             return self._tensor(self.polyhedron.project(self._flat(y)), y, y)
         return torch.minimum(torch.maximum(y, lower), upper).to(y.dtype)
@@ -205,10 +218,12 @@ class CanonicalSet(ConvexSet):
             parts, empty = self.lifted().interior_point(torch.cat([like, like], -1))
             y = lowered(parts)
         else:
-            u, none = self.polyhedron.interior()
-            y = self._tensor(self.polyhedron.origin + self.polyhedron.width * u, like, like)
-            empty = torch.as_tensor(none, device=like.device).view(like.shape[:-1])
-        return y, empty | (lower > upper).any(-1)
+            y, empty = self._interior_of_rows(like)
+            if bool(empty.any()):
+                near, none = self._loosened()._interior_of_rows(like)
+                y, empty = torch.where((empty & ~none).unsqueeze(-1), near, y), empty & none
+        apart = lower - upper > ROUNDINGS * self.epsilon * (lower.abs() + upper.abs())
+        return y, empty | apart.any(-1)
 
     def meet(self, other: CanonicalSet) -> CanonicalSet:
         """The intersection with another set for the same points."""
@@ -228,6 +243,7 @@ class CanonicalSet(ConvexSet):
             *stacked((self.A_eq, self.b_eq), (other.A_eq, other.b_eq)),
             *stacked((self.l1_weights, self.l1_radius), (other.l1_weights, other.l1_radius)),
             self.balls + other.balls,
+            max(self.epsilon, other.epsilon),
         )
 
     def take(self, mask: Tensor) -> CanonicalSet:
@@ -245,6 +261,7 @@ class CanonicalSet(ConvexSet):
             *rows(self.A_eq, self.b_eq),
             *rows(self.l1_weights, self.l1_radius),
             tuple(BallConstraint(*(t[mask] for t in ball)) for ball in self.balls),
+            self.epsilon,
         )
 
     def without_ball(self) -> tuple[BallConstraint, CanonicalSet]:
@@ -285,20 +302,47 @@ class CanonicalSet(ConvexSet):
             b_eq=self.b_eq,
         )
         weights = torch.cat([self.l1_weights, self.l1_weights], -1)
-        return signed.meet(CanonicalSet.of(like, A_ub=weights, b_ub=self.l1_radius))
+        whole = signed.meet(CanonicalSet.of(like, A_ub=weights, b_ub=self.l1_radius))
+        return replace(whole, epsilon=self.epsilon)
 
     def relaxed(self, point: Tensor, empty: Tensor) -> CanonicalSet:
-        """The set, made just large enough to hold a point between its bounds where it is empty."""
-        lower, upper = self.full_bounds
-        column, where = point.double().unsqueeze(-1), empty.unsqueeze(-1)
+        """The set, made large enough to hold a point between its bounds; itself if it does.
+
+        It gets some room where it is empty, and none where only rounding keeps the point out.
+        """
+        from icnn_rl.kernels.polyhedron import TOLERANCE  # it loads numba
+
+        flat = self.polyhedron.units(self._flat(point))
+        beyond = torch.as_tensor(self.polyhedron.violation(flat) > TOLERANCE, device=empty.device)
+        where = (empty | beyond.view_as(empty)).unsqueeze(-1)
+        if not bool(where.any()):
+            return self
+        point, (lower, upper) = point.double(), self.full_bounds
+        lower = torch.where(where, torch.minimum(lower, point), lower)
+        upper = torch.where(where, torch.maximum(upper, point), upper)
+        used, held = ((A @ point.unsqueeze(-1)).squeeze(-1) for A in (self.A_ub, self.A_eq))
+        least = torch.where(empty.unsqueeze(-1), used + 1, torch.maximum(used, self.b_ub))
         return replace(
             self,
             lower=lower,
             upper=upper,
             implied=(lower, upper),
-            b_ub=torch.where(where, (self.A_ub @ column).squeeze(-1) + 1, self.b_ub),
-            b_eq=torch.where(where, (self.A_eq @ column).squeeze(-1), self.b_eq),
+            b_ub=torch.where(where, least, self.b_ub),
+            b_eq=torch.where(where, held, self.b_eq),
         )
+
+    def _interior_of_rows(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """``interior_point`` of a set of bounds and rows."""
+        u, none = self.polyhedron.interior()
+        y = self._tensor(self.polyhedron.origin + self.polyhedron.width * u, like, like)
+        return y, torch.as_tensor(none, device=like.device).view(like.shape[:-1])
+
+    def _loosened(self) -> CanonicalSet:
+        """The set with inequalities looser by what rounding may have taken from their numbers."""
+        farthest = torch.maximum(*(t.abs() for t in self.full_bounds))
+        farthest = torch.where(farthest.isfinite(), farthest, 0.0)
+        size = self.b_ub.abs() + (self.A_ub.abs() @ farthest.unsqueeze(-1)).squeeze(-1)
+        return replace(self, b_ub=self.b_ub + ROUNDINGS * self.epsilon * size)
 
     def _interior_of_ball(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Half the way from the point nearest to the ball's centre to where it leaves the set."""
@@ -331,24 +375,6 @@ def lowered(u: Tensor) -> Tensor:
     """y = p - q of points u = (p, q) of a lifted set."""
     p, q = u.chunk(2, -1)
     return p - q
-
-
-def broadcast(name: str, given: float | Tensor, shape: Sequence[int], like: Tensor) -> Tensor:
-    """A number, array or tensor, expanded, in the precision and on the device of points.
-
-    Raises:
-        ValueError: it does not expand to that shape.
-    """
-    if isinstance(given, (int, float)):
-        return like.new_full(shape, given)  # never copied to the device: a CUDA graph cannot
-    given = torch.as_tensor(given)
-    try:
-        return given.to(like).expand(shape)
-    except RuntimeError:
-        raise ValueError(
-            f"{name}: expected a shape that fits points of shape {tuple(like.shape)}, "
-            f"got {tuple(given.shape)}"
-        ) from None
 
 
 def unit_rows(matrix: Tensor, right: Tensor) -> Rows:

@@ -9,6 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from icnn_rl.sets.batches import batch_of
 from icnn_rl.sets.canonical import CanonicalSet
 from icnn_rl.sets.convex_set import ConvexSet
 
@@ -54,6 +55,13 @@ class Polytope(ConvexSet):
         ]
         return f"Polytope({'; '.join(shapes)})"
 
+    @property
+    def batch_shape(self) -> torch.Size:
+        pairs = self._inequalities, self._equations
+        return batch_of(
+            *((t, axes) for pair in pairs for t, axes in zip(pair, (2, 1), strict=True))
+        )
+
     def canonical(self, like: Tensor) -> CanonicalSet:
         (A_ub, b_ub), (A_eq, b_eq) = self._inequalities, self._equations
         return CanonicalSet.of(like, A_ub=A_ub, b_ub=b_ub, A_eq=A_eq, b_eq=b_eq)
@@ -92,7 +100,7 @@ class _Blocks(ConvexSet):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Simplex(_Blocks):
     """The probability simplex { y : y ≥ 0, Σᵢ yᵢ = 1 }."""
 
@@ -101,7 +109,7 @@ class Simplex(_Blocks):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Simplices(_Blocks):
     """A product of probability simplices: y is cut into blocks, each of which sums to one.
 

@@ -12,6 +12,7 @@ from icnn_rl.solvers.problem import Array, Problem, to_array
 from icnn_rl.solvers.solution import Solution
 
 MODEL_SLACK = 0.25  # share of the gap
+MAX_WEIGHT = 1e100  # of the tangents averaged, beyond which squares overflow
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class AcceleratedGradient:
             rows = active[kept]
             certificate.average(rows, weight[kept], offset[kept], slope[kept])
             x[rows], z[rows] = trial[kept], ahead[kept]
-            halved = np.flatnonzero(certificate.gap <= goal)
+            halved = np.flatnonzero((certificate.gap <= goal) | (certificate.weight > MAX_WEIGHT))
             goal[halved] = certificate.gap[halved] / 2
             certificate.restart(halved)
             x[halved] = origin[halved] = z[halved] = certificate.best_y[halved]

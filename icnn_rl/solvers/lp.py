@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import highspy
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+from scipy.optimize import linprog
 
 from icnn_rl.functions.linear_program import LinearProgram as Epigraph
 from icnn_rl.kernels import ROUNDING
@@ -19,6 +19,7 @@ from icnn_rl.solvers.solution import Solution
 
 HIGHS_TOLERANCE = 1e-7  # relative, of an optimal value without a bound of ours
 FEASIBILITY_TOLERANCE = 1e-12  # relative
+OPTIMAL, UNBOUNDED = 0, 3  # of scipy's status
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
         gᵀy ≥ rᵀy - μᵀb - νᵀd ≥ Σᵢ min(rᵢ lowerᵢ, rᵢ upperᵢ) - μᵀb - νᵀd,      r = g + Aᵀμ + Eᵀν.
 
     Only where the set is unbounded, so that r would have to vanish exactly, is the bound the
-    solver's own optimal value less a relative 1e-7. A sample that the solver fails on keeps the
-    bound -∞. Empty sets do not come this far.
+    solver's own optimal value less a relative 1e-7. Where the solver fails, the multipliers are
+    zero, and the bound is -∞ if the set is unbounded. Empty sets do not come this far.
 
     Args:
         problem: the problem; its f is piecewise linear.
@@ -122,9 +123,13 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
         lp = problem.f.to_lp(index)
         program = _program(lp, A[i], b[i], E[i], d[i], lower[i], upper[i])
         answer = _scaled(program, solve_one)
-        unbounded[i] = answer == "unbounded" and not np.isfinite(upper[i] - lower[i]).all()
+        bounded = np.isfinite(upper[i] - lower[i]).all()
+        unbounded[i] = answer == "unbounded" and not bounded
         if isinstance(answer, Optimum):
             y[i] = np.clip(answer.v[:n], lower[i], upper[i])
+        elif bounded:
+            answer = Optimum(*map(np.zeros_like, (program.c, program.b, program.d)))
+        if isinstance(answer, Optimum):
             bound[i] = _bound(lp, program, answer)
     # What is feasible is left alone: a projection may be the less accurate of the two.
     excess = np.concatenate([_excess(A, b, y), abs(_excess(E, d, y))], axis=1)
@@ -208,28 +213,14 @@ def _program(
 
 
 def _solve_by_highs(program: Program) -> Answer:
-    rows = sp.vstack([program.A, program.E], format="csr")
-    model = highspy.HighsLp()
-    model.num_row_, model.num_col_ = rows.shape
-    model.col_cost_ = program.c
-    model.col_lower_ = program.lower
-    model.col_upper_ = program.upper
-    model.row_lower_ = np.concatenate([np.full(len(program.b), -highspy.kHighsInf), program.d])
-    model.row_upper_ = np.concatenate([program.b, program.d])
-    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    model.a_matrix_.start_ = rows.indptr
-    model.a_matrix_.index_ = rows.indices
-    model.a_matrix_.value_ = rows.data
-    solver = highspy.Highs()
-    solver.silent()
-    solver.passModel(model)
-    solver.run()
-    match solver.getModelStatus():
-        case highspy.HighsModelStatus.kOptimal:
-            solution = solver.getSolution()
-            mu, nu = np.split(-np.array(solution.row_dual), [len(program.b)])
-            return Optimum(np.array(solution.col_value), mu, nu)
-        case highspy.HighsModelStatus.kUnbounded | highspy.HighsModelStatus.kUnboundedOrInfeasible:
+    equations = (program.E, program.d) if len(program.d) else (None, None)
+    bounds = np.column_stack([program.lower, program.upper])
+    for presolve in (True, False):  # it may say less than the simplex method, or stop it
+        found = linprog(
+            *(program.c, program.A, program.b, *equations, bounds), options={"presolve": presolve}
+        )
+        if found.status == OPTIMAL:
+            return Optimum(found.x, -found.ineqlin.marginals, -found.eqlin.marginals)
+        if found.status == UNBOUNDED:
             return "unbounded"
-        case _:
-            return "failed"
+    return "failed"

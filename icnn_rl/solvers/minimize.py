@@ -11,10 +11,12 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from icnn_rl.functions import ConvexFunction, without_entropy
+from icnn_rl.functions import ConvexFunction, Linear, common_shape, without_entropy
+from icnn_rl.networks.checks import require_size
 from icnn_rl.sets import Box, CanonicalSet, ConvexSet, Euclidean
-from icnn_rl.sets.canonical import broadcast
+from icnn_rl.sets.batches import broadcast
 from icnn_rl.solvers.constrained import minimize_in_ball, minimize_in_l1_balls
+from icnn_rl.solvers.eager import eager
 from icnn_rl.solvers.newton_on_device import has_kernel
 from icnn_rl.solvers.problem import Problem, Solver, capturing
 from icnn_rl.solvers.solution import Solution
@@ -48,6 +50,7 @@ class MinimizeOptions(TypedDict, total=False):
     max_evaluations: int
 
 
+@eager
 @torch.no_grad()
 def minimize(
     f: ConvexFunction,
@@ -67,7 +70,7 @@ def minimize(
     f, it is one of several).
 
     Args:
-        f: functions with batch shape ``batch`` and dimension n.
+        f: functions with dimension n; their batch shape and that of the set broadcast to ``batch``.
         over: the feasible set 𝒴.
         tol: the gap ≥ 0, in units of f, at which a sample is done.
         solver: a name in ``SOLVERS``, for which docs/solvers.md has a table, or an object such as
@@ -86,17 +89,16 @@ def minimize(
 
     Raises:
         ValueError: an argument has a wrong value or shape, or f is not finite.
-        TypeError: the solver does not apply to this function or set, or f is in another precision
-            than float32 and float64.
+        TypeError: the solver does not apply to this function or set, ``tol`` is no number, or f is
+            in another precision than float32 and float64.
+        RuntimeError: a transform of ``torch.func`` is applied.
     """
+    f = spread(f, over)
     if f.dim is None or f.like is None:
         raise ValueError("f: expected a function that fixes the dimension, got an entropy alone")
-    if f.like.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"f: expected a function in float32 or float64, got {f.like.dtype}")
-    if not (tol >= 0 and math.isfinite(tol)):
-        raise ValueError(f"tol: expected a finite number >= 0, got {tol}")
-    if max_evaluations < 1:
-        raise ValueError(f"max_evaluations: expected a number >= 1, got {max_evaluations}")
+    require_precision(f.like)
+    tol = tolerance(tol)
+    require_size("max_evaluations", max_evaluations)
     linear = solver != "auto" and getattr(solver_of(solver), "linear", False)
     like = f.like.new_zeros(*f.batch_shape, f.dim)
     if start is not None:
@@ -137,8 +139,9 @@ def minimize(
     if not over.closed_form:
         over = form  # whose rows and bounds are made once
     given = over
-    if bool(empty.any()):
+    if over is form:
         over = form = form.relaxed(center, empty)
+    if over is not given:
         center, _ = over.interior_point(like)
     lost = endless & ~empty
     if strongly_convex or linear:
@@ -206,6 +209,39 @@ def _named(name: str) -> Solver:
 def solved_on_device(dim: int, batch: int) -> bool:
     """Whether ``auto`` solves all smooth functions on a GPU over a box there, by their sizes."""
     return dim <= MAX_HESSIAN_DIM and batch > SMALL_BATCH
+
+
+def tolerance(tol: float) -> float:
+    """``tol`` as a plain number: a tensor or array of one number will do.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative or not finite.
+    """
+    try:
+        number = float(tol)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"tol: expected a number, got {tol!r}") from None
+    if not (number >= 0 and math.isfinite(number)):
+        raise ValueError(f"tol: expected a finite number >= 0, got {tol}")
+    return number
+
+
+def require_precision(like: Tensor) -> None:
+    """Refuse functions in a precision that solvers do not work in."""
+    if like.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"f: expected a function in float32 or float64, got {like.dtype}")
+
+
+def spread(f: ConvexFunction, over: ConvexSet) -> ConvexFunction:
+    """f with a batch shape that that of the set broadcasts to."""
+    try:
+        batch = common_shape(f.batch_shape, over.batch_shape)
+    except RuntimeError:
+        return f  # what does not fit is named where the set is built
+    if batch == f.batch_shape or f.like is None:
+        return f
+    return f + Linear(f.like.new_zeros(*batch, f.dim or 0))
 
 
 def fitting(start: Tensor, like: Tensor) -> Tensor:

@@ -110,6 +110,29 @@ def test_projection_is_that_of_scipy(name: str) -> None:
         np.testing.assert_allclose(nearest[i], best, atol=2e-6)
 
 
+@pytest.mark.parametrize("bounds", [(-9.0, 9.0), (-0.3, 0.2), (0.1, 0.4)])
+def test_projection_onto_an_l1_ball_has_a_gradient(bounds: tuple[float, float]) -> None:
+    y = 2 * torch.randn(40, N, generator=torch.Generator().manual_seed(2)).double()
+    radius = torch.linspace(0.3, 4.0, 40).double()
+    weights, limits = WEIGHTS[:1].expand(40, N) + 0.1, torch.tensor(bounds).double()
+    inputs = [t.clone().requires_grad_() for t in (y, radius, weights, limits)]
+
+    def project(y: Tensor, radius: Tensor, weights: Tensor, limits: Tensor) -> Tensor:
+        return (Box(*limits) & L1Ball(radius, weights)).project(y)
+
+    size = (weights * project(*inputs).abs()).sum(-1)
+    if bounds[0] < -1:
+        assert (radius - size).abs().lt(1e-12).any()
+        assert (size < radius - 0.1).any()
+    assert torch.autograd.gradcheck(project, inputs)
+
+
+def test_projections_without_a_closed_form_are_constants() -> None:
+    y = torch.ones(BATCH, N).double().requires_grad_()
+    for over in (Box(0.0, 0.5) & Ball(0.6), Polytope(ROW, LIMIT)):
+        assert not over.project(3 * y).requires_grad
+
+
 @each_set
 def test_support_centre_and_bounds(name: str) -> None:
     over, like = SETS[name], torch.zeros(BATCH, N, dtype=torch.float64)

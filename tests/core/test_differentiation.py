@@ -24,6 +24,7 @@ from icnn_rl import (
     L1Ball,
     Polytope,
     Simplex,
+    Simplices,
     Solution,
     argmin,
     linear,
@@ -349,10 +350,96 @@ def test_layer_takes_a_set_and_a_start_for_one_call() -> None:
     assert set(layer.state_dict()) == {f"net.{name}" for name in net.state_dict()}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("over", [Simplex(), Box(0.0, 1.0), Simplices((2, 1))], ids=str)
+def test_a_tie_has_a_finite_gradient(over: ConvexSet, dtype: torch.dtype) -> None:
+    """Every unit is off: f is linear, but says that it is smooth."""
+    net = FICNN(0, 3, (4,), "softplus").to(dtype)
+    for tie in ((1.0, 1.0, 2.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)):
+        with torch.no_grad():
+            net.bias[0].fill_(-800.0)
+            net.path.raw_y[-1].copy_(torch.tensor(tie).reshape(1, 3, 1))
+        f = net.function() + quadratic(0.0, torch.zeros(3).to(dtype))
+        solution = argmin(f, over)
+        assert solution.gap < 1e-4
+        for i in range(3):
+            (slope,) = torch.autograd.grad(solution.y[i], net.path.raw_y[-1], retain_graph=True)
+            assert slope.abs().max() < 1e-12
+
+
+def test_a_direction_without_curvature_takes_nothing_from_the_others() -> None:
+    A = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double()
+    center = torch.tensor([0.4, 0.0]).double().requires_grad_()
+    y = argmin(quadratic(1.0, center).affine(A), Box(-1.0, 1.0), 1e-12).y
+    assert float(y.detach().sum()) == pytest.approx(0.4)
+    for i in range(2):
+        (gradient,) = torch.autograd.grad(y[i], center, retain_graph=True)
+        torch.testing.assert_close(gradient, torch.tensor([0.5, 0.0]).double())
+
+
+@pytest.mark.parametrize("of", [minimum, argmin, minimize])
+def test_one_function_over_the_set_of_each_sample(of: Callable[..., Solution]) -> None:
+    center = normal(0, N).requires_grad_()
+    upper = normal(1, BATCH, N).abs().requires_grad_()
+    solution = of(quadratic(2.0, center), Box(-0.5, upper), 1e-12)
+    expected = torch.minimum(center.clamp(min=-0.5), upper)
+    torch.testing.assert_close(solution.y, expected, check_dtype=False, rtol=0, atol=1e-6)
+    assert solution.value.shape == (BATCH,)
+    if of is argmin:
+        weight = normal(2, BATCH, N)
+        slopes, exact = (
+            torch.autograd.grad((weight * t).sum(), (center, upper)) for t in (solution.y, expected)
+        )
+        for slope, right in zip(slopes, exact, strict=True):
+            torch.testing.assert_close(slope, right)
+
+
+@pytest.mark.parametrize("of", [minimum, argmin, minimize])
+def test_transforms_of_torch_func_are_refused_by_name(of: Callable[..., Solution]) -> None:
+    net, x = network(), normal(0, BATCH, 3)
+
+    def total(x: Tensor) -> Tensor:
+        return of(net.condition(x), Box(-1.0, 1.0)).value.sum()
+
+    for transform in (torch.func.vmap, torch.func.grad, torch.func.jacrev):
+        x = x.unsqueeze(1) if transform is torch.func.vmap else x.flatten(0, -2)
+        with pytest.raises(RuntimeError, match=f"{of.__name__}: .* transform .* vmap"):
+            transform(total)(x)
+    if of is not minimize:  # what the message names instead
+        x = normal(0, BATCH, 3)
+        jacobian = torch.autograd.functional.jacobian
+        slow, fast = (jacobian(total, x, vectorize=v) for v in (False, True))
+        torch.testing.assert_close(fast, slow)
+        assert slow.any()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo asks for it
+def test_compiled_models_give_what_others_give() -> None:
+    layer = ArgMin(network(), Box(-1.0, 1.0), transform=tilted)
+    model = nn.Sequential(nn.Linear(3, 3).double(), layer, nn.Linear(N, 1).double())
+
+    def by_hand(x: Tensor) -> Tensor:
+        f = layer.net.condition(model[0](x))
+        return f.value(minimize(f, Box(-1.0, 1.0)).y) + minimum(f, Box(-1.0, 1.0)).value
+
+    x, parameters = normal(0, BATCH, 3), list(model.parameters())
+    for plain in (model, by_hand):
+        results = []
+        for function in (plain, torch.compile(plain, backend="eager")):
+            result = function(x)
+            used = torch.autograd.grad(result.sum(), parameters, allow_unused=True)
+            results.append([result, *(g for g in used if g is not None)])
+        for eager, compiled in zip(*results, strict=True):
+            torch.testing.assert_close(compiled, eager)
+
+
 def test_a_minimiser_that_may_jump_is_refused() -> None:
     x, image = normal(0, BATCH, 3), normal(0, BATCH, 1, 6, 6)
     convolutional = ConvFICNN((1, 6, 6), (2,), (Conv(2, 3),), "softplus").double()
     for f, name in (
+        (linear(normal(1, N)), "Linear"),
+        (linear(normal(1, N)).affine(normal(0, N, N)), "Affine"),
         (network("relu").condition(x), "ConditionedNetwork"),
         (network("relu").condition(x) + linear(normal(1, N)), "ConditionedNetwork + Linear"),
         (network("relu").condition(x) + quadratic(0.0, normal(1, N)), ".* + Quadratic"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from icnn_rl import (
     Box,
     ConvexSet,
+    L1Ball,
     Polytope,
     Simplex,
     Simplices,
@@ -175,3 +176,27 @@ def test_a_relaxed_set_holds_its_point(kind: str) -> None:
     assert relaxed.contains(point).all()
     assert not relaxed.interior_point(like)[1].any()
     torch.testing.assert_close(relaxed.project(like)[1], over.project(like)[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("wide", [False, True])
+def test_constraints_that_meet_in_a_point_hold_it(dtype: torch.dtype, wide: bool) -> None:
+    """Some are off by rounding one way and some the other: all are one point."""
+    point = torch.arange(1, 200).to(dtype) / 30
+    slope = torch.tensor([3.0, 7.0, 0.3]).to(dtype).repeat(67)[:199]
+    limit = (slope.double() * (torch.arange(1, 200).double() / 30)).to(dtype)
+    rows = torch.stack([slope, -torch.ones_like(slope)], -1).unsqueeze(-1)
+    at = point.unsqueeze(-1)
+    sets: dict[str, ConvexSet] = {
+        "rows": Polytope(rows, torch.stack([limit, -point], -1)),
+        "box and row": Box(at, at + 0.001) & Polytope(rows[:, :1], limit.unsqueeze(-1)),
+        "box and l1 ball": Box(at, at + 1) & L1Ball(limit, slope.unsqueeze(-1)),
+    }
+    for name, over in sets.items():
+        over = over & Box(-50.0, 50.0) if wide else over
+        solution = minimize(linear(torch.ones(199, 1).to(dtype)), over, 1e-3)
+        assert not solution.infeasible.any(), name
+        torch.testing.assert_close(solution.value, point, rtol=4e-6, atol=4e-6)
+        assert (solution.lower_bound <= point * (1 + 4e-6)).all()
+        apart = over & Box(at + 0.01, at + 0.02)
+        assert minimize(linear(torch.ones(199, 1).to(dtype)), apart).infeasible.all(), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from autograd_reference import gradient, hessian
@@ -20,7 +22,7 @@ from problems import (
 )
 from torch import Tensor
 
-from icnn_rl import FICNN, ConvexFunction, linear, negative_entropy, quadratic
+from icnn_rl import FICNN, PICNN, ConvexFunction, linear, negative_entropy, quadratic
 from icnn_rl.functions.linear_program import LinearProgram
 from icnn_rl.networks import ACTIVATIONS
 
@@ -214,3 +216,23 @@ def test_value_differentiates_to_all_it_is_made_of(activation: str) -> None:
         return (f + linear(c) + quadratic(gamma, center)).value(y)
 
     assert torch.autograd.gradcheck(value, (x, y, c, center, gamma, *net.parameters()))
+
+
+@each_operation
+def test_a_deep_copy_has_numbers_of_its_own(operation: str) -> None:
+    net = Architecture(PICNN, 2, 3, (4,), (4,), "softplus", 2, "none", "softplus").build(0, 1)
+    x = normal(1, BATCH, 2).requires_grad_()
+    f = apply(operation, net.condition(x), 0)
+    y = inside(f, 1)
+    value, gradient = f.value_and_gradient(y)
+    made = copy.deepcopy(f)
+    torch.testing.assert_close(made.value_and_gradient(y)[0], value)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(1.0)
+    again = made.value_and_gradient(y)
+    torch.testing.assert_close(again[0].detach(), value.detach())
+    torch.testing.assert_close(again[1].detach(), gradient.detach())
+    assert torch.autograd.grad(value.sum(), x)[0].any()
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(made.value(y).sum(), x)

@@ -14,7 +14,6 @@ import icnn_rl
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     "gymnasium",
-    "highspy",
     "matplotlib",
     "numba",
     "pooch",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +34,8 @@ from icnn_rl import (
     linear,
     minimize,
 )
-from icnn_rl.solvers import Solver
+from icnn_rl.solvers import Problem, Solution, Solver
+from icnn_rl.solvers.lp import solve_each
 
 BACKENDS = ("lp", ECOS(), Clarabel())
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
@@ -218,3 +222,34 @@ def test_a_linear_function_has_no_auxiliaries() -> None:
         solution = minimize(f, Box(-1.0, 1.0), 1e-6, solver)
         assert solution.converged.all()
         np.testing.assert_allclose(solution.y.numpy(), [[-1.0, 1.0]], atol=1e-6)
+
+
+def test_nothing_is_printed() -> None:
+    """In a process of its own: some solvers print when they are first used."""
+    program = """
+import torch
+from icnn_rl import FICNN, Box, minimize
+minimize(FICNN(0, 2, (4,), activation="relu").function(), Box(-1, 1), solver="lp")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert (ran.stdout, ran.stderr) == (b"", b"")
+
+
+class Failing:
+    """A solver of linear programs that never gets anywhere."""
+
+    linear = True
+
+    def solve(self, problem: Problem) -> Solution:
+        return solve_each(problem, "failing", lambda _: "failed")
+
+
+def test_a_bound_is_proved_where_the_solver_fails() -> None:
+    torch.manual_seed(0)
+    f = PICNN(3, 4, (6,), (8, 6), "relu").double().condition(normal(0, 5, 3))
+    for over in (Box(-1.0, 1.0), Box(-1.0, 1.0) & Polytope(torch.ones(1, 4), torch.zeros(1))):
+        solution, optimum = minimize(f, over, solver=Failing()), minimize(f, over, 1e-9).value
+        assert solution.lower_bound.isfinite().all()
+        assert (solution.lower_bound <= optimum).all()
+        assert (solution.value >= optimum - 1e-9).all()
+        assert not solution.converged.any()

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -29,6 +30,8 @@ from icnn_rl import (
     ConvexFunction,
     ConvexSet,
     Euclidean,
+    L1Ball,
+    Polytope,
     Simplex,
     Solution,
     linear,
@@ -283,7 +286,8 @@ def test_gradient_of_the_minimum_is_that_at_the_minimiser(activation: str) -> No
     [
         ({"tol": -1.0}, r"tol: expected a finite number >= 0, got -1.0"),
         ({"tol": float("nan")}, r"tol: expected a finite number >= 0, got nan"),
-        ({"max_evaluations": 0}, r"max_evaluations: expected a number >= 1, got 0"),
+        ({"max_evaluations": 0}, r"max_evaluations: expected an integer >= 1, got 0"),
+        ({"max_evaluations": 2.5}, r"max_evaluations: expected an integer >= 1, got 2.5"),
         ({"solver": "adam"}, r"solver: expected 'auto', one of .*'bundle'.*, got 'adam'"),
         ({"start": torch.zeros(2, N)}, r"start: .* of shape \(6, 3\), got \(2, 3\)"),
         ({"over": Euclidean()}, r"over: all of space needs a strongly convex function"),
@@ -296,6 +300,49 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
     arguments = {"f": network("softplus"), "over": Box(-1.0, 1.0), **change}
     with pytest.raises(ValueError, match=message):
         minimize(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, np.float32])
+def test_a_tolerance_may_be_any_kind_of_number(kind: Callable[[float], float]) -> None:
+    f = network("softplus")
+    for solver in ("newton", "bundle"):
+        given, plain = (minimize(f, Box(-1.0, 1.0), t, solver) for t in (kind(0.25), 0.25))
+        assert_same(given, plain)
+
+
+@pytest.mark.parametrize("tol", [torch.ones(2), None, "small"])
+def test_a_tolerance_that_is_no_number_is_named(tol: object) -> None:
+    with pytest.raises(TypeError, match="tol: expected a number, got "):
+        minimize(network("softplus"), Box(-1.0, 1.0), tol)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        Box(-torch.rand(BATCH, N).double(), 1.0),
+        Ball(torch.linspace(0.1, 1.0, BATCH).double()),
+        L1Ball(1.0, torch.linspace(0.1, 1.0, BATCH).double().unsqueeze(-1)),
+        Box(-1.0, 1.0) & Polytope(torch.ones(1, N), torch.linspace(-2, 2, BATCH).unsqueeze(-1)),
+        Box(-1.0, 1.0) & Polytope(A_eq=normal(0, BATCH, 1, N), b_eq=torch.zeros(1)),
+    ],
+    ids=["box", "ball", "l1 ball", "limits", "planes"],
+)
+def test_one_function_is_minimised_over_the_set_of_each_sample(over: ConvexSet) -> None:
+    one = network("softplus").take(torch.tensor([2]))
+    f = replace(one, batched=False)  # type: ignore[type-var]
+    assert f.batch_shape == ()
+    solution = minimize(f + linear(normal(1, N)), over, 1e-9)
+    assert solution.y.shape == (BATCH, N)
+    many = network("softplus").take(torch.full((BATCH,), 2)) + linear(normal(1, N))
+    torch.testing.assert_close(solution.value, minimize(many, over, 1e-9).value, rtol=0, atol=2e-9)
+
+
+def test_weights_of_tangents_do_not_overflow() -> None:
+    f = quadratic(1e-3, torch.ones(N).double())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = minimize(f, Box(-1e6, 1e6), 0.0, "accelerated_gradient", max_evaluations=500)
+    assert solution.gap < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -220,6 +220,11 @@ def test_the_seed_decides() -> None:
         ({"over": Box(0.0, 1.0) & Box(2.0, 3.0)}, ValueError, "a set that is not empty, got Box"),
         ({"start": torch.zeros(3)}, ValueError, r"start: .* of shape \(5, 2\), got \(3,\)"),
         ({"start": torch.full((2,), torch.nan)}, ValueError, "start: expected finite entries"),
+        (
+            {"f": linear(torch.ones(5, 2).bfloat16())},
+            TypeError,
+            "f: expected .* float32 or float64",
+        ),
         ({"f": negative_entropy(1.0)}, ValueError, "f: expected a function that fixes the dim"),
         ({"f": linear(torch.full((5, 2), torch.nan))}, ValueError, "f: expected finite values"),
     ],

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from problems import BOUNDED_SETS, SEEDS, SETS, feasible_points, feasible_set, normal
 
-from icnn_rl import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex
+from icnn_rl import Ball, Box, ConvexSet, Euclidean, L1Ball, Polytope, Simplex, Simplices
 
 BATCH, N = 4, 3
 LIKE = torch.zeros(BATCH, N, dtype=torch.float64)
@@ -140,3 +140,45 @@ def test_arrays_are_taken_as_tensors_are() -> None:
     ):
         torch.testing.assert_close(over.project(y), same.project(y), rtol=0, atol=0)
         torch.testing.assert_close(over.support(y), same.support(y), rtol=0, atol=0)
+
+
+def test_sets_of_the_same_numbers_are_equal() -> None:
+    numbers, other = normal(0, N), normal(1, N)
+
+    def sets(t: torch.Tensor) -> list[ConvexSet]:
+        box, rows = Box(-1.0, 5 + t), Polytope(t.unsqueeze(0).clone(), t[:1])
+        balls = [Ball(1.0, t.clone()), L1Ball(t.abs(), 2.0)]
+        return [box, rows, *balls, box & rows, Box(-1.0, 5 + t.numpy())]
+
+    for one, same, different in zip(*map(sets, (numbers, numbers, other)), strict=True):
+        assert one == same
+        assert hash(one) == hash(same)
+        assert one != different
+        assert one != Simplex()
+    assert Simplices((2, 1)) == Simplices([2, 1]) != Simplices((1, 2))  # type: ignore[arg-type]
+    assert Box(0.0, 1.0) in {Box(0.0, 1.0): "the same"}
+    assert Box(0.0, torch.ones(2)) != Box(0.0, torch.ones(3))
+    like = torch.zeros(2, N)
+    form = Box(0.0, 1.0).canonical(like)
+    assert form == form
+    assert form != Box(0.0, 1.0).canonical(like)
+
+
+@pytest.mark.parametrize(
+    ("over", "shape"),
+    [
+        (Box(torch.zeros(5, 3), torch.ones(3)), (5,)),
+        (Box(0.0, torch.ones(3)), ()),
+        (Ball(torch.ones(4), torch.zeros(2, 1, 3)), (2, 4)),
+        (L1Ball(torch.ones(4)), (4,)),
+        (Polytope(torch.ones(2, 3), torch.ones(6, 2)), (6,)),
+        (Polytope(A_eq=torch.ones(6, 2, 3), b_eq=torch.ones(2)), (6,)),
+        (Simplex(), ()),
+        (Box(torch.zeros(5, 3), 1.0) & Ball(torch.ones(2, 1)), (2, 5)),
+    ],
+    ids=str,
+)
+def test_a_set_knows_its_batch(over: ConvexSet, shape: tuple[int, ...]) -> None:
+    assert over.batch_shape == shape
+    like = torch.zeros(*shape, 3)
+    assert over.canonical(like).batch_shape == shape
