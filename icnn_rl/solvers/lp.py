@@ -122,6 +122,8 @@ def solve_each(problem: Problem, name: str, solve_one: Callable[[Program], Answe
         index = tuple(int(k) for k in np.unravel_index(i, shape)) if shape else ()
         lp = problem.f.to_lp(index)
         program = _program(lp, A[i], b[i], E[i], d[i], lower[i], upper[i])
+        if not all(np.isfinite(t).all() for t in (program.c, program.A.data, program.b)):
+            continue
         answer = _scaled(program, solve_one)
         bounded = np.isfinite(upper[i] - lower[i]).all()
         unbounded[i] = answer == "unbounded" and not bounded
