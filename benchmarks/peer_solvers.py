@@ -5,7 +5,8 @@ ECOS and Clarabel need the extra ``solvers``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import clarabel
 import ecos
@@ -167,12 +168,11 @@ def _prove(
 
 
 @dataclass(frozen=True)
-class ECOS:
-    """Minimise a piecewise-linear function exactly by ECOS, see ``solve_each``.
+class LibrarySolver:
+    """Minimise a piecewise-linear function exactly by a library, see ``solve_each``."""
 
-    Source: Domahidi, Chu & Boyd, "ECOS: an SOCP solver for embedded systems", ECC 2013.
-    """
-
+    name: str
+    solve_one: Callable[[Program], Answer] = field(repr=False)
     linear = True
 
     def solve(self, problem: Problem) -> Solution:
@@ -181,10 +181,11 @@ class ECOS:
         Raises:
             TypeError: f is not piecewise linear.
         """
-        return solve_each(problem, "ecos", _solve_by_ecos)
+        return solve_each(problem, self.name, self.solve_one)
 
 
 def _solve_by_ecos(program: Program) -> Answer:
+    """Source: Domahidi, Chu & Boyd, "ECOS: an SOCP solver for embedded systems", ECC 2013."""
     G, h = program.with_bounds_as_rows()
     equations = (sp.csc_matrix(program.E), program.d) if len(program.d) else ()
     try:
@@ -203,26 +204,10 @@ def _solve_by_ecos(program: Program) -> Answer:
             return "failed"
 
 
-@dataclass(frozen=True)
-class Clarabel:
-    """Minimise a piecewise-linear function exactly by Clarabel, see ``solve_each``.
-
-    Source: Goulart & Chen, "Clarabel: an interior-point solver for conic programs with quadratic
+def _solve_by_clarabel(program: Program) -> Answer:
+    """Source: Goulart & Chen, "Clarabel: an interior-point solver for conic programs with quadratic
     objectives", arXiv:2405.12762, 2024.
     """
-
-    linear = True
-
-    def solve(self, problem: Problem) -> Solution:
-        """Solve a problem.
-
-        Raises:
-            TypeError: f is not piecewise linear.
-        """
-        return solve_each(problem, "clarabel", _solve_by_clarabel)
-
-
-def _solve_by_clarabel(program: Program) -> Answer:
     G, h = program.with_bounds_as_rows()
     equations, size = len(program.d), len(program.c)
     settings = clarabel.DefaultSettings()
@@ -246,7 +231,9 @@ def _solve_by_clarabel(program: Program) -> Answer:
             return "failed"
 
 
-PEER_SOLVERS: dict[str, Solver] = {"admm": ADMM(), "ecos": ECOS(), "clarabel": Clarabel()}
+ECOS = LibrarySolver("ecos", _solve_by_ecos)
+CLARABEL = LibrarySolver("clarabel", _solve_by_clarabel)
+PEER_SOLVERS: dict[str, Solver] = {"admm": ADMM(), "ecos": ECOS, "clarabel": CLARABEL}
 
 
 def by_name(name: str) -> str | Solver:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cvxpylayers.torch import CvxpyLayer
-from peer_solvers import ECOS, Clarabel
+from peer_solvers import CLARABEL, ECOS
 from torch import Tensor
 
 from icnn_rl import Box, ConvexFunction, ConvexSet, Simplex, minimize, negative_entropy
@@ -227,8 +227,8 @@ def maximize_dual(G: Array, h: Array, weights: Array) -> tuple[Array, float]:
 
 PEERS: dict[str, Callable[[ConvexFunction, ConvexSet], Answer]] = {
     "HiGHS": linear_programs("lp"),
-    "ECOS": linear_programs(ECOS()),
-    "Clarabel": linear_programs(Clarabel()),
+    "ECOS": linear_programs(ECOS),
+    "Clarabel": linear_programs(CLARABEL),
     "cvxpylayers": cvxpylayers,
     "Adam": adam,
     "bundle entropy": bundle_entropy,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peer_solvers import ECOS, Clarabel
+from peer_solvers import CLARABEL, ECOS
 from problems import OPERATIONS, PIECEWISE_LINEAR, SEEDS, apply, architectures, normal
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -37,7 +37,7 @@ from icnn_rl import (
 from icnn_rl.solvers import Problem, Solution, Solver
 from icnn_rl.solvers.lp import solve_each
 
-BACKENDS = ("lp", ECOS(), Clarabel())
+BACKENDS = ("lp", ECOS, CLARABEL)
 LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
 KINDS = [k for k in OPERATIONS if k not in ("quadratic", "negative_entropy", "all")]
 
