@@ -26,6 +26,7 @@ TINY = [
     "--agent.policy_kwargs.context=[16]",
     "--agent.policy_kwargs.convex=[8]",
     "--training.evaluation_episodes=2",
+    '--env.kwargs={"max_episode_steps": 70}',
     "--training.video=false",
 ]
 

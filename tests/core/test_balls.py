@@ -36,6 +36,7 @@ SETS: dict[str, ConvexSet] = {
     "box and l1 ball": Box(-0.4, 0.6) & L1Ball(RADIUS, WEIGHTS),
     "box, l1 ball and ball": L1Ball(RADIUS, WEIGHTS) & Ball(RADIUS) & Box(-0.4, 0.6),
     "rows and l1 ball": Box(-0.4, 0.6) & L1Ball(RADIUS) & Polytope(ROW, LIMIT),
+    "two l1 balls": L1Ball(RADIUS, 0.5 + WEIGHTS) & L1Ball(0.7, 1.5 - WEIGHTS),
 }
 each_set = pytest.mark.parametrize("name", SETS)
 
@@ -57,8 +58,8 @@ def constraints(name: str, i: int) -> list[dict[str, object]]:
     box = [lambda y: y + 0.4, lambda y: 0.6 - y]
     signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * N)).reshape(N, -1).T
 
-    def l1_ball(weights: np.ndarray) -> list[object]:
-        return [lambda y: r - signs * weights @ y]
+    def l1_ball(weights: np.ndarray, radius: float = r) -> list[object]:
+        return [lambda y: radius - signs * weights @ y]
 
     parts = {
         "ball": [lambda y: r**2 - (y - c) @ (y - c)],
@@ -67,6 +68,7 @@ def constraints(name: str, i: int) -> list[dict[str, object]]:
         "box and l1 ball": box + l1_ball(w),
         "box, l1 ball and ball": box + ball + l1_ball(w),
         "rows and l1 ball": [*box, *l1_ball(np.ones(N)), lambda y: 0.1 - ROW.numpy() @ y],
+        "two l1 balls": l1_ball(0.5 + w) + l1_ball(1.5 - w, 0.7),
     }
     return [{"type": "ineq", "fun": part} for part in parts[name]]
 
@@ -102,6 +104,7 @@ def test_minimum_is_that_of_scipy(name: str) -> None:
 @each_set
 def test_projection_is_that_of_scipy(name: str) -> None:
     y = 2 * torch.randn(BATCH, N, generator=torch.Generator().manual_seed(2)).double()
+    y[-1] *= 0.05  # inside, beside samples that are outside
     nearest = SETS[name].project(y)
     torch.testing.assert_close(SETS[name].project(nearest), nearest, atol=1e-9, rtol=0)
     for i in range(BATCH):
@@ -189,7 +192,7 @@ def test_no_batch_and_several_axes() -> None:
 
 def test_empty_samples_are_reported_and_alone() -> None:
     shift = torch.zeros(BATCH, N, dtype=torch.float64)
-    shift[0] = 5.0
+    shift[0] = 1.3
     for over in (Box(-1.0, 1.0) & Ball(0.5, shift), Box(shift - 1, shift + 1) & L1Ball(0.5)):
         solution = minimize(network(), over)
         assert solution.infeasible.tolist() == [True] + [False] * (BATCH - 1)
@@ -247,6 +250,29 @@ def test_a_weight_of_zero_leaves_a_coordinate_to_the_box() -> None:
     over: ConvexSet = Box(-1.0, 1.0) & L1Ball(0.5, torch.tensor([0.0, 1.0, 1.0]).double())
     y: Tensor = over.project(torch.tensor([[5.0, 5.0, 0.1]]).double())
     torch.testing.assert_close(y, torch.tensor([[1.0, 0.5, 0.0]]).double(), atol=1e-9, rtol=0)
+
+
+def test_a_radius_of_zero_leaves_only_what_has_no_weight() -> None:
+    over: ConvexSet = Box(-1.0, 1.0) & L1Ball(0.0, torch.tensor([0.0, 1.0, 1.0]).double())
+    y: Tensor = over.project(torch.tensor([[5.0, 5.0, 0.1]]).double())
+    torch.testing.assert_close(y, torch.tensor([[1.0, 0.0, 0.0]]).double(), atol=1e-9, rtol=0)
+
+
+def test_rows_may_bound_what_an_l1_ball_leaves_free() -> None:
+    sides = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]).double()
+    over = L1Ball(0.5, torch.tensor([0.0, 1.0, 1.0]).double()) & Polytope(sides, torch.ones(2))
+    solution = minimize(linear(torch.tensor([[-1.0, -2.0, 1.0]]).double()), over, 1e-6)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.value, torch.tensor([-2.0]).double(), atol=2e-6, rtol=0)
+
+
+def test_far_from_zero_a_ball_in_a_box_has_an_interior_point() -> None:
+    center = 5 + CENTER
+    over = Box(center - 0.1, center + 1) & Ball(RADIUS, center)
+    point, empty = over.interior_point(center)
+    assert not empty.any()
+    assert over.contains(point).all()
+    assert (torch.linalg.vector_norm(point - center, dim=-1) < 0.9 * RADIUS).all()
 
 
 def test_in_single_precision_the_box_around_a_ball_holds_all_of_it() -> None:

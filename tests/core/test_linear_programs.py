@@ -38,7 +38,7 @@ from icnn_rl.solvers import Problem, Solution, Solver
 from icnn_rl.solvers.lp import solve_each
 
 BACKENDS = ("lp", ECOS, CLARABEL)
-LENET = (Conv(20, 5), MaxPool(2), Conv(50, 5), MaxPool(2), Dense(500))
+LENET = (Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), Dense(120))
 KINDS = [k for k in OPERATIONS if k not in ("quadratic", "negative_entropy", "all")]
 
 each_backend = pytest.mark.parametrize("solver", BACKENDS, ids=str)

@@ -126,8 +126,37 @@ def test_a_set_for_points_of_another_shape_is_refused(
     over: ConvexSet, name: str, shape: str
 ) -> None:
     said = f"{name}: expected a shape that fits points of shape (4, 3), got {shape}"
-    with pytest.raises(ValueError, match=re.escape(said)):
-        over.project(LIKE)
+    for method in (over.project, over.interior_point):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            method(LIKE)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_bounds_that_follow_from_rows_are_a_little_wide(sign: float) -> None:
+    equation = sign * torch.ones(1, N).double(), sign * torch.ones(1).double()
+    over = Polytope(-torch.eye(N).double(), torch.zeros(N).double(), *equation)  # the simplex
+    lower, upper = over.bounds(LIKE)
+    assert ((lower > -1e-4) & (lower < 0)).all()
+    assert ((upper > 1) & (upper < 1 + 1e-4)).all()
+
+
+def test_a_fixed_coordinate_beside_rows_leaves_an_interior_point() -> None:
+    lower, upper = torch.tensor([0.3, -1.0, -1.0]).double(), torch.tensor([0.3, 1.0, 1.0]).double()
+    over = Box(lower, upper) & Polytope(torch.ones(1, N), torch.zeros(1))
+    point, empty = over.interior_point(LIKE)
+    assert not empty.any()
+    assert over.contains(point).all()
+    assert (point.sum(-1) < -1e-3).all()
+
+
+def test_a_row_without_coefficients_says_only_whether_the_set_is_empty() -> None:
+    rows = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]).double()
+    right = torch.tensor([[0.5, 0.0], [0.5, 1.0], [0.5, -1.0], [-4.0, 1.0]]).double()
+    over = Box(-1.0, 1.0) & Polytope(rows, right)
+    assert over.interior_point(LIKE)[1].tolist() == [False, False, True, True]
+    y = 3 * normal(0, BATCH, N)
+    alone = Box(-1.0, 1.0) & Polytope(rows[:1], right[:, :1])
+    torch.testing.assert_close(over.project(y)[:2], alone.project(y)[:2])
 
 
 def test_arrays_are_taken_as_tensors_are() -> None:
