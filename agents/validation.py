@@ -107,7 +107,6 @@ def require_keys(observation: object, space: spaces.Space[Any]) -> None:
 def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) -> None:
     """Refuse, before anything is unpickled, what is no model's archive of the expected format."""
     file = open_path(path, "r", suffix="zip")
-    start = file.tell()
     try:
         with zipfile.ZipFile(file) as archive:
             found = json.loads(archive.read("data")).get("format")
@@ -116,9 +115,7 @@ def require_format(path: str | pathlib.Path | io.BufferedIOBase, expected: int) 
             f"path: expected a model saved by ConcaveQ.save; {path} is damaged or no such file"
         ) from error
     finally:
-        if file is path:
-            file.seek(start)
-        else:
+        if file is not path:
             file.close()
     got = f"{path} with " + ("no format number" if found is None else f"format {found}")
     require(found == expected, "path", f"a ConcaveQ model of format {expected}", got)

@@ -71,16 +71,27 @@ def test_best_action_on_the_simplex() -> None:
     np.testing.assert_allclose(shares.sum(-1), 1, atol=1e-5)
     assert (shares >= 0).all()
     others = np.random.default_rng(1).dirichlet(np.ones(3), (1000, 20))
-    low, high = Shares.action_space.low, Shares.action_space.high
-    with torch.no_grad():
-        f = model.critic.condition(torch.as_tensor(OBSERVATIONS)).mean(0)
-        q, best = (
-            -torch.stack(
-                [f.value(torch.as_tensor(2 * (a - low) / (high - low) - 1).float()) for a in points]
-            )
-            for points in (shares[None], others)
-        )
-    assert (q[0] >= best.amax(0) - 2e-4).all()
+    best = mean_q(model, OBSERVATIONS, others).max(0)
+    assert (mean_q(model, OBSERVATIONS, shares[None])[0] >= best - 2e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "best"),
+    [
+        ([-1, -2, -1], [1, 2, 1], [1 / 6, 4 / 6, 1 / 6]),  # scaled: (u₁, u₂ / 2, u₃)
+        ([-1, 0, -1], [1, 2, 1], [0, 1, 0]),  # scaled: (u₁, u₂ - 1, u₃)
+        ([0, -1, 0], [1, 1, 2], [0.4, 0, 0.6]),  # scaled: (2 u₁ - 1, u₂, u₃ - 1)
+    ],
+)
+def test_the_norm_on_the_simplex_is_that_of_scaled_actions(
+    low: list[float], high: list[float], best: list[float]
+) -> None:
+    class Shares(Bandit):
+        action_space = spaces.Box(np.array(low, "f4"), np.array(high, "f4"))
+
+    model = ConcaveQ("MlpPolicy", Shares(), action_l2=1e4, **OPTIONS)  # next to it Q is nothing
+    shares, _ = model.predict(OBSERVATIONS, action_set=Simplex())
+    np.testing.assert_allclose(shares, np.tile(best, (20, 1)), atol=1e-3)
 
 
 def test_best_action_under_a_limit_for_each_observation(model: ConcaveQ) -> None:
@@ -108,7 +119,12 @@ def test_all_of_space_changes_nothing(model: ConcaveQ) -> None:
         (Box(torch.zeros(3), torch.ones(3)), r"expected a box in 2 dimensions.*shape \(3,\)"),
         (Box(torch.zeros(1), torch.ones(1)), r"expected a box in 2 dimensions.*shape \(1,\)"),
         (Box(4.0, 5.0), "expected a set that meets the action space"),
+        (Box(*[torch.eye(20, 2) + k for k in (2.0, 3.0)]), "expected a set that meets the action"),
         (Polytope(torch.ones(1, 2), torch.tensor([-9.0])), "expected a set that meets the action"),
+        (
+            Polytope(torch.ones(1, 2), 9 * torch.eye(20, 1) - 8),
+            "expected a set that meets the action",
+        ),
         (Polytope(torch.ones(1, 3), torch.ones(1)), "expected a set of 2 dimensions.*Polytope"),
     ],
 )

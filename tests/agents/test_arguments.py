@@ -248,6 +248,12 @@ def test_an_argument_of_the_policy_reaches_what_it_controls(name: str) -> None:
     assert observe(trained({"policy_kwargs": NETWORK | without})) != expected
 
 
+def test_the_learning_rate_follows_its_schedule() -> None:
+    model = trained({"learning_rate": lambda progress: 0.03 * progress})
+    assert model._current_progress_remaining < 0.2
+    assert group(model)["lr"] == pytest.approx(0.03 * model._current_progress_remaining)
+
+
 def test_the_log_goes_to_the_folder_of_tensorboard(tmp_path: Path) -> None:
     trained({"tensorboard_log": str(tmp_path)})
     assert list(tmp_path.glob("ConcaveQ_1/events.out.tfevents.*"))

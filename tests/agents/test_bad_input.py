@@ -18,6 +18,7 @@ from toy_environments import Bandit, Faulty
 
 from icnn_rl import Ball
 from icnn_rl.agents import ConcaveQ
+from icnn_rl.agents.solver import SolverSettings
 from icnn_rl.envs.constraints import ActionBall
 
 OPTIONS: dict[str, Any] = {"policy_kwargs": {"context": (8,), "convex": (8,)}, "seed": 0}
@@ -31,9 +32,9 @@ def test_discrete_actions() -> None:
 @pytest.mark.parametrize("high", [np.inf, -1.0])
 def test_action_bounds(high: float) -> None:
     class Unbounded(Bandit):
-        action_space = spaces.Box(-1.0, high, (2,), np.float32)
+        action_space = spaces.Box(np.full(2, -1.0, "f4"), np.array([1.0, high], "f4"))
 
-    with pytest.raises(ValueError, match=f"finite bounds, low < high.*high {high}"):
+    with pytest.raises(ValueError, match=f"finite bounds, low < high.*low -1.0 and high {high}"):
         ConcaveQ("MlpPolicy", Unbounded())
 
 
@@ -81,12 +82,14 @@ def test_environment_that_breaks(part: str, at: int, value: float, normalise: bo
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"td_clip": -1.0}, "td_clip: expected a number > 0, or None, got -1.0"),
+        ({"td_clip": 0.0}, "td_clip: expected a number > 0, or None, got 0.0"),
         ({"td_clip": np.nan}, "td_clip: expected a number > 0, or None, got nan"),
         ({"n_steps": 0}, "n_steps: expected a finite number >= 1, got 0"),
         ({"train_freq": 0}, "train_freq.frequency: expected a finite number >= 1, got 0"),
         ({"train_freq": "4"}, "frequency of `train_freq` must be an integer and not 4"),
         ({"batch_size": 0}, "batch_size: expected a finite number >= 1, got 0"),
+        ({"gradient_steps": -2}, "gradient_steps: expected a finite number >= -1, got -2"),
+        ({"learning_starts": -1}, "learning_starts: expected a finite number >= 0, got -1"),
         ({"exploration_noise": np.inf}, "exploration_noise: expected a finite .* got inf"),
         ({"solver": {"name": "newtn"}}, "solver name: expected 'auto' or one of"),
         ({"solver": {"tol": np.nan}}, "tol: expected a finite number >= 0, got nan"),
@@ -100,6 +103,14 @@ def test_environment_that_breaks(part: str, at: int, value: float, normalise: bo
 def test_arguments_out_of_range(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConcaveQ("MlpPolicy", Bandit(), **OPTIONS, **option)
+
+
+def test_arguments_at_the_ends_of_their_ranges_are_taken() -> None:
+    options: dict[str, Any] = {"gamma": 0.0, "tau": 1.0, "td_clip": 1e-9, "exploration_noise": 0.0}
+    options |= {"gradient_steps": -1, "learning_starts": 0, "batch_size": 1, "buffer_size": 1}
+    options |= {"solver": SolverSettings(tol=0.0, max_evaluations=1)}
+    model = ConcaveQ("MlpPolicy", Bandit(), **OPTIONS, **options)
+    assert {name: getattr(model, name) for name in options} == options
 
 
 def test_environment_whose_reset_is_broken() -> None:

@@ -315,7 +315,7 @@ def test_actions_never_leave_the_action_space(limit: float | None, dtype: type) 
 
 
 def test_environments_that_disagree_are_refused() -> None:
-    envs = DummyVecEnv([ball, lambda: ActionBall(Quadratic(), 0.5)])
+    envs = DummyVecEnv([ball, ball, lambda: ActionBall(Quadratic(), 0.5)])
     with pytest.raises(ValueError, match="env: expected one action_set in all environments"):
         ConcaveQ("MlpPolicy", envs, **OPTIONS)
 

@@ -69,6 +69,7 @@ def test_the_density_is_that_of_the_mean_critic(hot: ConcaveQ) -> None:
 def test_acting_stays_greedy_and_so_does_exploration_when_cold(hot: ConcaveQ) -> None:
     for model, near in ((hot, False), (trained(1e-7), True)):
         model._last_obs = np.random.default_rng(0).uniform(-1, 1, (20, 3)).astype(np.float32)
+        model.num_timesteps = 50  # the first step after the random ones
         greedy, _ = model.predict(model._last_obs)
         np.testing.assert_array_equal(model.predict(model._last_obs)[0], greedy)
         distance = np.abs(model._sample_action(50, None, 20)[0] - greedy)

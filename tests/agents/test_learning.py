@@ -13,9 +13,10 @@ import torch
 from stable_baselines3.common.logger import configure
 from toy_environments import Bandit, ConstantReward, best_action
 
+from icnn_rl import Solution
 from icnn_rl.agents import ConcaveQ
 from icnn_rl.agents.policies import ConcaveQPolicy
-from icnn_rl.agents.solver import TARGET
+from icnn_rl.agents.solver import TARGET, measures
 
 SMALL = {"context": (64,), "convex": (32,)}
 
@@ -164,6 +165,22 @@ def test_solver_statistics_are_logged(tmp_path: Path) -> None:
     assert values["solver/not_converged"] == 0
     assert values["train/n_updates"] == 20
     assert np.isfinite(values["train/critic_loss"])
+
+
+def test_measures_are_means_over_all_problems_and_the_largest_gap() -> None:
+    def solution(*gaps: float, evaluations: int) -> Solution:
+        gap = torch.tensor(gaps)
+        count, no = torch.full(gap.shape, evaluations), torch.zeros_like(gap, dtype=torch.bool)
+        return Solution(gap.unsqueeze(-1), 1 + gap, torch.ones_like(gap), gap < 1, count, no, no)
+
+    solutions = [solution(0.5, 2.0, 0.5, evaluations=3), solution(1.0, evaluations=7)]
+    assert measures([torch.tensor(2.0), torch.tensor(5.0)], solutions) == {
+        "train/critic_loss": 3.5,
+        "solver/evaluations": 4.0,
+        "solver/gap_mean": 1.0,
+        "solver/gap_max": 2.0,
+        "solver/not_converged": 0.5,
+    }
 
 
 def test_solver_settings_may_be_a_dict() -> None:

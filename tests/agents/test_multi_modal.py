@@ -83,6 +83,27 @@ def test_every_action_is_home_to_one_mode_and_every_mode_has_some() -> None:
     assert home.shape == (3, 500)
     assert (home.sum(0) == 1).all()
     assert (home.sum(1) > 0).all()
+    other = ConcaveQ("MlpPolicy", Bandit(), policy_kwargs={"modes": 3}, seed=1).critic
+    assert torch.equal(other.homes, critic.homes)  # though no model that is saved has them
+    assert "homes" not in critic.state_dict()
+    assert (critic.homes.abs() < 1).all()
+
+
+@pytest.mark.parametrize("modes", [2, 3])
+def test_the_best_mode_of_the_mean_critic_learns_and_each_at_home_a_tenth(modes: int) -> None:
+    model = agent("quadratic", 2, modes)
+    batch, target = model.replay_buffer.sample(16), torch.linspace(-1, 1, 16)
+    critics = model.critic.condition(batch.observations)
+    q, homes = -critics.value(batch.actions), model.critic.homes
+    expected = torch.zeros(())
+    for b in range(16):
+        best = q[:, :, b].mean(0).argmax()
+        home = (homes - batch.actions[b]).square().sum(-1).argmin()
+        errors = (q[:, :, b] - target[b]).square().sum(0) / 16
+        expected += errors[best] + 0.1 * errors[home]
+        value = model.policy.q(batch.observations[b : b + 1], batch.actions[b : b + 1])
+        torch.testing.assert_close(value[:, 0], q[:, best, b])
+    torch.testing.assert_close(model._loss(batch, critics, target)[0], expected)
 
 
 def test_saved_and_loaded_models_act_alike(model: ConcaveQ, tmp_path: Path) -> None:

@@ -70,10 +70,13 @@ def test_loaded_with_environments_it_trains_on(model: ConcaveQ, tmp_path: Path) 
 
 
 def test_the_number_of_environments_may_change(tmp_path: Path) -> None:
-    model = ConcaveQ("MlpPolicy", make_vec_env("Pendulum-v1", 3), **OPTIONS).learn(120)
+    noise = NormalActionNoise(np.zeros(1), np.full(1, 0.1))
+    envs = make_vec_env("Pendulum-v1", 3)
+    model = ConcaveQ("MlpPolicy", envs, action_noise=noise, **OPTIONS).learn(120)
     model.save(tmp_path / "model")
     loaded = ConcaveQ.load(tmp_path / "model", env=make_vec_env("Pendulum-v1", 2))
     assert loaded.learn(120).num_timesteps == 120
+    assert len(loaded.action_noise.noises) == 2
 
 
 def test_the_noise_may_change(tmp_path: Path) -> None:

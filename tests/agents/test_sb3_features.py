@@ -83,7 +83,7 @@ def test_options(options: dict[str, Any]) -> None:
         {"dueling": True},
         {"dueling": True, "form": "quadratic"},
         {"n_critics": 3, "nonnegativity": "softplus"},
-        {"optimizer_class": torch.optim.SGD},
+        {"optimizer_class": torch.optim.RMSprop},
         {"optimizer_kwargs": {"weight_decay": 1e-4}},
     ],
     ids=lambda network: "-".join(network),
@@ -277,8 +277,34 @@ def test_how_training_is_cut_makes_no_difference(n_envs: int, options: dict[str,
     np.testing.assert_array_equal(*weights)
 
 
-def test_training_mode_leaves_the_target_alone() -> None:
-    model = ConcaveQ("MlpPolicy", "Pendulum-v1", tau=0.01, **QUICK)
+RENORMALISED = QUICK | {"policy_kwargs": SMALL | {"norm": "batch"}}
+
+
+def test_targets_begin_as_copies_and_follow_in_evaluation_mode() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", tau=0.01, **RENORMALISED)
+    critic, target = model.critic, model.critic_target
+    assert not target.training
+    torch.testing.assert_close(target.state_dict(), critic.state_dict(), rtol=0, atol=0)
+    model.learn(60)
+    moments = dict(critic.named_buffers())
+    assert (moments["net.norm.0.batches"] == 10).all()
+    torch.testing.assert_close(dict(target.named_buffers()), moments, rtol=0, atol=0)
     model.policy.set_training_mode(True)
-    assert model.critic.training
-    assert not model.critic_target.training
+    assert critic.training
+    assert not target.training
+
+
+def test_acting_leaves_the_moments_of_batches_alone() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **RENORMALISED)
+    observations = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    for act in (model.predict, lambda o: model.policy.draw(o, 1.0)):
+        model.policy.set_training_mode(True)
+        act(observations)
+        assert not model.critic.training
+        assert (model.critic.net.norm[0].batches == 0).all()
+
+
+def test_another_environment_begins_an_episode_of_its_own() -> None:
+    model = ConcaveQ("MlpPolicy", "Pendulum-v1", **QUICK).learn(10)
+    model.set_env(gym.make("Pendulum-v1"))
+    assert model._last_obs is None
