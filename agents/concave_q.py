@@ -299,7 +299,11 @@ class ConcaveQ(ConstrainedOffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Train for ``total_timesteps`` steps of the environments; see stable-baselines3."""
+        """Train for ``total_timesteps`` steps of the environments; see stable-baselines3.
+
+        Calls with ``reset_num_timesteps=False`` make the agent that one call of all their steps
+        makes, unless the learning rate is a schedule.
+        """
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
