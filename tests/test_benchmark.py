@@ -381,7 +381,7 @@ def test_the_commit_is_that_of_the_code(tmp_path: Path) -> None:
 
 def begin(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "icnn_rl.cli", *arguments],
+        [sys.executable, "-m", "icnn_rl", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -178,8 +178,29 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
         (["train", "pendulm"], "no preset 'pendulm'; did you mean 'pendulum'?"),
         (["train", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
         (["train", "missing.yaml"], "'missing.yaml' does not exist"),
-        (["train", "pendulum", "--agent.speed", "3"], "unrecognized arguments: --agent.speed 3"),
-        (["train", "pendulum", "--agent.tau", "fast"], 'key "agent.tau": Expected a float'),
+        (
+            ["train", "pendulum", "--agent.speed", "3"],
+            "unknown key agent.speed; did you mean agent.",
+        ),
+        (["train", "--agent.gama", "3"], "unknown key agent.gama; did you mean agent.gamma?"),
+        (["train", "--learning_rate=1"], "unknown key learning_rate; did you mean agent.learning"),
+        (["train", "--run-dr=a"], "unknown key run-dr; did you mean run-dir?"),
+        (["train", "--agent.netw.context=[3]"], "unknown key agent.netw; did you mean agent."),
+        (["train", "--agent.network.context=[3]"], "agent.network; it is now agent.policy_kwargs"),
+        (["train", "--agent.beta1=0.5"], "is now agent.policy_kwargs.optimizer_kwargs.betas"),
+        (["train", "--env.constraint.kind", "box"], "expected one of power, ball, ramp, got 'box'"),
+        (["train", "--env.constraint=box"], "env.constraint: expected a mapping of keys"),
+        (["train", "--agent.td_clip=x"], "agent.td_clip: expected float or null, got 'x'"),
+        (["train", "--agent.tau=null"], "agent.tau: expected float, got None"),
+        (["train", "--steps=1.5"], "training.steps: expected int, got 1.5"),
+        (["train", "--agent.gamma"], "--agent.gamma: expected a value behind it"),
+        (["train", "--agent.gamma=[1"], "--agent.gamma: '[1' is no YAML"),
+        (["train", "--agent=none.yaml"], "the configuration file 'none.yaml' does not exist"),
+        (["train", "--algorithm=sac", "--agent.gamma=0.5"], "agent.gamma is for concave_q; "),
+        (["evaluate", "run", "--episode=3"], "--episode=3; did you mean --episodes?"),
+        (["resume", "run", "--step", "3"], "--step 3; did you mean --steps?"),
+        (["resume", "run", "--steps", "1.5"], "expected an integer, got 1.5"),
+        (["train", "pendulum", "--agent.tau", "fast"], "agent.tau: expected float, got 'fast'"),
         (
             ["train", "pendulum", "--training.steps", "0"],
             "training.steps: expected a finite",
@@ -210,7 +231,7 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
             ["train", "--algorithm=sac", "--baseline.tua=1"],
             "baseline: sac has no argument 'tua'; it has batch_size, buffer_size",
         ),
-        (["train", "--algorithm=ddqg"], "Got value: ddqg"),
+        (["train", "--algorithm=ddqg"], "got 'ddqg'"),
         (["train", "--baseline.tau=1"], "baseline is for the other algorithms"),
         (
             ["train", "--algorithm=td3", "--baseline.policy_kwargs.layers=3"],
@@ -220,13 +241,22 @@ def test_help_lists_every_key_and_says_what_it_is(capsys: pytest.CaptureFixture[
         (["train", "--algorithm=td3", "--baseline.train_freq=0"], "baseline: train_freq: expected"),
         (["fit"], "name a preset"),
         (["fit", "qqq"], "no preset 'qqq'; `icnn-rl presets` lists them"),
-        (["fit", "--speed", "3"], "unrecognized arguments: --speed 3"),
-        (["fit", "digits", "--training.epoch", "3"], "unrecognized arguments: --training.epoch 3"),
+        (["fit", "--speed", "3"], "unknown key speed; did you mean seed?"),
+        (
+            ["fit", "digits", "--training.epoch", "3"],
+            "unknown key training.epoch; did you mean training.epochs?",
+        ),
         (["fit", "--training.epochs", "0"], "epochs: expected a number >= 1"),
         (["fit", "digit"], "no preset 'digit'; did you mean 'digits'?"),
         (["fit", "missing.yaml"], "'missing.yaml' does not exist"),
-        (["fit", "digits", "--network.width", "3"], "unrecognized arguments: --network.width 3"),
-        (["fit", "digits", "--training.epochs", "many"], 'key "training.epochs"'),
+        (
+            ["fit", "digits", "--network.width", "3"],
+            "unknown key network.width; did you mean network.",
+        ),
+        (
+            ["fit", "digits", "--training.epochs", "many"],
+            "training.epochs: expected int, got 'many'",
+        ),
         (
             ["fit", "digits", "--network.dropout", "-1"],
             "network.dropout: expected a",
@@ -310,6 +340,20 @@ def test_a_bad_configuration_file_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bad_key_of_a_file_is_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("agent: {gama: 1}")
+    for arguments in (["mine.yaml"], ["--config", "mine.yaml"]):
+        assert main(["train", *arguments]) == 2
+        message = "icnn-rl: mine.yaml: unknown key agent.gama; did you mean agent.gamma?\n"
+        assert capsys.readouterr().err == message
+    Path("mine.yaml").write_text("tau: fast")
+    assert main(["train", "--agent", "mine.yaml"]) == 2
+    assert "mine.yaml: agent.tau: expected float, got 'fast'" in capsys.readouterr().err
+
+
 def test_a_folder_with_files_is_never_written_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,8 +388,8 @@ def test_a_damaged_model_is_refused(
     ("config", "message"),
     [
         ([1], "model.json is damaged: its config is no mapping"),
-        ({"agent": {"tau": "fast"}}, 'model.json: key "agent.tau": Expected a float'),
-        ({"env": 3}, "env has to be a mapping of keys to values, not 3"),
+        ({"agent": {"tau": "fast"}}, "model.json: agent.tau: expected float, got 'fast'"),
+        ({"env": 3}, "model.json: env: expected a mapping of keys to values, got 3"),
     ],
 )
 def test_a_damaged_description_is_refused(
@@ -418,7 +462,7 @@ def test_options_for_agents_are_not_for_fits(
 
 
 def test_exit_code_of_the_process() -> None:
-    command = [sys.executable, "-m", "icnn_rl.cli", "train", "pendulm"]
+    command = [sys.executable, "-m", "icnn_rl", "train", "pendulm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "icnn-rl: there is no preset 'pendulm'; did you mean 'pendulum'?\n"

@@ -120,7 +120,7 @@ def test_several_environments_of_training_cannot_be_evaluated_in(
 ) -> None:
     options = ["--training.evaluation_envs=0", "--env.n_envs=2"]
     assert train(tmp_path / "run", 60, *options) == 2
-    assert "training.evaluation_envs: expected 1 or more" in capsys.readouterr().err
+    assert "training.evaluation_envs: expected at least 1" in capsys.readouterr().err
 
 
 def test_an_episode_without_end_is_cut_and_announced(
@@ -182,7 +182,7 @@ def test_a_request_to_stop_is_honoured_while_compiling(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["train", "--env=Pendulum-v1", *TINY, f"--run-dir={run}"]
     with subprocess.Popen(
-        [sys.executable, "-m", "icnn_rl.cli", *command],
+        [sys.executable, "-m", "icnn_rl", *command],
         env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

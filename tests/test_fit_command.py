@@ -35,7 +35,7 @@ def begin(run: Path) -> subprocess.Popen[str]:
     """A tiny fit without end, in a process of its own."""
     options = ["--run-dir", str(run), "--training.epochs=100000"]
     return subprocess.Popen(
-        [sys.executable, "-m", "icnn_rl.cli", "fit", "digits", *options, *TINY],
+        [sys.executable, "-m", "icnn_rl", "fit", "digits", *options, *TINY],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

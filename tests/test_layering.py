@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "agents.runs": {"runs", "agents", "envs"},
     "agents.benchmark": {"runs", "agents.runs"},
     "agents.cluster": {"agents.benchmark", "agents.runs"},
-    "cli": {"runs", "experiments", "agents.runs", "agents.benchmark", "agents.cluster"},
+    "__main__": {"cli"},
+    "cli": {"icnn_rl", "runs", "experiments", "agents.runs", "agents.benchmark", "agents.cluster"},
 }
 """A row's key is a folder, or a module beside the folders; every folder may import from itself."""
 

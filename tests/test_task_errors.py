@@ -114,7 +114,7 @@ def test_an_error_of_the_task_crosses_processes() -> None:
 def test_a_graphics_library_that_is_not_there_is_named(tmp_path: Path) -> None:
     command = ["train", "--env=HalfCheetah-v5", *TINY, f"--run-dir={tmp_path / 'run'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "icnn_rl.cli", *command],
+        [sys.executable, "-m", "icnn_rl", *command],
         env=os.environ | {"MUJOCO_GL": "nonsense"},
         capture_output=True,
         text=True,

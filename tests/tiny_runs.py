@@ -38,8 +38,10 @@ def preset(name: str, *arguments: str) -> Config:
 
 def train(run: Path, steps: int, *arguments: str, env: str = "Pendulum-v1") -> int:
     """The exit code of a tiny training run."""
+    ours = not any(argument.startswith("--algorithm=") for argument in arguments)
+    tiny = [option for option in TINY if ours or not option.startswith("--agent.")]
     options = [f"--training.steps={steps}", "--run-dir", str(run)]
-    return main(["train", "--env", env, *TINY, *options, *arguments])
+    return main(["train", "--env", env, *tiny, *options, *arguments])
 
 
 def evaluations(run: Path) -> list[dict[str, str]]:
@@ -53,7 +55,7 @@ def begin(run: Path, *arguments: str) -> subprocess.Popen[str]:
     """A tiny training run without end, in a process of its own."""
     command = ["train", "--env", "Pendulum-v1", *TINY, "--training.steps=1000000"]
     return subprocess.Popen(
-        [sys.executable, "-m", "icnn_rl.cli", *command, "--run-dir", str(run), *arguments],
+        [sys.executable, "-m", "icnn_rl", *command, "--run-dir", str(run), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

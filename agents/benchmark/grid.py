@@ -197,7 +197,7 @@ def _run_command(command: list[str], log: Path, threads: int, stop: threading.Ev
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            [sys.executable, "-m", "icnn_rl.cli", *command],
+            [sys.executable, "-m", "icnn_rl", *command],
             env=os.environ | {name: str(threads) for name in _THREADS},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from icnn_rl.runs.configuration import (
     CONFIGS,
     find_preset,
     from_plain,
+    merge,
     read_mapping,
     require_at_least,
     to_plain,
@@ -167,9 +167,9 @@ def suite_cell(name: str, suite: SuiteConfig, task: str, algorithm: str, seed: i
     plain: dict[str, Any] = {}
     for part in (_base(entry.base or algorithm, required=entry.base is not None), entry):
         if preset := part.presets.get(task):
-            _merge(plain, read_mapping(find_preset(preset, "train")))
-        _merge(plain, part.settings)
-        _merge(plain, part.tasks.get(task, {}))
+            merge(plain, read_mapping(find_preset(preset, "train")))
+        merge(plain, part.settings)
+        merge(plain, part.tasks.get(task, {}))
     training = {
         "steps": suite.tasks[task].steps,
         "evaluate_every": suite.evaluate_every,
@@ -177,7 +177,7 @@ def suite_cell(name: str, suite: SuiteConfig, task: str, algorithm: str, seed: i
         "checkpoint_every": suite.checkpoint_every,
         "video": False,
     }
-    _merge(plain, {"env": {"id": task}, "training": training, "seed": seed})
+    merge(plain, {"env": {"id": task}, "training": training, "seed": seed})
     return Cell(name, task, algorithm, from_plain(Config, plain, f"{algorithm} on {task}"))
 
 
@@ -188,14 +188,6 @@ def _base(name: str, required: bool) -> AlgorithmConfig:
             raise ValueError(f"there is no algorithm {name!r} to start from")
         return AlgorithmConfig()
     return from_plain(AlgorithmConfig, read_mapping(path), str(path))
-
-
-def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = deepcopy(value)
 
 
 def _effective_keys(config: Config) -> dict[str, Any]:

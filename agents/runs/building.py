@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import DDPG, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import (
     ActionNoise,
     NormalActionNoise,
@@ -24,7 +25,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.runs.capacity import require_images_that_fit, require_memory, too_large
 from icnn_rl.agents.runs.config import Config, NoiseConfig
+from icnn_rl.agents.runs.named import named_class
 
+BUFFERS = "stable_baselines3.common.buffers"
 RECENT = 10  # episodes that the return shown while training is a mean of
 BASELINES: dict[str, type[OffPolicyAlgorithm]] = {
     "ddpg": DDPG,
@@ -68,6 +71,8 @@ def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> Conca
     arguments |= {
         "learning_rate": LinearSchedule(rate, factor * rate, 1.0),
         "policy_kwargs": dict(vars(config.agent.policy_kwargs)),
+        "replay_buffer_class": _buffer(config.agent.replay_buffer_class),
+        "replay_buffer_kwargs": dict(config.agent.replay_buffer_kwargs),
         "action_noise": _noise(noise, envs) if noise.kind == "ou" else None,
         "exploration_noise": noise.sigma,
         "exploration_temperature": noise.temperature if noise.kind == "boltzmann" else None,
@@ -90,6 +95,8 @@ def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPol
         )
     # A copy, as stable-baselines3 adds to policy_kwargs.
     arguments = deepcopy(config.baseline) | {"seed": config.seed, "device": config.device}
+    if "replay_buffer_class" in arguments:
+        arguments["replay_buffer_class"] = _buffer(arguments["replay_buffer_class"])
     if config.algorithm in DETERMINISTIC:
         arguments["action_noise"] = _noise(config.noise, envs)
     try:
@@ -100,6 +107,13 @@ def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPol
     if model.train_freq.frequency < 1:
         raise ValueError(f"baseline: train_freq: expected at least 1, got {model.train_freq[0]}")
     return model
+
+
+def _buffer(name: str | None) -> type[ReplayBuffer] | None:
+    if name is None:
+        return None
+    name = "HerReplayBuffer" if name == "her" else name
+    return named_class(name, ["stable_baselines3", BUFFERS], "replay_buffer_class")
 
 
 def _policy(observations: spaces.Space[Any]) -> str:

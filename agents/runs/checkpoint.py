@@ -180,7 +180,8 @@ def begin_episode(model: OffPolicyAlgorithm) -> None:
 def _buffer_state(model: OffPolicyAlgorithm) -> dict[str, Any]:
     buffer = model.replay_buffer
     assert buffer is not None
-    arrays = {name: array[: buffer.size()] for name, array in _arrays(buffer).items()}
+    # One more than there are: under optimize_memory_usage the last observation stands there.
+    arrays = {name: array[: buffer.size() + 1] for name, array in _arrays(buffer).items()}
     return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
 
 
@@ -196,7 +197,9 @@ def _restore_buffer(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
 
 
 def _arrays(buffer: object) -> dict[str, np.ndarray]:
-    return {k: v for k, v in _flat(vars(buffer)).items() if isinstance(v, np.ndarray)}
+    """The numbers in a replay buffer, without the infos that one for hindsight may keep."""
+    arrays = {k: v for k, v in _flat(vars(buffer)).items() if isinstance(v, np.ndarray)}
+    return {name: array for name, array in arrays.items() if array.dtype != object}
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

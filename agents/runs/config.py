@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from icnn_rl.agents.concave_q import ConcaveQ
 from icnn_rl.agents.policies import ConcaveQPolicy
@@ -11,14 +11,11 @@ from icnn_rl.agents.solver import ACTING, TARGET, SolverSettings
 from icnn_rl.runs.configuration import arguments_of, require_at_least, require_positive
 
 # Arguments that are no keys of a configuration.
-NO_PLAIN_DATA = {
-    *("replay_buffer_class", "replay_buffer_kwargs", "optimizer_class"),
-    *("features_extractor_class", "features_extractor_kwargs"),
-}
+NO_PLAIN_DATA = {"optimizer_class", "features_extractor_class", "features_extractor_kwargs"}
 SET_BY_THE_RUN = {
     *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"),
     *("action_noise", "exploration_noise", "exploration_temperature"),  # by the section noise
-    *("optimize_memory_usage", "stats_window_size"),
+    "stats_window_size",
 }
 SET_BY_CONCAVE_Q = {
     *("observation_space", "action_space", "lr_schedule", "normalize_images"),
@@ -56,7 +53,11 @@ class EnvironmentConfig:
     Args:
         id: of the Gymnasium environment; ``module:Name-v0`` imports the module first.
         kwargs: further arguments of ``gymnasium.make``.
+        wrappers: around the task, the innermost first: names of classes in ``gymnasium.wrappers``,
+            or ``module.Class``; with arguments, ``{NAME: {ARGUMENT: VALUE}}``.
         n_envs: copies of the environment, stepped together.
+        vec_env: where they are stepped: one after the other (``dummy``), or each in a process of
+            its own (``subproc``), which pays for slow tasks.
         normalize_observations: whether observations are scaled by their running mean and variance.
         normalize_rewards: whether rewards are scaled by the running deviation of the return.
         reward_scale: factor on the rewards that the agent learns from; returns are reported
@@ -66,7 +67,9 @@ class EnvironmentConfig:
 
     id: str = "Pendulum-v1"
     kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str | dict[str, Any], ...] = ()
     n_envs: int = 1
+    vec_env: Literal["dummy", "subproc"] = "dummy"
     normalize_observations: bool = False
     normalize_rewards: bool = False
     reward_scale: float = 1.0
@@ -92,12 +95,17 @@ class AgentConfig(arguments_of(ConcaveQ, SET_BY_THE_RUN | NO_PLAIN_DATA)):  # ty
             straight line from the beginning; 1 for a constant rate.
         train_freq: steps between updates.
         policy_kwargs: the critics and their optimiser.
+        replay_buffer_class: a name in ``stable_baselines3``, such as ``HerReplayBuffer`` (or
+            ``her``) for tasks with goals, or ``module.Class``.
+        replay_buffer_kwargs: its arguments.
     """
 
     learning_rate: float = 1e-3
     learning_rate_end_factor: float = 1.0
     train_freq: int = 1
     policy_kwargs: PolicyConfig = field(default_factory=PolicyConfig)
+    replay_buffer_class: str | None = None
+    replay_buffer_kwargs: dict[str, Any] = field(default_factory=dict)
     solver: SolverSettings = TARGET
     acting_solver: SolverSettings = ACTING
 
@@ -143,6 +151,9 @@ class TrainingConfig:
             time limit of its own.
         checkpoint_every: period of the checkpoints; there is also one before each evaluation, and
             one at the end.
+        callbacks: further ones, called at each step: names of classes in
+            ``stable_baselines3.common.callbacks``, or ``module.Class``, with arguments as for
+            ``env.wrappers``. Checkpoints do not hold their state.
         video: whether to film the trained agent where the task renders.
     """
 
@@ -153,6 +164,7 @@ class TrainingConfig:
     evaluation_envs: int = 10
     evaluation_max_steps: int = 10_000
     checkpoint_every: int = 25_000
+    callbacks: tuple[str | dict[str, Any], ...] = ()
     video: bool = True
 
     def __post_init__(self) -> None:
@@ -179,6 +191,14 @@ class Config:
         track: whether metrics go to Weights & Biases, offline without a login.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {  # keys of version 0.1
+        "agent.network": "agent.policy_kwargs",
+        "agent.solver.method": "agent.solver.name",
+        "agent.acting_solver.method": "agent.acting_solver.name",
+        "agent.beta1": "agent.policy_kwargs.optimizer_kwargs.betas",
+        "agent.weight_decay": "agent.policy_kwargs.optimizer_kwargs.weight_decay",
+    }
+
     env: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     algorithm: Literal["concave_q", "ddpg", "td3", "sac", "tqc", "crossq"] = "concave_q"
     agent: AgentConfig = field(default_factory=AgentConfig)
@@ -193,9 +213,11 @@ class Config:
     def __post_init__(self) -> None:
         require_at_least(0, "", self, "seed")
         require_at_least(1, "", self, "threads")
-        if self.training.evaluation_envs == 0 and self.env.n_envs > 1:
+        shared = self.env.n_envs == 1 and self.env.vec_env == "dummy"
+        if self.training.evaluation_envs == 0 and not shared:
             raise ValueError(
-                "training.evaluation_envs: expected 1 or more, as env.n_envs is, got 0"
+                "training.evaluation_envs: expected at least 1 where env.n_envs is more than 1 or "
+                "env.vec_env is subproc, got 0"
             )
         if self.baseline and self.algorithm == "concave_q":
             raise ValueError("baseline is for the other algorithms; concave_q has its own: agent")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Any
 
@@ -13,9 +15,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import TransformReward
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from icnn_rl.agents.runs.config import Config, ConstraintConfig, EnvironmentConfig
+from icnn_rl.agents.runs.named import named_class, with_arguments
 from icnn_rl.agents.runs.snapshot import ResumableEnv
 from icnn_rl.envs.constraints import ActionBall, PowerLimit, RampLimits
 from icnn_rl.runs.process import TaskError, task_code
@@ -36,13 +40,14 @@ def make_environment(
     """
     _log_mujoco_warnings()
     rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-    try:
-        with task_code(f"the task {config.id!r} cannot be made"):
-            env: gym.Env[Any, Any] = Task(gym.make(config.id, **config.kwargs | rendering))
-    except TaskError as error:
-        if (reason := _wrong_with_arguments(error.__cause__)) is None:
-            raise
-        raise ValueError(f"env.id: cannot make {config.id!r}: {reason}") from None
+    with _made(f"env.id: cannot make {config.id!r}", f"the task {config.id!r} cannot be made"):
+        env = gym.make(config.id, **config.kwargs | rendering)
+    for entry in config.wrappers:
+        name, arguments = with_arguments(entry, "env.wrappers")
+        wrapper = named_class(name, ["gymnasium.wrappers"], "env.wrappers")
+        with _made(f"env.wrappers: {name}", f"the wrapper {name!r} cannot be made"):
+            env = wrapper(env, **arguments)
+    env = Task(env)
     try:
         _require_learnable(config.id, env)
         return env if config.constraint is None else _constrained(env, config.constraint)
@@ -65,10 +70,21 @@ class Task(gym.Wrapper[Any, Any, Any, Any]):
             return self.env.step(action)
 
 
+@contextmanager
+def _made(key: str, message: str) -> Iterator[None]:
+    """Within, an error is of the configuration's key, or of the task's code."""
+    try:
+        with task_code(message):
+            yield
+    except TaskError as error:
+        if (reason := _wrong_with_arguments(error.__cause__)) is None:
+            raise
+        raise ValueError(f"{key}: {reason}") from None
+
+
 def _wrong_with_arguments(error: BaseException | None) -> str | None:
-    """What is wrong with the arguments of ``gymnasium.make``; None if the task's code failed."""
-    assert error is not None
-    trace = error.__traceback__
+    """What is wrong with the arguments of a constructor; None if its own code failed."""
+    trace = error.__traceback__ if error is not None else None
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
@@ -77,7 +93,7 @@ def _wrong_with_arguments(error: BaseException | None) -> str | None:
     library = os.environ.get("MUJOCO_GL")
     if library and package in ("mujoco", "OpenGL", "glfw", "ctypes"):
         return f"MUJOCO_GL={library} is no graphics library that works here ({text})"
-    known = isinstance(error, gym.error.Error) or package == "gymnasium"
+    known = isinstance(error, gym.error.Error) or package in ("gymnasium", "icnn_rl")
     return text if known else None
 
 
@@ -103,14 +119,17 @@ def make_training_environment(config: EnvironmentConfig) -> ResumableEnv:
     return ResumableEnv(env)
 
 
-def make_training_environments(config: Config, vectorize: Vectorize = DummyVecEnv) -> VecEnv:
+def make_training_environments(config: Config, vectorize: Vectorize | None = None) -> VecEnv:
     """``n_envs`` copies of the task as the configuration describes them, normalised if it says so.
 
     Args:
         config: of the run.
-        vectorize: makes a vectorised environment from functions that make one environment each.
+        vectorize: makes a vectorised environment from functions that make one environment each; by
+            default as the configuration says.
     """
     make = partial(make_training_environment, config.env)
+    if vectorize is None:
+        vectorize = Processes if config.env.vec_env == "subproc" else DummyVecEnv
     envs = vectorize([make] * config.env.n_envs)
     observations, rewards = config.env.normalize_observations, config.env.normalize_rewards
     if observations or rewards:
@@ -119,6 +138,43 @@ def make_training_environments(config: Config, vectorize: Vectorize = DummyVecEn
         gamma = config.agent.gamma if is_ours else config.baseline.get("gamma", default)
         envs = VecNormalize(envs, norm_obs=observations, norm_reward=rewards, gamma=gamma)
     return envs
+
+
+class Processes(SubprocVecEnv):
+    """Environments in processes of their own, where Ctrl-C does not end them before their run."""
+
+    def __init__(self, makers: list[Callable[[], gym.Env[Any, Any]]]) -> None:
+        makers[0]().close()  # an error is raised here, not in a process
+        super().__init__([partial(_undisturbed, make) for make in makers])
+
+    def reset(self) -> VecEnvObs:
+        """Begin an episode in each."""
+        with _alive():
+            return super().reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """The results of a step."""
+        with _alive():
+            return super().step_wait()
+
+    def close(self) -> None:
+        """End the processes."""
+        with suppress(EOFError, OSError):  # of one that has ended
+            super().close()
+
+
+def _undisturbed(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make()
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        message = "a process of the task has ended; its error is shown above"
+        raise TaskError(message, "") from None
 
 
 @cache

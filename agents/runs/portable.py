@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from icnn_rl.agents.runs.building import build_agent
 from icnn_rl.agents.runs.checkpoint import fill, running_statistics
 from icnn_rl.agents.runs.config import Config
 from icnn_rl.agents.runs.environments import make_training_environments
+from icnn_rl.agents.runs.named import with_arguments
 from icnn_rl.runs.configuration import from_plain, to_plain
 from icnn_rl.runs.process import require_device
 from icnn_rl.runs.storage import brief, read_json, read_tensors, write_json, write_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = "icnn-rl model 1"
+_TRUSTED = ("icnn_rl", "gymnasium", "stable_baselines3", "sb3_contrib")
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +101,22 @@ def load_portable(
     tensors = read_tensors(path, ("policy", "normalizer"), FORMAT)
     if environment not in (None, config.env.id):
         raise ValueError(f"the agent in {folder} is for {config.env.id!r}, not {environment!r}")
-    if environment is None and ":" in config.env.id:
+    if environment is None and (modules := _foreign_modules(config)):
         raise ValueError(
-            f"the agent's task {config.env.id!r} is in a module, whose import would run code: "
-            f"allow it with --env {config.env.id}"
+            f"the agent's task {config.env.id!r} is in the module {modules[0]!r}, whose import "
+            f"would run code: allow it with --env {config.env.id}"
         )
     device = _usable_device(config.device, str(folder / DESCRIPTION))
-    config = replace(config, env=replace(config.env, n_envs=1), device=device)
-    model = build_agent(config, make_training_environments(config), buffer_size=1)
+    env = replace(config.env, n_envs=1, vec_env="dummy")
+    config = replace(config, env=env, device=device)
+    envs = make_training_environments(config)
+    no_buffer: dict[str, Any] = {
+        "buffer_size": 1,
+        "replay_buffer_class": None,
+        "replay_buffer_kwargs": None,
+        "optimize_memory_usage": False,
+    }
+    model = build_agent(config, envs, **no_buffer)
     assert model.env is not None
     model.env.close()  # the caller's environments may be the only ones that the task allows
     try:
@@ -115,6 +126,14 @@ def load_portable(
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path} does not fit {DESCRIPTION}: {brief(error)}") from None
     return model, config
+
+
+def _foreign_modules(config: Config) -> list[str]:
+    """The modules of the task that belong to none of the packages that are imported anyway."""
+    task = config.env.id.rpartition(":")[0]
+    wrappers = (with_arguments(entry, "env.wrappers")[0] for entry in config.env.wrappers)
+    modules = [task, *(name.replace(":", ".").rpartition(".")[0] for name in wrappers)]
+    return [module for module in modules if module and module.partition(".")[0] not in _TRUSTED]
 
 
 def _usable_device(name: str, file: str) -> str:

@@ -27,7 +27,7 @@ from icnn_rl.agents.runs.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
-from icnn_rl.agents.runs.config import Config
+from icnn_rl.agents.runs.config import AgentConfig, Config
 from icnn_rl.agents.runs.environments import (
     Vectorize,
     make_environment,
@@ -35,6 +35,7 @@ from icnn_rl.agents.runs.environments import (
     make_training_environments,
 )
 from icnn_rl.agents.runs.evaluation import LOGGED_AS, evaluate, opened, play, try_out
+from icnn_rl.agents.runs.named import named_class, with_arguments
 from icnn_rl.agents.runs.outputs import (
     AgentFolder,
     EventWriter,
@@ -64,14 +65,15 @@ _PACKAGES = (
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, run: Path, console: Console, vectorize: Vectorize = DummyVecEnv) -> None:
+def train(config: Config, run: Path, console: Console, vectorize: Vectorize | None = None) -> None:
     """Train from the first step, and write everything into a new folder.
 
     Args:
         config: of the run.
         run: the folder, empty or not there yet.
         console: where progress is shown.
-        vectorize: makes a vectorised environment from functions that make one environment each.
+        vectorize: makes a vectorised environment from functions that make one environment each; by
+            default as the configuration says.
 
     Raises:
         ValueError: the folder is not empty, the task or an argument of the agent is wrong, or the
@@ -80,6 +82,7 @@ def train(config: Config, run: Path, console: Console, vectorize: Vectorize = Du
     """
     folder = AgentFolder(run)
     folder.require_empty()
+    _require_used(config)
     _require_device(config)
     model = _build(config, vectorize)
     config = _try_evaluation(model, config)
@@ -93,7 +96,7 @@ def resume(
     console: Console,
     steps: int | None = None,
     track: bool = False,
-    vectorize: Vectorize = DummyVecEnv,
+    vectorize: Vectorize | None = None,
     device: str | None = None,
 ) -> None:
     """Continue from the last checkpoint of a run, as if it had not stopped.
@@ -105,7 +108,8 @@ def resume(
         console: where progress is shown.
         steps: new total of steps; by default that of the configuration.
         track: whether to track the run from here on, also if it was not tracked before.
-        vectorize: makes a vectorised environment from functions that make one environment each.
+        vectorize: makes a vectorised environment from functions that make one environment each; by
+            default as the configuration says.
         device: where the networks live from here on; by default as before.
 
     Raises:
@@ -144,12 +148,22 @@ def resume(
         _learn(model, config, folder, console, checkpoint)
 
 
+def _require_used(config: Config) -> None:
+    """Refuse arguments of ConcaveQ for a new run of another algorithm."""
+    given, default = vars(config.agent), vars(AgentConfig())
+    if config.algorithm != "concave_q" and given != default:
+        key = next(name for name in given if given[name] != default[name])
+        raise ValueError(
+            f"agent.{key} is for concave_q; arguments of {config.algorithm} are in baseline"
+        )
+
+
 def _require_device(config: Config) -> None:
     if config.device != "auto":
         require_device(config.device)
 
 
-def _build(config: Config, vectorize: Vectorize) -> OffPolicyAlgorithm:
+def _build(config: Config, vectorize: Vectorize | None) -> OffPolicyAlgorithm:
     torch.set_num_threads(config.threads)
     return build_agent(config, make_training_environments(config, vectorize))
 
@@ -183,7 +197,7 @@ def _learn(
         with stop_requests() as stop, ProgressDisplay(console, steps, done) as display:
             callback = RunCallback(config, run, records, display, stop, exact, checkpoint)
             # There are at most as many episodes as steps, so only the callback writes logs.
-            model.learn(steps, callback, log_interval=steps + 1)
+            model.learn(steps, [callback, *_callbacks(config)], log_interval=steps + 1)
             callback.finish()
         _close_environments(model)  # before the video, as the task may allow one instance alone
         curve = draw_learning_curve(run, f"{config.env.id}, seed {config.seed}")
@@ -194,6 +208,19 @@ def _learn(
     finally:
         model.logger.close()
         _close_environments(model)
+
+
+def _callbacks(config: Config) -> list[BaseCallback]:
+    """The user's own."""
+    key, home = "training.callbacks", "stable_baselines3.common.callbacks"
+    callbacks = []
+    for entry in config.training.callbacks:
+        name, arguments = with_arguments(entry, key)
+        try:
+            callbacks.append(named_class(name, [home], key)(**arguments))
+        except TypeError as error:
+            raise ValueError(f"{key}: {error}") from None
+    return callbacks
 
 
 def _close_environments(model: OffPolicyAlgorithm) -> None:
@@ -214,13 +241,14 @@ def _try_evaluation(model: OffPolicyAlgorithm, config: Config) -> Config:
         The configuration; without environments for evaluations, if they cannot be opened.
     """
     training = config.training
+    assert model.env is not None
     with ExitStack() as stack:
         envs = [] if training.evaluation_envs else [_training_environment(model)]
         if not envs:
             try:
                 envs = stack.enter_context(opened(lambda: make_environment(config.env), training))
             except (ValueError, TaskError) as error:
-                if config.env.n_envs > 1:
+                if not isinstance(model.env.unwrapped, DummyVecEnv) or model.n_envs > 1:
                     raise
                 logger.warning(
                     "evaluations are played in the environment of training, as %d more could not "

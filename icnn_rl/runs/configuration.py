@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, is_dataclass, make_dataclass
+import re
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import MISSING, asdict, fields, is_dataclass, make_dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from inspect import getmodule, signature
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import MappingProxyType, NoneType, SimpleNamespace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -52,6 +56,19 @@ def find_preset(name: str, command: str) -> Path:
     raise ValueError(f"there is no preset {name!r}; {hint}")
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
+    """YAML in which ``1e5`` is a number, as everywhere else: an integer, since it is one."""
+
+
+def _exponential(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    value = float(loader.construct_scalar(node))
+    return int(value) if value.is_integer() else value
+
+
+_Loader.add_implicit_resolver("!exponential", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), None)
+_Loader.add_constructor("!exponential", _exponential)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """The content of a YAML file.
 
@@ -67,7 +84,7 @@ def mapping_in(text: str, name: str) -> dict[str, Any]:
     Raises: as ``read_mapping``.
     """
     try:
-        plain = yaml.safe_load(text)
+        plain = yaml.load(text, _Loader)
         # Aliases can make a short text a tree without end.
         if any(True for _ in islice(_values(plain), _MAX_VALUES, None)):
             raise ValueError(f"it has more than {_MAX_VALUES} values")
@@ -102,34 +119,63 @@ def arguments_of(kind: type[Any], leave_out: Collection[str]) -> type[Any]:
 
 
 def config_parser(config_class: type[Any], **kwargs: Any) -> ArgumentParser:
-    """A parser of ``--config FILE`` and of every key of a configuration, dotted.
+    """A parser of ``--config FILE`` and of every key of a configuration, dotted; for its help.
 
     Args:
         config_class: dataclass of the configuration.
-        kwargs: further arguments of the parser. It raises its errors.
+        kwargs: further arguments of the parser.
     """
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, **kwargs)
+    parser = ArgumentParser(allow_abbrev=False, **kwargs)
     parser.add_argument("--config", action="config", help="YAML file to start from")
     parser.add_class_arguments(config_class, as_group=False)
     return parser
 
 
-def parse_config(config_class: type[C], arguments: list[str]) -> C:
+def parse_config(
+    config_class: type[C],
+    arguments: Sequence[str],
+    start: Mapping[str, Any] = MappingProxyType({}),
+    source: str = "",
+    options: Collection[str] = (),
+) -> C:
     """The configuration that command line arguments give.
 
     Args:
         config_class: its dataclass.
-        arguments: ``--config=FILE`` and ``--KEY=VALUE``; later ones override earlier ones.
+        arguments: ``--config=FILE`` and ``--KEY=VALUE``, VALUE being YAML, or for a section the
+            name of a YAML file; later ones override earlier ones.
+        start: nested values that they override.
+        source: where these are from, for error messages.
+        options: what else might have been meant by an unknown key.
 
     Raises:
         ValueError: a key is unknown, or a value is not of its type.
     """
-    try:
-        values = config_parser(config_class).parse_args(arguments).as_dict()
-    except ArgumentError as error:
-        hint = "; `--help` lists the keys" if "unrecognized" in str(error) else ""
-        raise ValueError(_one_line(error) + hint) from None
-    del values["config"]
+    values = _checked(config_class, dict(start), source)
+    tokens = deque(arguments)
+    while tokens:
+        name, equals, text = (token := tokens.popleft()).partition("=")
+        key = name.removeprefix("--")
+        annotation = _annotation(config_class, key)
+        if not token.startswith("--"):
+            raise ValueError(f"expected --KEY VALUE, got {token!r}")
+        if not equals:
+            if tokens and not tokens[0].startswith("--"):
+                text = tokens.popleft()
+            elif annotation is bool:
+                text = "true"
+            else:
+                raise ValueError(f"{name}: expected a value behind it")
+        source = ""
+        if key == "config":
+            source = text
+            plain = read_mapping(_existing(text))
+        elif _section(annotation) is not None and text.endswith((".yaml", ".yml")):
+            source = text
+            plain = _nested(key, read_mapping(_existing(text)))
+        else:
+            plain = _nested(key, _from_text(text, annotation, name))
+        merge(values, _checked(config_class, plain, source, options))
     return _build(config_class, values)
 
 
@@ -142,14 +188,18 @@ def from_plain(config_class: type[C], plain: dict[str, Any], name: str = "the co
         name: of the configuration in error messages.
 
     Raises:
-        ValueError: a key is unknown, or a value is not of its type.
+        ValueError: a key is unknown or missing, or a value is not of its type.
     """
-    try:
-        values = config_parser(config_class).parse_object(plain).as_dict()
-    except ArgumentError as error:
-        raise ValueError(f"{name}: {_one_line(error)}") from None
-    del values["config"]
-    return _build(config_class, values)
+    return _build(config_class, _checked(config_class, plain, name), name)
+
+
+def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Put nested values into others of the same keys, in place."""
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = deepcopy(value)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -161,31 +211,149 @@ def _plain_dict(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
-# jsonargparse's ``instantiate`` accepts null for a section, and hides errors in optional sections.
-def _build(config_class: type[C], values: dict[str, Any]) -> C:
+def _existing(name: str) -> Path:
+    if not Path(name).is_file():
+        raise ValueError(f"the configuration file {name!r} does not exist")
+    return Path(name)
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """A mapping with one value, at a dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _from_text(text: str, annotation: Any, name: str) -> Any:
+    try:
+        value = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError(f"{name}: {text!r} is no YAML") from None
+    literal = get_origin(annotation) is Literal or str in (annotation, *get_args(annotation))
+    return text if literal and value is not None and not isinstance(value, dict | list) else value
+
+
+def _section(annotation: Any) -> type[Any] | None:
+    """The dataclass of a section, also of one that may be null."""
+    kinds = (
+        [annotation, *get_args(annotation)] if NoneType in get_args(annotation) else [annotation]
+    )
+    return next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
+
+
+def _annotation(config_class: type[Any], key: str) -> Any:
+    """The type of a dotted key; None for a key that is unknown or inside a dict."""
+    annotation: Any = config_class
+    for part in key.split("."):
+        if (section := _section(annotation)) is None:
+            return None
+        annotation = get_type_hints(section).get(part)
+    return annotation
+
+
+def _checked(
+    config_class: type[Any], plain: Any, source: str, options: Collection[str] = ()
+) -> dict[str, Any]:
+    """The values with their types, in nested dicts, of the keys that are given."""
+    where = f"{source}: " if source else ""
+
+    def section(kind: type[Any], plain: Any, path: str) -> dict[str, Any]:
+        if not isinstance(plain, dict):
+            key = f"{path.removesuffix('.')}: " if path else ""
+            got = brief(repr(plain), 100)
+            raise ValueError(f"{where}{key}expected a mapping of keys to values, got {got}")
+        types = get_type_hints(kind)
+        names = {field.name for field in fields(kind)}
+        for key in plain:
+            if key not in names:
+                hint = _meant(config_class, f"{path}{key}", options)
+                raise ValueError(f"{where}unknown key {path}{key}; {hint}")
+        return {key: value(types[key], plain[key], f"{path}{key}") for key in plain}
+
+    def value(annotation: Any, plain: Any, key: str) -> Any:
+        if (kind := _section(annotation)) is not None:
+            optional = kind is not annotation
+            return None if plain is None and optional else section(kind, plain, f"{key}.")
+        match get_args(annotation):
+            case [_, item] if is_dataclass(item) and isinstance(plain, dict):  # dict[str, item]
+                return {name: value(item, part, f"{key}.{name}") for name, part in plain.items()}
+        try:
+            if plain is None and NoneType not in get_args(annotation):
+                raise ArgumentError(None, "null")  # which jsonargparse accepts everywhere
+            typed = _parser(annotation).parse_object({"value": plain}).value
+        except (ArgumentError, OverflowError):
+            got = brief(repr(plain), 100)
+            raise ValueError(
+                f"{where}{key}: expected {_described(annotation)}, got {got}"
+            ) from None
+        if isinstance(typed, int) and abs(typed) >= _MAX_INTEGER:
+            got = brief(typed, 20)
+            raise ValueError(f"{where}{key}: expected an integer of 64 bits, got {got}")
+        return typed
+
+    return section(config_class, plain, "")
+
+
+@cache
+def _parser(annotation: Any) -> ArgumentParser:
+    """A parser of a value of one type."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=annotation)
+    return parser
+
+
+def _described(annotation: Any) -> str:
+    """A type in words."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin is tuple:
+        return f"a list of {_described(parts[0])}"
+    if origin is dict:
+        return "a mapping"
+    if parts:  # of a union
+        return " or ".join(_described(part) for part in parts)
+    return "null" if annotation is NoneType else str(getattr(annotation, "__name__", annotation))
+
+
+def _meant(config_class: type[Any], key: str, options: Collection[str]) -> str:
+    """What an unknown key may have been meant to be."""
+    for old, new in getattr(config_class, "RENAMED", {}).items():
+        if key == old or key.startswith(f"{old}."):
+            return f"it is now {new}{key.removeprefix(old)}"
+    known = list(_keys(config_class))
+    last = key.rpartition(".")[2]
+    same = [other for other in known if other.rpartition(".")[2] == last]
+    close = same or get_close_matches(key, [*known, *options], n=1)
+    return f"did you mean {close[0]}?" if close else "`--help` lists the keys"
+
+
+def _keys(config_class: type[Any], path: str = "") -> Iterator[str]:
+    """All keys of a configuration, dotted."""
     types = get_type_hints(config_class)
-    return config_class(**{name: _value(types[name], name, v) for name, v in values.items()})
+    for name in (field.name for field in fields(config_class)):
+        annotation = types[name]
+        yield f"{path}{name}"
+        if (kind := _section(annotation)) is not None:
+            yield from _keys(kind, f"{path}{name}.")
 
 
-def _value(annotation: Any, name: str, value: Any) -> Any:
-    """A plain value as its annotation asks for: dicts become dataclasses."""
-    if isinstance(annotation, type) and is_dataclass(annotation):
-        if not isinstance(value, dict):
-            raise ValueError(f"{name} has to be a mapping of keys to values, not {value!r}")
-        return _build(annotation, value)
-    match get_args(annotation):
-        case [_, item] if is_dataclass(item):  # dict[str, item]
-            return {key: _value(item, f"{name}.{key}", part) for key, part in value.items()}
-        case [item, _] if is_dataclass(item) and value is not None:  # item | None
-            return _value(item, name, value)
-    if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
-        raise ValueError(f"{name}: expected an integer of 64 bits, got {brief(value, 20)}")
-    return value
+def _build(config_class: type[C], values: dict[str, Any], name: str = "the configuration") -> C:
+    types = get_type_hints(config_class)
+    for field in fields(config_class):  # type: ignore[arg-type]
+        needed = field.default is MISSING and field.default_factory is MISSING
+        if needed and field.name not in values:
+            raise ValueError(f"{name}: {field.name} is missing")
 
+    def build(annotation: Any, value: Any) -> Any:
+        if (kind := _section(annotation)) is not None and value is not None:
+            return _build(kind, value, name)
+        match get_args(annotation):
+            case [_, item] if is_dataclass(item):
+                return {key: build(item, part) for key, part in value.items()}
+        return value
 
-def _one_line(error: Exception) -> str:
-    message = brief(error, 600)
-    return message.replace("Parser key ", "key ").replace("<class '", "").replace("'>", "")
+    return config_class(**{key: build(types[key], value) for key, value in values.items()})
 
 
 def require_at_least(least: float, section: str, config: object, *names: str) -> None:

@@ -79,6 +79,7 @@ class RunFolder:
             "command": sys.argv,
             "seed": config["seed"],
             "commit": installed_commit(),
+            "folder": {"path": str(Path.cwd()), "commit": commit_of(Path.cwd())},
             "python": platform.python_version(),
             "platform": platform.platform(),
             "packages": {package: version(package) for package in packages},
@@ -202,13 +203,29 @@ def installed_commit(module: Path = Path(__file__)) -> str:
         The hash; ``unknown`` if the package is not installed from a checkout in place.
     """
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(module.parents[2]), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    folder = module.parents[2]
     try:
-        git("ls-files", "--error-unmatch", str(module))  # not just some checkout around it
-        modified = git("status", "--porcelain", "--", "agents", "configs", "envs", "icnn_rl")
-        return git("rev-parse", "HEAD") + ("-modified" if modified else "")
+        _git(folder, "ls-files", "--error-unmatch", str(module))  # not just some checkout around it
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return commit_of(folder, "agents", "configs", "envs", "icnn_rl") or "unknown"
+
+
+def commit_of(folder: Path, *parts: str) -> str | None:
+    """The git commit of a folder, with ``-modified`` if files that git knows are changed.
+
+    Args:
+        folder: in a checkout; the commit is None if it is in none.
+        parts: of the checkout, which alone count; there new files are changes, too.
+    """
+    try:
+        new = [] if parts else ["--untracked-files=no"]
+        modified = _git(folder, "status", "--porcelain", *new, "--", *parts)
+        return _git(folder, "rev-parse", "HEAD") + ("-modified" if modified else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
