@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
@@ -180,9 +181,7 @@ def begin_episode(model: OffPolicyAlgorithm) -> None:
 def _buffer_state(model: OffPolicyAlgorithm) -> dict[str, Any]:
     buffer = model.replay_buffer
     assert buffer is not None
-    # One more than there are: under optimize_memory_usage the last observation stands there.
-    arrays = {name: array[: buffer.size() + 1] for name, array in _arrays(buffer).items()}
-    return {"position": buffer.pos, "full": buffer.full, "arrays": arrays}
+    return {"position": buffer.pos, "full": buffer.full, "arrays": _filled(buffer)}
 
 
 def _restore_buffer(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
@@ -193,13 +192,18 @@ def _restore_buffer(model: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
     size = buffer.size()
     if not 0 <= buffer.pos < buffer.buffer_size:
         raise ValueError(f"its replay buffer holds {size} steps, not {buffer.buffer_size}")
-    fill(state["arrays"], {name: array[:size] for name, array in _arrays(buffer).items()})
+    fill(state["arrays"], _filled(buffer))
 
 
-def _arrays(buffer: object) -> dict[str, np.ndarray]:
-    """The numbers in a replay buffer, without the infos that one for hindsight may keep."""
+def _filled(buffer: ReplayBuffer) -> dict[str, np.ndarray]:
+    """The part of a replay buffer's arrays that is in use.
+
+    The infos that a buffer for hindsight may keep are no numbers, and left out.
+    """
+    # Under optimize_memory_usage the observation after the last step stands behind it.
+    size = buffer.size() + buffer.optimize_memory_usage
     arrays = {k: v for k, v in _flat(vars(buffer)).items() if isinstance(v, np.ndarray)}
-    return {name: array for name, array in arrays.items() if array.dtype != object}
+    return {name: array[:size] for name, array in arrays.items() if array.dtype != object}
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
