@@ -33,7 +33,7 @@ PLACE = spaces.Box(-1, 1, (2,), np.float32)
 
 
 class Reach(gym.Env):
-    """Go to a goal in the plane, within ten steps."""
+    """Go to a goal in the plane."""
 
     observation_space = spaces.Dict(
         {"observation": PLACE, "achieved_goal": PLACE, "desired_goal": PLACE}
@@ -81,10 +81,13 @@ class Broken(Reach):
         raise ValueError("no reply from robot 7")
 
 
-gym.register("Broken-v0", Broken, max_episode_steps=10)
-gym.register("Reach-v0", Reach, max_episode_steps=10)
-gym.register("Pixels-v0", Pixels, max_episode_steps=10)
+gym.register("Broken-v0", Broken)
+gym.register("Reach-v0", Reach)
+gym.register("Pixels-v0", Pixels)
 '''
+
+
+TEN_STEPS = "--env.kwargs.max_episode_steps=10"
 
 
 @pytest.fixture
@@ -117,7 +120,7 @@ def test_a_task_with_goals_is_trained_with_hindsight(
     options: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = "my_tasks:Reach-v0"
-    assert train(Path("run"), 120, *options, env=task) == 0
+    assert train(Path("run"), 120, TEN_STEPS, *options, env=task) == 0
     last = evaluations(here / "run")[-1]
     assert 0 <= float(last["success_rate"]) <= 1
     assert float(last["return_mean"]) >= -10
@@ -144,8 +147,8 @@ def test_images_are_learned_from_through_wrappers(here: Path) -> None:
         "--agent.optimize_memory_usage=true",
         "--agent.replay_buffer_kwargs={handle_timeout_termination: false}",
     ]
-    command = ["train", "--env=my_tasks:Pixels-v0", "--steps=50", "--run-dir=run", *TINY]
-    assert main([*command, *options, *saving]) == 0
+    task = "my_tasks:Pixels-v0"
+    assert train(Path("run"), 50, TEN_STEPS, *options, *saving, env=task) == 0
     agent = ConcaveQ.load(here / "run" / "model.zip")
     assert agent.observation_space.shape == (4, 40, 48)
     assert "next_observations" not in state(here / "run")["buffer"]["arrays"]

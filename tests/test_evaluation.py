@@ -61,6 +61,8 @@ class Simulator(gym.Env[np.ndarray, np.ndarray]):
         self.open.discard(id(self))
 
 
+NO_LIMIT = "--env.kwargs.max_episode_steps=null"
+
 TASKS: dict[str, dict[str, Any]] = {
     "Licences-v0": {},
     "OneLicence-v0": {"licences": 1},
@@ -126,7 +128,7 @@ def test_several_environments_of_training_cannot_be_evaluated_in(
 def test_an_episode_without_end_is_cut_and_announced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--training.evaluation_max_steps=25"]
+    options = ["--training.evaluation_max_steps=25", NO_LIMIT]
     assert train(tmp_path / "run", 60, *options, env="Endless-v0") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 episodes were cut, as they did not end in 25 steps" in said
@@ -136,14 +138,14 @@ def test_an_episode_without_end_is_cut_and_announced(
 def test_a_time_limit_is_not_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path / "run", 60, "--training.evaluation_max_steps=25") == 0
     assert "were cut" not in capsys.readouterr().out
-    assert evaluations(tmp_path / "run")[-1]["length_mean"] == "200.0"
+    assert evaluations(tmp_path / "run")[-1]["length_mean"] == "70.0"
 
 
 def test_a_request_to_stop_is_honoured_inside_an_evaluation(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    options = ["--training.evaluate_every=50", "--training.evaluation_max_steps=200"]
+    options = ["--training.evaluate_every=50", "--training.evaluation_max_steps=200", NO_LIMIT]
     assert train(run, 100, *options, env="Stopped-v0") == 130
     captured = capfd.readouterr()
     assert "stopping" in captured.err
