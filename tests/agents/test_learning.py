@@ -139,7 +139,7 @@ def test_without_target_networks_both_states_are_normalised_as_one_batch() -> No
 
 def test_without_target_networks_it_learns_too() -> None:
     options = {"learning_starts": 100, "batch_size": 128, "learning_rate": 3e-3}
-    model = ConcaveQ("MlpPolicy", Bandit(), seed=0, **options, **RENORMALISED).learn(1000)
+    model = ConcaveQ("MlpPolicy", Bandit(), seed=0, **options, **RENORMALISED).learn(800)
     states = np.random.default_rng(1).uniform(-0.9, 0.9, (500, 2)).astype(np.float32)
     width = model.action_space.high - model.action_space.low
     error = np.abs(model.predict(states)[0] - best_action(states)) / width

@@ -147,7 +147,7 @@ def run_past_posts(modes: int) -> tuple[float, float]:
     """What quadratics return on the slalom, on the mean, and the share of posts they hit."""
     env = Slalom()
     options = {"learning_starts": 300, "tau": 0.02, "gamma": 1.0, "exploration_noise": 0.5}
-    model = learnt(env, "quadratic", modes, **options).learn(2000)
+    model = learnt(env, "quadratic", modes, **options).learn(1200)
     distances = []
 
     def drive(observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

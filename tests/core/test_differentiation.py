@@ -8,20 +8,16 @@ from collections.abc import Callable
 import pytest
 import torch
 from problems import cast, feasible_set, normal
-from torch import Tensor, nn
+from torch import Tensor
 
 from icnn_rl import (
     FICNN,
     PICNN,
-    ArgMin,
-    Ball,
     Box,
     Conv,
     ConvexFunction,
     ConvexSet,
     ConvFICNN,
-    Euclidean,
-    L1Ball,
     Polytope,
     Simplex,
     Simplices,
@@ -32,7 +28,6 @@ from icnn_rl import (
     minimum,
     negative_entropy,
     quadratic,
-    unrolled,
 )
 
 BATCH, N = 5, 4
@@ -234,38 +229,6 @@ def test_vertices_where_more_constraints_meet_than_there_are_dimensions(
     assert ((along - expected).abs() > 1e-6).sum() <= 2
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.8])
-@pytest.mark.parametrize("over", [Box(-1.0, 1.0), Ball(0.7), Simplex(), Euclidean()], ids=str)
-def test_unrolled(over: ConvexSet, momentum: float) -> None:
-    net, x = network(), normal(0, BATCH, 3).requires_grad_()
-    weight = normal(4, BATCH, N)
-
-    def solve(iterations: int) -> Tensor:
-        return (
-            weight * unrolled(tilted(net.condition(x)), over, 0.2, iterations, momentum).y
-        ).sum()
-
-    assert_derivative(lambda: solve(6), [x, *net.parameters()])
-    if isinstance(over, Ball):
-        return  # argmin does not take it
-    exact = (weight * argmin(tilted(net.condition(x)), over, TOL).y).sum()
-    for long, short in zip(
-        torch.autograd.grad(solve(300), [x, net.bias[0]]),
-        torch.autograd.grad(exact, [x, net.bias[0]]),
-        strict=True,
-    ):
-        torch.testing.assert_close(long, short, rtol=1e-6, atol=1e-8)
-
-
-def test_unrolled_proves_its_last_iterate() -> None:
-    f = tilted(network("relu").requires_grad_(False).condition(normal(0, BATCH, 3)))
-    optimum = minimize(f, Box(-1.0, 1.0), 1e-9).value
-    for iterations in (1, 50):
-        solution = unrolled(f, Box(-1.0, 1.0), 0.05, iterations)
-        assert (solution.value - solution.gap <= optimum + 1e-9).all()
-        assert (solution.value >= optimum - 1e-9).all()
-
-
 @pytest.mark.parametrize(("tol", "accuracy"), [(1e-3, 3e-3), (1e-6, 1e-5)])
 def test_one_newton_step_makes_a_coarse_answer_a_good_one(tol: float, accuracy: float) -> None:
     f = tilted(network().requires_grad_(False).condition(normal(0, BATCH, 3)))
@@ -307,47 +270,6 @@ def test_an_empty_set_does_not_spoil_the_others() -> None:
         loss = solution.value[kept].sum() + solution.y[kept].square().sum()
         for gradient in torch.autograd.grad(loss, list(net.parameters())):
             assert gradient.isfinite().all()
-
-
-@pytest.mark.slow
-def test_layer_learns_between_two_linear_layers() -> None:
-    """The maximum of two numbers, learned as a decision on the simplex."""
-    torch.manual_seed(0)
-    choice = ArgMin(
-        FICNN(4, 3, (8, 8)), Simplex(), transform=lambda f: f + quadratic(1.0, torch.zeros(3))
-    )
-    model = nn.Sequential(nn.Linear(2, 4), choice, nn.Linear(3, 1))
-    x = torch.rand(64, 2) * 2 - 1
-    target = x.amax(-1, keepdim=True)
-    optimizer = torch.optim.Adam(model.parameters(), 0.05)
-    losses = []
-    for _ in range(100):
-        loss = (model(x) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        choice.net.project_()
-        losses.append(float(loss.detach()))
-    assert losses[0] > 0.1
-    assert losses[-1] < 0.01
-    assert choice.solution is not None
-    assert (choice.solution.gap < 1e-4).all()
-
-
-def test_layer_takes_a_set_and_a_start_for_one_call() -> None:
-    net, x = network(), normal(0, BATCH, 3)
-    layer = ArgMin(net, Box(-1.0, 1.0), tol=1e-8)
-    y = layer(x)
-    assert layer.solution is not None
-    assert not layer.solution.y.requires_grad
-    evaluations = layer.solution.evaluations
-    torch.testing.assert_close(layer(x, start=y.detach()), y)
-    assert (layer.solution.evaluations <= evaluations).all()
-    upper = (y.detach() - 0.1).clamp(min=-0.9)
-    assert (layer(x, over=Box(-1.0, upper)) <= upper).all()
-    steps = ArgMin(net, Box(-1.0, 1.0), "unrolled", step=0.5, iterations=400, momentum=0.5)
-    torch.testing.assert_close(steps(x), y, rtol=0, atol=1e-4)
-    assert set(layer.state_dict()) == {f"net.{name}" for name in net.state_dict()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -413,27 +335,6 @@ def test_transforms_of_torch_func_are_refused_by_name(of: Callable[..., Solution
         assert slow.any()
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo asks for it
-def test_compiled_models_give_what_others_give() -> None:
-    layer = ArgMin(network(), Box(-1.0, 1.0), transform=tilted)
-    model = nn.Sequential(nn.Linear(3, 3).double(), layer, nn.Linear(N, 1).double())
-
-    def by_hand(x: Tensor) -> Tensor:
-        f = layer.net.condition(model[0](x))
-        return f.value(minimize(f, Box(-1.0, 1.0)).y) + minimum(f, Box(-1.0, 1.0)).value
-
-    x, parameters = normal(0, BATCH, 3), list(model.parameters())
-    for plain in (model, by_hand):
-        results = []
-        for function in (plain, torch.compile(plain, backend="eager")):
-            result = function(x)
-            used = torch.autograd.grad(result.sum(), parameters, allow_unused=True)
-            results.append([result, *(g for g in used if g is not None)])
-        for eager, compiled in zip(*results, strict=True):
-            torch.testing.assert_close(compiled, eager)
-
-
 def test_a_minimiser_that_may_jump_is_refused() -> None:
     x, image = normal(0, BATCH, 3), normal(0, BATCH, 1, 6, 6)
     convolutional = ConvFICNN((1, 6, 6), (2,), (Conv(2, 3),), "softplus").double()
@@ -465,35 +366,6 @@ def test_second_derivatives_are_refused(of: Callable[..., Solution]) -> None:
     (gradient,) = torch.autograd.grad(found.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=f"{of.__name__}: expected first derivatives only"):
         torch.autograd.grad(gradient.sum(), x)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"step": 0.0}, "step: expected a finite number > 0, got 0.0"),
-        ({"iterations": 0}, "iterations: expected a number >= 1, got 0"),
-        ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), got 1.0"),
-        ({"f": negative_entropy(1.0)}, "f: expected a function that fixes the dimension"),
-        ({"start": torch.zeros(3)}, r"start: .* of shape \(5, 4\), got \(3,\)"),
-        ({"step": 1e300, "over": Euclidean()}, "f: expected finite values along the steps, got"),
-    ],
-    ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
-)
-def test_bad_arguments_of_unrolled_are_named(change: dict[str, object], message: str) -> None:
-    f = tilted(network().condition(normal(0, BATCH, 3)))
-    arguments = {"f": f, "over": Box(-1.0, 1.0), "step": 0.1, "iterations": 5, **change}
-    with pytest.raises(ValueError, match=message):
-        unrolled(**arguments)  # type: ignore[arg-type]
-
-
-def test_bad_arguments_are_named() -> None:
-    for over in (Polytope(torch.eye(N).double(), torch.ones(N).double()), L1Ball(1.0)):
-        with pytest.raises(TypeError, match="over: expected a set whose projection has a closed"):
-            unrolled(network().condition(normal(0, BATCH, 3)), over, 0.1, 5)
-    with pytest.raises(TypeError, match=r"net: expected a module with condition\(x\), got Linear"):
-        ArgMin(nn.Linear(2, 2), Simplex())
-    with pytest.raises(ValueError, match=r"method: expected one of .*'implicit'.*, got 'envelope'"):
-        ArgMin(network(), Simplex(), "envelope")  # type: ignore[arg-type]
 
 
 class Hyperbola(ConvexFunction):
