@@ -157,7 +157,10 @@ def project_onto(action_set: ConvexSet, actions: Tensor, low: Tensor, high: Tens
 
 
 def _inside(action_set: ConvexSet, low: Tensor, high: Tensor, like: Tensor) -> ConvexSet:
-    """The part of a set in the action space: itself, if that is known, as it projects faster."""
+    """The part of a set in the action space.
+
+    A set that is known to lie inside is returned as it is, since it projects faster.
+    """
     lower, upper = action_set.canonical(like).known_bounds
     contained = bool(((low <= lower) & (upper <= high)).all())
     return action_set if contained else action_set & Box(low, high)

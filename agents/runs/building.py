@@ -28,7 +28,7 @@ from icnn_rl.agents.runs.config import Config, NoiseConfig
 from icnn_rl.agents.runs.named import named_class
 
 BUFFERS = "stable_baselines3.common.buffers"
-RECENT = 10  # episodes that the return shown while training is a mean of
+RECENT = 10  # episodes over which the return of training is averaged
 BASELINES: dict[str, type[OffPolicyAlgorithm]] = {
     "ddpg": DDPG,
     "td3": TD3,
@@ -36,8 +36,9 @@ BASELINES: dict[str, type[OffPolicyAlgorithm]] = {
     "tqc": TQC,
     "crossq": CrossQ,
 }
-DETERMINISTIC = ("ddpg", "td3")  # explore by noise alone
-OURS = {"self", "policy", "env", "action_noise", "seed", "device", "_init_setup_model"}
+DETERMINISTIC = ("ddpg", "td3")  # explore only by the noise that they are given
+# Arguments of the other algorithms that are no keys of the section baseline.
+SET_BY_THE_RUN = {"self", "policy", "env", "action_noise", "seed", "device", "_init_setup_model"}
 
 
 def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> OffPolicyAlgorithm:
@@ -61,7 +62,7 @@ def build_agent(config: Config, envs: VecEnv, **overrides: Any) -> OffPolicyAlgo
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
         raise too_large(config, "the replay buffer or the networks", error) from None
-    model._stats_window_size = RECENT  # no argument of DDPG
+    model._stats_window_size = RECENT  # DDPG has no argument for it
     return model
 
 
@@ -87,7 +88,7 @@ def _concave_q(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> Conca
 
 def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPolicyAlgorithm:
     algorithm = BASELINES[config.algorithm]
-    known = inspect.signature(algorithm.__init__).parameters.keys() - OURS
+    known = inspect.signature(algorithm.__init__).parameters.keys() - SET_BY_THE_RUN
     if unknown := sorted(config.baseline.keys() - known):
         raise ValueError(
             f"baseline: {config.algorithm} has no argument {unknown[0]!r}; "
@@ -101,7 +102,7 @@ def _baseline(config: Config, envs: VecEnv, overrides: dict[str, Any]) -> OffPol
         arguments["action_noise"] = _noise(config.noise, envs)
     try:
         model = algorithm(_policy(envs.observation_space), envs, **arguments | overrides)
-    except (TypeError, AssertionError) as error:  # of policy_kwargs, which go through many hands
+    except (TypeError, AssertionError) as error:  # from whatever reads policy_kwargs
         raise ValueError(f"baseline: {error}") from None
     assert isinstance(model.train_freq, TrainFreq)
     if model.train_freq.frequency < 1:

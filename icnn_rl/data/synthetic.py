@@ -92,8 +92,10 @@ def make_synthetic(
     """
     if name not in _MAKERS:
         raise ValueError(f"name: expected one of {', '.join(SYNTHETIC)}; got {name!r}")
-    if n < 1 or not 0 <= noise < np.inf:
-        raise ValueError(f"expected n of at least 1 and noise of at least 0; got {n} and {noise}")
+    if n < 1:
+        raise ValueError(f"n: expected a number >= 1, got {n}")
+    if not 0 <= noise < np.inf:
+        raise ValueError(f"noise: expected a finite number >= 0, got {noise}")
     random = np.random.RandomState(seed)
     x, y = _MAKERS[name](n, random)
     return x + noise * random.standard_normal(x.shape), y

@@ -31,5 +31,5 @@ def test_the_seed_decides(name: str) -> None:
     "wrong", [{"name": "sphere"}, {"n": 0}, {"noise": -1.0}, {"noise": np.nan}]
 )
 def test_bad_input(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected"):
         make_synthetic(**{"name": "moons", **wrong})  # type: ignore[arg-type]
