@@ -201,12 +201,16 @@ def test_empty_samples_are_reported_and_alone() -> None:
         assert solution.converged.tolist() == [False] + [True] * (BATCH - 1)
 
 
-def test_start_and_evaluations() -> None:
-    f, over = network(), Box(-1.0, 1.0) & Ball(RADIUS)
+@pytest.mark.parametrize("name", ["box and ball", "box and l1 ball"])
+def test_start_and_evaluations(name: str) -> None:
+    f, over = network(), SETS[name]
     full = minimize(f, over, tol=1e-6)
     again = minimize(f, over, tol=1e-6, start=full.y)
     torch.testing.assert_close(again.value, full.value, atol=2e-6, rtol=0)
+    assert (again.evaluations <= full.evaluations).all()
+    assert again.evaluations.min() == 1 < full.evaluations.min()  # where the ball takes nothing
     short = minimize(f, over, tol=1e-9, max_evaluations=2)
+    assert (short.evaluations <= 2 * 2).all()  # two problems at most
     assert (short.lower_bound <= full.value + 1e-9).all()
     assert over.contains(short.y, 1e-7).all()
 

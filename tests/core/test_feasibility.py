@@ -12,6 +12,7 @@ from torch import Tensor
 from icnn_rl import (
     Box,
     ConvexSet,
+    Euclidean,
     L1Ball,
     Polytope,
     Simplex,
@@ -138,6 +139,17 @@ def test_a_descent_without_end_is_reported() -> None:
     torch.testing.assert_close(
         strong.value, torch.tensor([0.0, -0.5, 0.0]).double(), atol=1e-7, rtol=0
     )
+
+
+def test_curvature_in_one_sample_bounds_no_other() -> None:
+    orthant = Polytope(-torch.eye(N).double(), torch.zeros(N).double())
+    gamma = torch.tensor([1.0, 0.0]).double()
+    f = linear(-torch.ones(2, N).double()) + quadratic(gamma, torch.zeros(N).double())
+    solution = minimize(f, orthant)
+    assert solution.unbounded[1]
+    assert solution.lower_bound[1] == -torch.inf
+    with pytest.raises(ValueError, match="over: all of space needs a strongly convex function"):
+        minimize(f, Euclidean())
 
 
 @pytest.mark.parametrize("solver", ["bundle", "lp"])
