@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -327,3 +328,23 @@ def test_a_run_knows_the_commit_of_the_folder_it_was_begun_in(
     versions = json.loads((tmp_path / "runs" / "run" / "versions.json").read_text())
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert versions["folder"] == {"path": str(tmp_path), "commit": head.stdout.strip()}
+
+
+@pytest.mark.slow
+def test_a_request_to_stop_is_honoured_while_pytorch_is_loaded() -> None:
+    code = "import sys, icnn_rl_command; sys.exit(icnn_rl_command.main())"
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-c", code, "presets"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stderr is not None
+        while " torch." not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    lines = [line for line in err.splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, out, lines) == (130, "", ["icnn-rl: interrupted"])

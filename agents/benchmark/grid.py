@@ -111,7 +111,7 @@ def run_grid(
                         failed.append(cell)
                 if stop.made:
                     raise Interrupted
-                running = (_folder(cell, work).progress() for cell in pending.values())
+                running = (cell_folder(cell, work).progress() for cell in pending.values())
                 steps = finished_steps + sum(progress.last_step() for progress in running)
                 display.update(steps, f"{len(todo) - len(pending)} of {len(todo)} cells")
         except BaseException:
@@ -152,7 +152,7 @@ def run_cell(cell: Cell, work: Path, stop: threading.Event) -> str:
         RuntimeError: the run failed.
         Interrupted: it was stopped, with a checkpoint.
     """
-    run = _folder(cell, work)
+    run = cell_folder(cell, work)
     if run.config_file.exists() and not cell.is_of(run.load_config(Config)):
         raise ValueError(f"the run in {run.path} is of another configuration; move it away")
     if not _is_finished(cell, run):
@@ -166,7 +166,8 @@ def run_cell(cell: Cell, work: Path, stop: threading.Event) -> str:
     return result
 
 
-def _folder(cell: Cell, work: Path) -> AgentFolder:
+def cell_folder(cell: Cell, work: Path) -> AgentFolder:
+    """The folder of a cell's run, in the folder of all runs."""
     return AgentFolder(work / cell.path)
 
 

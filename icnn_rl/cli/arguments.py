@@ -89,6 +89,24 @@ def _add_train_and_fit(added: Commands) -> None:
         command.add_argument("-h", "--help", action="store_true", help="show this, and every KEY")
         command.set_defaults(execute=execute)
 
+    what = "search for the keys with the largest return"
+    usage = "icnn-rl tune [PRESET|FILE.yaml] [--env ID] [--steps N] [--trials N] [--KEY VALUE]"
+    tune = _add(added, "tune", what, usage=usage, add_help=False)
+    _add_task(tune)
+    trials, seeds = "how many in total (default: 50)", "of the runs of a trial (default: 0 1 2)"
+    tune.add_argument("--trials", type=_number, metavar="N", default=50, help=trials)
+    tune.add_argument("--seeds", nargs="+", type=int, metavar="SEED", default=[0, 1, 2], help=seeds)
+    tune.add_argument("--jobs", type=_number, metavar="N", help="runs at a time (default: all)")
+    search = "what to try for which key (default: the search of the algorithm)"
+    tune.add_argument("--search", type=Path, metavar="FILE.yaml", help=search)
+    work = f"of the study, which goes on if it is there ({commands.STUDIES}/NAME)"
+    tune.add_argument("--work-dir", type=Path, metavar="DIR", help=work)
+    storage = "of the study, as Optuna names it (default: study.db in the folder)"
+    tune.add_argument("--storage", metavar="URL", help=storage)
+    _add_track(tune)
+    tune.add_argument("-h", "--help", action="store_true", help="show this, and every KEY")
+    tune.set_defaults(execute=commands.tune)
+
 
 def _print_help(name: str, command: argparse.ArgumentParser) -> None:
     command.print_help()
@@ -184,8 +202,8 @@ def _complete(arguments: argparse.Namespace, console: object) -> int:
     parser = command_parser()
     for name, command in subparsers(parser).items():
         if name in TRAINS:
-            listed = "train" if name == "tune" else name
-            command.add_argument("preset", nargs="?", choices=list(presets(listed)))
+            listed = presets("fit" if name == "fit" else "train")
+            command.add_argument("preset", nargs="?", choices=list(listed))
             own = command._option_string_actions
             for action in config_parser(commands.kind(name))._actions:
                 for option in action.option_strings:

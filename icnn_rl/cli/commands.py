@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 RUNS, RESULTS = Path("runs/benchmark"), Path("benchmarks/results")  # of benchmarks, by default
+STUDIES = Path("runs/tune")  # of tune, by default
 
 
 def train(arguments: argparse.Namespace, console: Console) -> int:
@@ -104,6 +105,36 @@ def _algorithm(keys: list[str]) -> str:
     tokens = [token for key in keys for token in key.split("=", 1)]
     after = (b for a, b in pairwise(tokens) if a == "--algorithm")
     return next(after, "concave_q")
+
+
+def tune(arguments: argparse.Namespace, console: Console) -> int:
+    """Search for good keys."""
+    config, preset = agent_config(arguments)
+    _require_at_least(1, "--trials", arguments.trials)
+    jobs = len(arguments.seeds) if arguments.jobs is None else arguments.jobs
+    _require_at_least(1, "--jobs", jobs)
+    for seed in arguments.seeds:
+        _require_at_least(0, "--seeds", seed)
+    path = arguments.search or CONFIGS / "search" / f"{config.algorithm}.yaml"
+    if not path.is_file():
+        raise ValueError(f"--search: expected what to try for {config.algorithm}, got no {path}")
+    try:
+        from icnn_rl.agents.benchmark import tuning
+    except ImportError:
+        raise ValueError("tune needs Optuna: pip install 'icnn-rl[tune]'") from None
+
+    training = replace(config.training, video=False)
+    name = (preset or config.env.id).replace(":", "-").replace("/", "-").lower()
+    folder = arguments.work_dir or STUDIES / name
+    options = arguments.trials, arguments.seeds, jobs, arguments.storage, console
+    try:
+        tuning.tune(replace(config, training=training), read_mapping(path), folder, *options)
+    except Interrupted:
+        say(console, "stopped, and saved; the same command goes on")
+        return INTERRUPTED
+    best = folder / "best.yaml"
+    say(console, f"done: icnn-rl train {best}" if best.is_file() else "no trial was finished")
+    return 0 if best.is_file() else FAILED
 
 
 def resume(arguments: argparse.Namespace, console: Console) -> int:

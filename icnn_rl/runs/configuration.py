@@ -172,9 +172,9 @@ def parse_config(
             plain = read_mapping(_existing(text))
         elif _section(annotation) is not None and text.endswith((".yaml", ".yml")):
             source = text
-            plain = _nested(key, read_mapping(_existing(text)))
+            plain = nested(key, read_mapping(_existing(text)))
         else:
-            plain = _nested(key, _from_text(text, annotation, name))
+            plain = nested(key, _from_text(text, annotation, name))
         merge(values, _checked(config_class, plain, source, options))
     return _build(config_class, values)
 
@@ -191,6 +191,13 @@ def from_plain(config_class: type[C], plain: dict[str, Any], name: str = "the co
         ValueError: a key is unknown or missing, or a value is not of its type.
     """
     return _build(config_class, _checked(config_class, plain, name), name)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """A mapping with one value, at a dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
 
 
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -215,13 +222,6 @@ def _existing(name: str) -> Path:
     if not Path(name).is_file():
         raise ValueError(f"the configuration file {name!r} does not exist")
     return Path(name)
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """A mapping with one value, at a dotted key."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
 
 
 def _from_text(text: str, annotation: Any, name: str) -> Any:
