@@ -16,25 +16,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.storages.journal import JournalFileBackend
-from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.envs import BitFlippingEnv
-from stable_baselines3.her import GoalSelectionStrategy
 
 from icnn_rl.agents import ConcaveQ, zoo
 
-TRIAL = {
-    "one_minus_gamma": 0.01,
-    "learning_rate": 1e-3,
-    "batch_size_pow": 8,
-    "tau": 0.005,
-    "exploration_noise": 0.1,
-    "action_l2": 1.0,
-    "net_arch": "small",
-    "n_critics": 3,
-    "dueling": False,
-    "n_sampled_goal": 4,
-    "goal_selection_strategy": "final",
-}
 TASK = ["--env", "Pendulum-v1", "--num-threads", "1", "--device", "cpu"]
 SHORT = ["-n", "400", "--eval-episodes", "1", "--seed", "0"]
 
@@ -75,25 +59,9 @@ def run_commands(folder: Path) -> None:
     assert {name: getattr(model, name) for name in expected} == expected
 
 
-def train_with_goals() -> None:
-    """Train with the arguments of a trial for hindsight experience replay."""
-    her = {"using_her_replay_buffer": True, "her_kwargs": {"copy_info_dict": True}}
-    arguments = zoo.sample(optuna.trial.FixedTrial(TRIAL), 1, 1, her)
-    env = BitFlippingEnv(n_bits=4, continuous=True)
-    model = ConcaveQ("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, **arguments)
-    buffer = model.learn(150).replay_buffer
-    assert isinstance(buffer, HerReplayBuffer)
-    assert buffer.n_sampled_goal == 4
-    assert buffer.goal_selection_strategy is GoalSelectionStrategy.FINAL
-    assert buffer.copy_info_dict
-    assert model.gamma == 0.99
-    assert model.policy.n_critics == 3
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run_commands(Path(folder))
-    train_with_goals()
 
 
 if __name__ == "__main__":
