@@ -140,6 +140,16 @@ def test_a_task_with_goals_is_trained_with_hindsight(
     assert "success" in capsys.readouterr().out
 
 
+def test_hindsight_needs_an_episode_before_the_first_update(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    her = "--agent.replay_buffer_class=her"
+    assert train(here / "run", 60, her, env="my_tasks:Reach-v0") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("icnn-rl: learning_starts: Unable to sample before the end of the")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_images_are_learned_from_through_wrappers(here: Path) -> None:
     wrappers = "[GrayscaleObservation, {FrameStackObservation: {stack_size: 4}}]"

@@ -131,6 +131,7 @@ def test_an_episode_without_end_is_cut_and_announced(
     options = ["--training.evaluation_max_steps=25", NO_LIMIT]
     assert train(tmp_path / "run", 60, *options, env="Endless-v0") == 0
     said = " ".join(capsys.readouterr().out.split())
+    assert "Endless-v0 has no time limit: episodes of evaluations are cut after 25 steps" in said
     assert "2 of 2 episodes were cut, as they did not end in 25 steps" in said
     assert evaluations(tmp_path / "run")[-1]["length_mean"] == "25.0"
 

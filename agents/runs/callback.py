@@ -123,13 +123,13 @@ class RunCallback(BaseCallback):
         training, model, steps = self._config.training, self.model, self.model.num_timesteps
         if self._in_training_environment:
             envs = [training_environment(model)]
-            evaluation = play(model, envs, training, stop=self._stop)
+            evaluation = play(model, envs, training, watch=self._watch)
             assert model.env is not None
             model.env.seed(self._config.seed + steps)
             begin_episode(model)
         else:
             make = partial(make_environment, self._config.env)
-            evaluation = evaluate(model, make, training, stop=self._stop)
+            evaluation = evaluate(model, make, training, watch=self._watch)
         summary = evaluation.summary()
         rows = self._records.evaluations.rows
         if summary["return_mean"] > max((float(r["return_mean"]) for r in rows), default=-math.inf):
@@ -140,6 +140,13 @@ class RunCallback(BaseCallback):
         for name, value in summary.items():
             model.logger.record(f"eval/{LOGGED_AS[name]}", value)
         self._display.say(f"step {steps}: return {evaluation}")
+
+    def _watch(self, over: int) -> None:
+        """Show how far an evaluation is, and leave it on request."""
+        if self._stop.made:
+            raise Interrupted
+        episodes = self._config.training.evaluation_episodes
+        self._display.update(self.model.num_timesteps, f"evaluation: {over} of {episodes} episodes")
 
     def _save(self) -> None:
         run = {

@@ -14,7 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from icnn_rl.agents.runs.config import TrainingConfig
-from icnn_rl.runs.process import Interrupted, StopRequest, preserved_random_state
+from icnn_rl.runs.process import preserved_random_state
 
 EVALUATION_SEED = 1_000_000  # of the first episode, far from the seeds of training
 LOGGED_AS = {  # what an evaluation's summary is called in the log, as in stable-baselines3
@@ -76,11 +76,11 @@ def evaluate(
     make: Callable[[], gym.Env[Any, Any]],
     training: TrainingConfig,
     seed: int = EVALUATION_SEED,
-    stop: StopRequest | None = None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Play episodes with the greedy policy, in environments of their own; see ``play``."""
     with opened(make, training) as envs:
-        return play(model, envs, training, seed, stop)
+        return play(model, envs, training, seed, watch)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def play(
     envs: Sequence[gym.Env[Any, Any]],
     training: TrainingConfig,
     seed: int = EVALUATION_SEED,
-    stop: StopRequest | None = None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Play episodes with the greedy policy; global random states are preserved.
 
@@ -115,15 +115,12 @@ def play(
         envs: they play side by side, each one episode after the other.
         training: how many episodes, and after how many steps one without a time limit is cut.
         seed: of the first episode; each has the next one.
-        stop: whether the process was asked to stop.
-
-    Raises:
-        Interrupted: it was.
+        watch: is called at each step with the number of episodes that are over.
     """
     episodes, cap = training.evaluation_episodes, training.evaluation_max_steps
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=int)
     successes: dict[int, float] = {}
-    cut, todo = 0, iter(range(episodes))
+    over, cut, todo = 0, 0, iter(range(episodes))
     playing: dict[int, tuple[int, Any]] = {}  # of an environment: its episode and observation
 
     def begin(k: int) -> None:
@@ -137,15 +134,14 @@ def play(
         while playing:
             actions = greedy_actions(model, [observation for _, observation in playing.values()])
             for (k, (i, _)), action in zip(list(playing.items()), actions, strict=True):
-                if stop is not None and stop.made:
-                    raise Interrupted
+                watch(over)
                 observation, reward, terminated, truncated, info = envs[k].step(action)
                 playing[k] = i, observation
                 returns[i] += reward
                 lengths[i] += 1
-                over = terminated or truncated
-                if over or (lengths[i] >= cap and not _has_time_limit(envs[k])):
-                    cut += not over
+                ended = terminated or truncated
+                if ended or (lengths[i] >= cap and not has_time_limit(envs[k])):
+                    over, cut = over + 1, cut + (not ended)
                     if "is_success" in info:
                         successes[i] = float(info["is_success"])
                     begin(k)
@@ -160,7 +156,8 @@ def play(
     return Evaluation(returns, lengths, found)
 
 
-def _has_time_limit(env: gym.Env[Any, Any]) -> bool:
+def has_time_limit(env: gym.Env[Any, Any]) -> bool:
+    """Whether episodes of a task end by themselves, as Gymnasium knows it."""
     return env.spec is not None and env.spec.max_episode_steps is not None
 
 

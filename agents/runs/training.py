@@ -25,7 +25,7 @@ from icnn_rl.agents.runs.environments import (
     make_training_environment,
     make_training_environments,
 )
-from icnn_rl.agents.runs.evaluation import opened, try_out
+from icnn_rl.agents.runs.evaluation import has_time_limit, opened, try_out
 from icnn_rl.agents.runs.named import named_class, with_arguments
 from icnn_rl.agents.runs.outputs import AgentFolder, EventWriter, NumberWriter, draw_learning_curve
 from icnn_rl.agents.runs.portable import WEIGHTS, finished_steps, save_portable
@@ -176,7 +176,12 @@ def _learn(
         with stop_requests() as stop, ProgressDisplay(console, steps, done) as display:
             callback = RunCallback(config, run, records, display, stop, exact, checkpoint)
             # There are at most as many episodes as steps, so only the callback writes logs.
-            model.learn(steps, [callback, *_callbacks(config)], log_interval=steps + 1)
+            try:
+                model.learn(steps, [callback, *_callbacks(config)], log_interval=steps + 1)
+            except RuntimeError as error:  # of HerReplayBuffer
+                if "before the end of the first episode" in str(error):
+                    raise ValueError(f"learning_starts: {error}") from None
+                raise
             callback.finish()
         _close_environments(model)  # before the video, as the task may allow one instance alone
         curve = draw_learning_curve(run, f"{config.env.id}, seed {config.seed}")
@@ -237,4 +242,10 @@ def _try_evaluation(model: OffPolicyAlgorithm, config: Config) -> Config:
                 envs = [training_environment(model)]
                 config = replace(config, training=replace(training, evaluation_envs=0))
         try_out(model, envs)
+        if not has_time_limit(envs[0]):
+            logger.info(
+                "%s has no time limit: episodes of evaluations are cut after %d steps "
+                "(training.evaluation_max_steps)",
+                *(config.env.id, training.evaluation_max_steps),
+            )
     return config
