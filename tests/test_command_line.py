@@ -340,6 +340,17 @@ def test_a_run_knows_the_commit_of_the_folder_it_was_begun_in(
     assert versions["folder"] == {"path": str(tmp_path), "commit": head.stdout.strip()}
 
 
+def test_a_terminal_is_told_what_takes_the_first_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for terminal in (False, True):
+        if terminal:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+        assert main(["train", "--agent.gama=1"]) == 2
+        said = "loading stable-baselines3 and the task ...\n" if terminal else ""
+        assert capsys.readouterr().out == said
+
+
 @pytest.mark.slow
 def test_a_request_to_stop_is_honoured_while_pytorch_is_loaded() -> None:
     code = "import sys, icnn_rl_command; sys.exit(icnn_rl_command.main())"

@@ -29,6 +29,7 @@ STUDIES = Path("runs/tune")  # of tune, by default
 
 def train(arguments: argparse.Namespace, console: Console) -> int:
     """Train an agent."""
+    _announce_loading(console)
     config, preset = agent_config(arguments)
 
     from icnn_rl.agents.runs import training
@@ -109,6 +110,7 @@ def _algorithm(keys: list[str]) -> str:
 
 def tune(arguments: argparse.Namespace, console: Console) -> int:
     """Search for good keys."""
+    _announce_loading(console)
     config, preset = agent_config(arguments)
     _require_at_least(1, "--trials", arguments.trials)
     jobs = len(arguments.seeds) if arguments.jobs is None else arguments.jobs
@@ -150,6 +152,7 @@ def resume(arguments: argparse.Namespace, console: Console) -> int:
         )
 
     _refuse(arguments, "no fit", "epochs")
+    _announce_loading(console)
 
     from icnn_rl.agents.runs import training
 
@@ -175,6 +178,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     _require_at_least(0, "--seed", seed)
     if arguments.video is not None and not arguments.video.parent.is_dir():
         raise ValueError(f"--video: there is no folder {arguments.video.parent}")
+    _announce_loading(console)
 
     from icnn_rl.agents.runs import evaluation
     from icnn_rl.agents.runs.environments import make_environment
@@ -287,6 +291,12 @@ def _carry_out(action: Callable[[], None], run: Path, console: Console) -> int:
         return INTERRUPTED
     say(console, f"done: everything is in {run}")
     return 0
+
+
+def _announce_loading(console: Console) -> None:
+    """Say what takes the first seconds, to somebody who waits."""
+    if console.is_terminal:
+        say(console, "loading stable-baselines3 and the task ...")
 
 
 def say(console: Console, message: str) -> None:
