@@ -140,6 +140,32 @@ def test_a_task_with_goals_is_trained_with_hindsight(
     assert "success" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("my_tasks:Reach-v0", ["--agent.replay_buffer_class=her"]),
+        (
+            "Pendulum-v1",
+            [
+                "--agent.optimize_memory_usage=true",
+                "--agent.replay_buffer_kwargs={handle_timeout_termination: false}",
+            ],
+        ),
+    ],
+    ids=["hindsight", "optimize_memory_usage"],
+)
+def test_every_replay_buffer_goes_on_where_it_stopped(
+    task: str, options: list[str], here: Path
+) -> None:
+    for run, steps in (("halves", 60), ("whole", 120)):
+        assert train(Path(run), steps, TEN_STEPS, *options, env=task) == 0
+    assert main(["resume", "halves", "--steps=120"]) == 0
+    halves, whole = state(Path("halves")), state(Path("whole"))
+    del halves["environments"], whole["environments"]
+    assert differences(halves, whole) == []
+
+
 def test_hindsight_needs_an_episode_before_the_first_update(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

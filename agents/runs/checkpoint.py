@@ -200,8 +200,7 @@ def _filled(buffer: ReplayBuffer) -> dict[str, np.ndarray]:
 
     The infos that a buffer for hindsight may keep are no numbers, and left out.
     """
-    # Under optimize_memory_usage the observation after the last step stands behind it.
-    size = buffer.size() + buffer.optimize_memory_usage
+    size = buffer.size()
     arrays = {k: v for k, v in _flat(vars(buffer)).items() if isinstance(v, np.ndarray)}
     return {name: array[:size] for name, array in arrays.items() if array.dtype != object}
 
